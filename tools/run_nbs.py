@@ -1,0 +1,60 @@
+"""Run notebooks from a clean kernel, keep their outputs, strip what changes from run to run.
+
+    python tools/run_nbs.py                        every notebook under nbs/
+    python tools/run_nbs.py nbs/04_inversion.ipynb one of them
+"""
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def clean(nb) -> None:
+    "Drop widget state, execution times and terminal noise; keep results and pictures."
+    nb.metadata = nbformat.from_dict({"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}})
+    for i, c in enumerate(nb.cells):
+        c.metadata, c.id = nbformat.from_dict({}), f"cell-{i:02d}"
+        if c.cell_type != "code": continue
+        c.execution_count = None
+        keep = []
+        for o in c.outputs:
+            if o.output_type == "stream" and o.name == "stderr": continue
+            if "data" in o and "application/vnd.jupyter.widget-view+json" in o.data: continue
+            if "execution_count" in o: o.execution_count = None
+            if "metadata" in o: o.metadata = nbformat.from_dict({})
+            keep.append(o)
+        c.outputs = keep
+
+
+def run(path: Path, timeout: int) -> float:
+    "Execute one notebook in place; returns the seconds taken. Nothing is written when a cell fails."
+    nb, t = nbformat.read(path, as_version=4), time.time()
+    NotebookClient(nb, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    clean(nb)
+    tmp = path.with_suffix(".ipynb.tmp")
+    nbformat.write(nb, tmp)
+    tmp.replace(path)
+    return time.time() - t
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("notebooks", nargs="*", type=Path)
+    p.add_argument("--timeout", type=int, default=600, help="seconds a cell may take")
+    a = p.parse_args()
+    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    if os.environ["MPLBACKEND"] == "Agg": del os.environ["MPLBACKEND"]
+    failed = 0
+    for nb in a.notebooks or sorted(q for q in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in q.parts):
+        try: print(f"{nb}: {run(nb.resolve(), a.timeout):.0f} s", flush=True)
+        except Exception as e: print(f"{nb}: FAILED\n{e}", flush=True); failed += 1
+    return failed
+
+
+if __name__ == "__main__": sys.exit(main())
