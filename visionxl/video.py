@@ -33,12 +33,13 @@ class Video(NamedTuple):
     fps: float
 
 class Probe(NamedTuple):
-    "What a file says about itself: frames, size as shown (upright, cropped), rate, codec, and our `notes` (a dict)."
+    "What a file says about itself: frames, size as shown (upright, cropped), rate, codec, bits per colour, our `notes`."
     frames: int
     height: int
     width: int
     fps: float
     codec: str
+    bits: int
     notes: dict
 
 # %% ../nbs/00_video.ipynb #cell-06
@@ -148,17 +149,17 @@ def probe(path # a video file, one picture, or a folder of frames
     if path.is_dir() or path.suffix.lower() in IMAGES:
         files, side = (frame_files(path) if path.is_dir() else [path]), path / "visionxl.json"
         notes = _notes({"comment": side.read_text()}) if side.is_file() else {}
-        return Probe(len(files), *_image(files[0]).shape[:2], notes.get("fps", 25.), files[0].suffix[1:].lower(), notes)
+        first = _image(files[0])
+        return Probe(len(files), *first.shape[:2], notes.get("fps", 25.), files[0].suffix[1:].lower(), first.itemsize * 8, notes)
     with _open(path) as (box, stream):
         notes = _notes(box.metadata)
         first = next(box.decode(stream), None)
         if first is None: raise ValueError(f"{path} holds no frame: it is damaged or empty")
         rate, codec = stream.average_rate or stream.guessed_rate or 25, stream.codec_context.name
-        shape = _upright(first, notes.get("size")).shape
-        count = stream.frames
+        first, count = _upright(first, notes.get("size")), stream.frames
     if not count:
         with _open(path) as (box, stream): count = sum(p.size > 0 for p in box.demux(stream))
-    return Probe(count, *shape[:2], float(rate), codec, notes)
+    return Probe(count, *first.shape[:2], float(rate), codec, first.itemsize * 8, notes)
 
 # %% ../nbs/00_video.ipynb #cell-10
 def to_tensor(a: np.ndarray # (H, W, 3) uint8 or uint16
@@ -282,7 +283,7 @@ def _codec_sink(path: Path, fps: float, lossless: bool, notes: dict):
             if pixels == "yuv420p": ctx.colorspace = ctx.color_primaries = ctx.color_trc = 1  # BT.709, and said so
             box.metadata["comment"] = json.dumps({"visionxl": notes | ({"size": [H, W]} if (H % 2 or W % 2) else {})})
         frame = av.VideoFrame.from_ndarray(a, "rgb48le" if "16" in pixels else "rgb24")
-        if pixels == "yuv420p": frame = frame.reformat(format=pixels, dst_colorspace="ITU709")
+        if pixels == "yuv420p": frame = frame.reformat(format=pixels, dst_colorspace="ITU709", interpolation="AREA")
         for p in st.encode(frame): box.mux(p)
 
     with box:
