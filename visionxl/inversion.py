@@ -17,10 +17,11 @@ def climb(
     prior, # anything with `eps(z, t)`
     schedule, # a `Schedule`: its `inversion` holds ascending pairs (t, s), its `a(t)` is alpha_bar_t
 ):
-    "Yield `(s, z_s)` for every step of DDIM inversion (Eq. 2), frame by frame."
+    "Yield `(s, z_s)` for every step of DDIM inversion (Eq. 2). Raises ValueError for latents that are no numbers."
+    if not torch.isfinite(z0).all(): raise ValueError("z0 holds NaN or Inf: look at the measurement and at the encoder before climbing")
     z = z0
     for t, s in schedule.inversion:
-        z = ddim_step(z, prior.eps(z, t), schedule.a(t), schedule.a(s))
+        z = ddim_step(z, prior.eps(z, schedule.inversion_at(t, s)), schedule.a(t), schedule.a(s))
         yield s, z
 
 # %% ../nbs/04_inversion.ipynb #cell-04
