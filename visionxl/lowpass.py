@@ -63,10 +63,11 @@ def lowpass(
     boundary: str = "symmetric", # "symmetric" or "reflect"
     kernel_size: int|None = None, # odd number of taps; None: out to 4 sigma
 ): # (T, C, H, W) in the dtype of `x`, computed in float32 or better
-    "Blur every frame with a Gaussian (Eq. 7), rows then columns. Raises ValueError for bad arguments."
+    "Blur every frame with a Gaussian (Eq. 7), rows then columns. Raises ValueError or TypeError for bad arguments."
     taps = gaussian_taps(sigma, kernel_size)
-    if x.ndim != 4: raise ValueError(f"x has shape {tuple(x.shape)}: a video (T, C, H, W) is needed, add the missing axes with x[None]")
-    folded_index(1, 0, boundary)
+    if x.ndim != 4: raise ValueError(f"x has shape {tuple(x.shape)}: a video (T, C, H, W) is needed, add what is missing with x[None]")
+    if not x.is_floating_point(): raise TypeError(f"x is {x.dtype}: a floating-point video in [-1, 1] is needed, convert it first")
+    folded_index(1, 0, boundary)                                         # an unknown boundary is refused here
     middle = len(taps) // 2
     r = middle - int((taps > 1e-12).nonzero()[0])                        # taps this small change nothing
     if r == 0: return x

@@ -17,6 +17,8 @@ def mix_noise(
     "eta * noise + sqrt(1-eta^2) * eps, the noise of Eq. 9. Raises ValueError for `eta` outside [0, 1]."
     if not 0 <= eta <= 1: raise ValueError(f"eta={eta} must lie in [0, 1]: 0 keeps the predicted noise, 1 takes the draw alone")
     if eta == 0: return eps
+    if noise.shape[1:] != eps.shape[1:] or len(noise) not in (1, len(eps)):
+        raise ValueError(f"noise has shape {tuple(noise.shape)}, eps {tuple(eps.shape)}: give one frame of noise for all, or one for each")
     return eta * noise + (1 - eta**2)**.5 * eps
 
 # %% ../nbs/08_renoise.ipynb #cell-04
