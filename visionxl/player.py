@@ -10,6 +10,7 @@ import base64
 import html
 import io
 import json
+from importlib.resources import files
 from pathlib import Path
 from string import Template
 
@@ -71,13 +72,13 @@ def player_html(
     if not fps > 0: raise ValueError(f"fps={fps} must be positive, e.g. 25")
     b, a, (w, h) = _fit(before, after, max_bytes)
     left, right, text = (html.escape(s) for s in (*labels, caption))
-    page = Template((Path(__file__).parent / "assets" / "player.html").read_text(encoding="utf-8"))
+    page = Template((files("visionxl") / "assets" / "player.html").read_text(encoding="utf-8"))
     return page.substitute(
         title=f"{left} and {right}", width=w, height=h, max_width=max(after.shape[2], 640), left=left, right=right,
         caption=text, alt=text or f"{left} on the left of the divider, {right} on the right", last=len(a) - 1,
         data=json.dumps({"fps": float(fps), "autoplay": True, "before": b, "after": a}))
 
-# %% ../nbs/11b_player.ipynb #cell-21
+# %% ../nbs/11b_player.ipynb #cell-20
 class Player:
     "A player that a notebook displays; takes what `player_html` takes."
 

@@ -1,0 +1,180 @@
+"""What tools/docs.py does to single pages: figures with alternative texts, links, the gallery, the measures, our own assets."""
+import ast
+import base64
+import html
+import json
+import os
+import re
+import shutil
+import struct
+from pathlib import Path
+
+MIMES = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpg", "image/gif": "gif"}
+
+
+def text_of(value) -> str:
+    "A notebook's text, which may be a list of lines."
+    return "".join(value) if isinstance(value, list) else value
+
+
+def png_width(data: bytes) -> str:
+    "` width=.. height=..` of a PNG, so that a page does not jump while it loads."
+    if data[:8] != b"\x89PNG\r\n\x1a\n": return ""
+    w, h = struct.unpack(">II", data[16:24])
+    return f' width="{w}" height="{h}"'
+
+
+def figure(data: dict, alt: str, path: Path, to_root: str) -> dict:
+    "An output of a picture as a figure that stands in a file of its own."
+    mime = next(m for m in MIMES if m in data)
+    raw = base64.b64decode(text_of(data[mime]))
+    path = path.with_suffix("." + MIMES[mime])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(raw)
+    caption = f"<figcaption>{html.escape(alt)}</figcaption>" if alt else ""
+    img = f'<img src="{to_root}figures/{path.name}" alt="{html.escape(alt, quote=True)}" class="img-fluid" loading="lazy"{png_width(raw)}>'
+    return {"output_type": "display_data", "metadata": {}, "data": {"text/html": f'<figure class="figure">{img}{caption}</figure>'}}
+
+
+def first_line(outputs: list, k: int) -> str:
+    "The line printed right after output `k`, taken out of the outputs: it is the figure's alternative text."
+    if k + 1 >= len(outputs) or outputs[k + 1].get("output_type") != "stream": return ""
+    head, _, rest = text_of(outputs[k + 1]["text"]).partition("\n")
+    outputs[k + 1]["text"] = rest
+    return head.strip()
+
+
+def outputs(cell: dict, stem: str, stage: Path, to_root: str) -> None:
+    "Pictures into figures, in place; text that was their caption goes with them."
+    outs = cell.get("outputs", [])
+    for k, o in enumerate(outs):
+        if any(m in o.get("data", {}) for m in MIMES):
+            outs[k] = figure(o["data"], first_line(outs, k), stage / "figures" / f"{stem}-{k}", to_root)
+    cell["outputs"] = [o for o in outs if o.get("output_type") != "stream" or text_of(o["text"]).strip()]
+
+
+def relink(text: str, pages: dict, here: Path, stage: Path) -> str:
+    "Links to notebooks by their file names become links to their pages."
+    def new(m):
+        target, tail = m[1].rsplit("/", 1)[-1], m[2] or ""
+        if target == "index.ipynb": page = "index"
+        elif target in pages: page = pages[target]
+        else: return m[0]
+        return f"]({os.path.relpath(stage / page, here.parent)}.ipynb{tail})"
+    return re.sub(r"\]\(([^()\s#:]+\.ipynb)(#[^()\s]*)?\)", new, text)
+
+
+def page(nb: dict, dest: Path, stage: Path, pages: dict, links: dict) -> None:
+    "Prepare one processed notebook for rendering, in place."
+    to_root = os.path.relpath(stage, dest.parent).rstrip(".").strip("/")
+    to_root = to_root + "/" if to_root else ""
+    stem = str(dest.relative_to(stage).with_suffix("")).replace("/", "-")
+    for n, cell in enumerate(nb["cells"]):
+        if cell["cell_type"] == "code": outputs(cell, f"{stem}-{n}", stage, to_root)
+        if cell["cell_type"] == "markdown": cell["source"] = relink(text_of(cell["source"]), pages, dest, stage)
+        if cell["cell_type"] == "code" and re.search(r"^\s*interact\(", text_of(cell["source"]), re.M):
+            note = '<p class="live">A slider: it moves in JupyterLab and in Colab. Still pictures of it follow.</p>'
+            cell["outputs"].append({"output_type": "display_data", "metadata": {}, "data": {"text/html": note}})
+    bar = f'<p class="open"><a href="{links["colab"]}">open in Colab</a> <a href="{links["source"]}">notebook</a></p>'
+    at = next((n + 1 for n, c in enumerate(nb["cells"]) if c["cell_type"] in ("raw", "markdown")), 0)
+    nb["cells"].insert(at, {"cell_type": "markdown", "metadata": {}, "source": f"```{{=html}}\n{bar}\n```"})
+
+
+def errors_of(f: ast.AST) -> list[str]:
+    "What a function raises: `ValueError: message`, with `...` for the values in it."
+    found = []
+    for node in ast.walk(f):
+        if not isinstance(node, ast.Raise) or not isinstance(node.exc, ast.Call): continue
+        message = node.exc.args[0] if node.exc.args else None
+        parts = message.values if isinstance(message, ast.JoinedStr) else [message]
+        text = "".join(str(p.value) if isinstance(p, ast.Constant) else "…" for p in parts if p is not None)
+        found.append(f"`{ast.unparse(node.exc.func)}`: {html.escape(text)}" if text else f"`{ast.unparse(node.exc.func)}`")
+    return list(dict.fromkeys(found))
+
+
+def add_errors(page: Path, package: Path) -> None:
+    "Append to each entry of an API page the errors that its code raises."
+    module = package / f"{page.stem}.py"
+    if not module.exists(): return
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    found = {n.name: errors_of(n) for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    blocks = re.split(r"(?m)^(?=#{2,} )", page.read_text(encoding="utf-8"))
+    for k, block in enumerate(blocks):
+        name = re.match(r"#+ .*\{#([\w.]+)\}", block)
+        raised = found.get(name[1].rsplit(".", 1)[-1], []) if name else []
+        if raised: blocks[k] = block.rstrip() + "\n\nRaises\n\n" + "\n".join(f"- {r}" for r in raised) + "\n\n"
+    page.write_text("".join(blocks), encoding="utf-8")
+
+
+def gallery(stage: Path, root: Path) -> None:
+    "The gallery: every player in nbs/gallery with its facts."
+    folder = root / "nbs" / "gallery"
+    facts = json.loads((folder / "gallery.json").read_text(encoding="utf-8")) if (folder / "gallery.json").exists() else {"clips": []}
+    body = ["---\ntitle: Gallery\ntoc: false\n---\n",
+            "Real restorations with the bundled prior, played beside what they were made from. Drag the border; space plays, "
+            "arrow keys move the border, comma and full stop step through the frames.\n", facts.get("note", "")]
+    (stage / "players").mkdir(exist_ok=True)
+    for clip in facts["clips"]:
+        source = (folder / clip["file"]).read_text(encoding="utf-8")
+        (stage / "players" / clip["file"]).write_text(source, encoding="utf-8")
+        frame = (f'<iframe class="player" title="{html.escape(clip["title"])}" srcdoc="{html.escape(source)}" '
+                 f'style="height:{clip["height"]}px"></iframe>')
+        body.append(f'## {clip["title"]}\n\n{clip["text"]}\n\n```{{=html}}\n{frame}\n```\n\n[the player alone](players/{clip["file"]})\n')
+    if not facts["clips"]: body.append("No restorations yet: `python tools/gallery.py` makes them.")
+    (stage / "gallery.qmd").write_text("\n\n".join(body), encoding="utf-8")
+
+
+def measures(stage: Path, root: Path) -> None:
+    "The measures: how and what, from the texts in bench/results."
+    folder, out = root / "bench" / "results", stage / "results"
+    out.mkdir(exist_ok=True)
+    intro = root / "bench" / "README.md"
+    body = ["---\ntitle: What is measured, and how\n---\n", intro.read_text(encoding="utf-8") if intro.exists() else
+            "A figure counts as a ratio of two things measured in the same run, interleaved and repeated; median and spread are given. "
+            "`make bench` repeats the short versions.\n"]
+    for f in sorted(folder.glob("*")) if folder.is_dir() else []:
+        if f.suffix not in (".md", ".txt", ".json"): continue
+        shutil.copy(f, out / f.name.replace(".md", ".txt"))
+        text = f.read_text(encoding="utf-8")
+        if f.suffix == ".md": body.append(re.sub(r"(?m)^#(?=#* )", "##", text))
+        if f.suffix == ".txt": body.append(f"## {f.stem}\n\n```\n{text.rstrip()}\n```\n")
+        if f.suffix == ".json": body.append(f"The raw numbers: [{f.name}](results/{f.name}).\n")
+    if len(body) == 2: body.append("No results are kept yet.")
+    (stage / "measures.qmd").write_text("\n\n".join(body), encoding="utf-8")
+
+
+SEARCH = """(() => {
+  // A page opened from disk may not fetch its neighbours: the index comes as a script instead, when search asks for it.
+  const plain = window.fetch;
+  window.fetch = (url, ...rest) => {
+    if (!String(url).endsWith("search.json")) return plain(url, ...rest);
+    return new Promise((ok, bad) => {
+      const s = document.createElement("script");
+      s.src = String(url).replace(/search\\.json$/, "search.js");
+      s.onload = () => ok(new Response(JSON.stringify(window.searchIndex)));
+      s.onerror = () => bad(new Error("search.js is missing"));
+      document.head.appendChild(s);
+    });
+  };
+})();
+"""
+
+
+def own_assets(site: Path, tools: Path) -> None:
+    "Everything from this site: KaTeX from its folder, no font from elsewhere, a search index that works from disk."
+    libs = site / "site_libs"
+    katex = libs / "katex"
+    shutil.copytree(tools / "katex", katex, dirs_exist_ok=True)
+    font = lambda m: f"url(data:font/woff2;base64,{base64.b64encode((tools / 'katex' / m[1]).read_bytes()).decode()})"
+    (katex / "katex.min.css").write_text(re.sub(r"url\((fonts/[^)]+)\)", font, (katex / "katex.min.css").read_text(encoding="utf-8")), encoding="utf-8")
+    shutil.rmtree(katex / "fonts")
+    for css in libs.rglob("*.css"):
+        text = css.read_text(encoding="utf-8")
+        css.write_text(re.sub(r"@import url\(https?:[^)]*\);?", "", text), encoding="utf-8")
+    (libs / "search-from-disk.js").write_text(SEARCH, encoding="utf-8")
+    (site / "search.js").write_text("window.searchIndex = " + (site / "search.json").read_text(encoding="utf-8") + ";\n", encoding="utf-8")
+    for page in site.rglob("*.html"):
+        up = "../" * (len(page.relative_to(site).parts) - 1)
+        text = re.sub(r"https://cdn\.jsdelivr\.net/npm/katex@[\d.]+/dist/(?:contrib/)?", f"{up}site_libs/katex/", page.read_text(encoding="utf-8"))
+        text = text.replace(f'<script src="{up}site_libs/smalldocs.js"', f'<script src="{up}site_libs/search-from-disk.js"></script><script src="{up}site_libs/smalldocs.js"')
+        page.write_text(text, encoding="utf-8")
