@@ -4,10 +4,11 @@
     python tools/docs.py --check    build, and fail on a broken link, a missing anchor or anything remote
     python tools/docs.py --sidebar  only write nbs/sidebar.yml, which Quarto reads
 
-No notebook is run: outputs are the kept ones. Exported cells are, since nbdev draws the API tables from them.
+No notebook is run: outputs are the kept ones.
 """
 import argparse
 import contextlib
+import functools
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import re
 import shutil
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import yaml
@@ -46,6 +48,7 @@ def part(nb: Path) -> int:
     return 0 if number < 10 else 1 if number < 13 else 2
 
 
+@functools.cache
 def notebooks() -> list[Path]:
     "Every notebook but the index, in the order in which one reads them; the quickstart comes first."
     found = sorted(p for p in NBS.rglob("*.ipynb") if not any(q[0] in "._" for q in p.relative_to(NBS).parts))
@@ -72,15 +75,22 @@ def write_sidebar() -> Path:
 
 
 def process(nb: Path) -> dict:
-    "A notebook after nbdev's own filters (hidden cells gone, API tables added), from the cache when it is newer."
+    """A notebook after nbdev's own filters (hidden cells gone, names linked), from the cache when it is newer.
+
+    Exported cells lose that flag first, so that the course shows their code; nbdev would show their signatures, which
+    here stand in the reference.
+    """
     from nbdev.processors import FilterDefaults
     from nbdev.serve_drv import main as filter_one
     cached = CACHE / nb.relative_to(NBS)
     if not cached.exists() or cached.stat().st_mtime < max(nb.stat().st_mtime, Path(__file__).stat().st_mtime):
         cached.parent.mkdir(parents=True, exist_ok=True)
-        tmp = cached.with_suffix(".tmp")
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.chdir(nb.parent) if hasattr(contextlib, "chdir") else contextlib.nullcontext():
-            filter_one((nb, tmp, FilterDefaults))
+        raw, tmp = cached.with_suffix(".raw.ipynb"), cached.with_suffix(".tmp.ipynb")
+        raw.write_text(json.dumps(docs_pages.shown(json.loads(nb.read_text(encoding="utf-8")))), encoding="utf-8")
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            filter_one((raw, tmp, FilterDefaults))
+        raw.unlink()
         tmp.replace(cached)
     return json.loads(cached.read_text(encoding="utf-8"))
 
@@ -121,8 +131,8 @@ def config() -> dict:
     if api: links.append({"text": "Reference", "href": f"api/{'restore.qmd' if 'restore.qmd' in api else api[0]}"})
     return {
         "project": {"type": "website", "output-dir": "_site", "resources": ["figures/**", "players/**", "results/**", "images/**"]},
-        "website": {"title": web["title"], "description": web["description"], "repo-url": GIT, "page-navigation": True,
-                    "navbar": {"left": links, "right": [{"icon": "github", "href": GIT, "aria-label": "source on GitHub"}], "background": "primary", "search": True},
+        "website": {"title": web["title"], "description": web["description"], "repo-url": GIT, "page-navigation": True, "favicon": "favicon.svg",
+                    "navbar": {"left": links, "right": [{"icon": "github", "text": "source", "href": GIT}], "background": "primary", "search": True},
                     "sidebar": {"style": "floating", "contents": contents}, "search": {"location": "navbar"}},
         "theme": {"light": "cosmo", "dark": "darkly"}, "toc": True, "toc-depth": 3, "code-copy": True,
         "css": ["site.css"], "linkify": True}
@@ -142,7 +152,7 @@ def build() -> list[str]:
     "Stage, render, copy into OUT; returns what went wrong."
     problems = stage()
     reference()
-    shutil.copy(ROOT / "tools" / "site.css", STAGE / "site.css")
+    for f in ("site.css", "favicon.svg"): shutil.copy(ROOT / "tools" / f, STAGE / f)
     (STAGE / "_smalldocs.yml").write_text(yaml.safe_dump(config(), sort_keys=False), encoding="utf-8")
     from smalldocs.site import build as render
     site = render(STAGE, quiet=True)

@@ -80,6 +80,21 @@ def page(nb: dict, dest: Path, stage: Path, pages: dict, links: dict) -> None:
     nb["cells"].insert(at, {"cell_type": "markdown", "metadata": {}, "source": f"```{{=html}}\n{bar}\n```"})
 
 
+def shown(nb: dict) -> dict:
+    "A notebook whose exported cells are plain cells, each followed by links to what it defines; in place."
+    cells = []
+    for cell in nb["cells"]:
+        cells.append(cell)
+        source = text_of(cell["source"])
+        if cell["cell_type"] != "code" or not re.match(r"#\s*\|\s*exports?\b", source): continue
+        cell["source"] = source.partition("\n")[2]
+        try: names = [n.name for n in ast.parse(cell["source"]).body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+        except SyntaxError: names = []
+        names = [f"`{n}`" for n in names if not n.startswith("_")]
+        if names: cells.append({"cell_type": "markdown", "metadata": {}, "source": "::: {.refs}\nreference: " + ", ".join(names) + "\n:::"})
+    return nb | {"cells": cells}
+
+
 def errors_of(f: ast.AST) -> list[str]:
     "What a function raises: `ValueError: message`, with `...` for the values in it."
     found = []
