@@ -111,10 +111,10 @@ def test_the_course_has_next_and_previous(browser, site):
     steps = [f"{s}.html" for s in ("video", "operators", "schedule", "prior", "inversion", "tweedie", "consistency", "lowpass", "renoise", "solver")]
     assert [s for s in seen if s in steps] == [s for s in steps if (SITE / s).exists()]
     browser.get(f"{site}/{seen[0]}")
-    browser.find_element("css selector", ".nav-page-next a").click()
-    assert browser.current_url == f"{site}/{seen[1]}"
-    browser.find_element("css selector", ".nav-page-previous a").click()
-    assert browser.current_url == f"{site}/{seen[0]}"
+    browser.find_element("css selector", ".nav-page-next a").send_keys("\n")
+    assert wait(lambda: browser.current_url == f"{site}/{seen[1]}")
+    browser.find_element("css selector", ".nav-page-previous a").send_keys("\n")
+    assert wait(lambda: browser.current_url == f"{site}/{seen[0]}")
 
 
 # ---------------------------------------------------------------- the player

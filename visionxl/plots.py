@@ -10,7 +10,7 @@ __all__ = ['COLORS', 'GREY', 'METHODS', 'style', 'color', 'to_image', 'finish', 
 import numpy as np
 from .player import Player, player_html
 
-# %% ../nbs/12_plots.ipynb #cell-05
+# %% ../nbs/12_plots.ipynb #cell-07
 _all_ = ["Player", "player_html"]
 
 COLORS = {"blue": "#0072B2", "orange": "#D55E00", "green": "#009E73", "pink": "#CC79A7", "yellow": "#E69F00", "sky": "#56B4E9"}
@@ -24,7 +24,7 @@ _STYLE = {
     "axes.titlecolor": GREY, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": GREY,
     "grid.alpha": 0.2, "lines.linewidth": 2, "legend.frameon": False, "image.cmap": "gray", "image.interpolation": "nearest"}
 
-# %% ../nbs/12_plots.ipynb #cell-06
+# %% ../nbs/12_plots.ipynb #cell-08
 def style() -> None:
     "Use the figure style from here on: transparent ground, mid-grey text, Okabe-Ito colours."
     from matplotlib import cycler, rcParams
@@ -35,9 +35,8 @@ def color(name: str, # a method: best, paper, official, cg, admm_tv or svi; any 
     "The colour that a method has everywhere."
     return COLORS.get(METHODS.get(name, ""), GREY)
 
-# %% ../nbs/12_plots.ipynb #cell-07
-def to_image(
-    x, # video (T, C, H, W), frame (C, H, W) or (H, W, C) or (H, W); torch or numpy, C is 1 or 3
+# %% ../nbs/12_plots.ipynb #cell-12
+def to_image(x, # video (T, C, H, W), frame (C, H, W) or (H, W, C) or (H, W); torch or numpy, C is 1 or 3
     frame: int | None = None, # which frame of a video; the middle one if None
 ) -> np.ndarray: # (H, W, 3) or (H, W), the values as they were
     "One frame in the layout that matplotlib draws."
@@ -49,9 +48,8 @@ def to_image(
         raise ValueError(f"shape {x.shape} is no picture: give (T, C, H, W), (C, H, W), (H, W, C) or (H, W) with 1 or 3 channels")
     return x
 
-# %% ../nbs/12_plots.ipynb #cell-08
-def finish(
-    fig, # matplotlib figure
+# %% ../nbs/12_plots.ipynb #cell-16
+def finish(fig, # matplotlib figure
     caption: str = "", # what a reader who cannot see the figure needs to know
 ) -> None:
     "Show a figure and print its caption, which is its alternative text."
@@ -60,14 +58,19 @@ def finish(
     plt.close(fig)
     if caption: print(caption)
 
+def _figure(width: float, height: float, rows: int = 1, cols: int = 1, **kw) -> tuple:
+    "A figure of that many inches, and its axes as (rows, cols)."
+    import matplotlib.pyplot as plt
+    return plt.subplots(rows, cols, figsize=(width, height), squeeze=False, **kw)
+
 def _draw(ax, image, title: str = "", **kw) -> None:
     "`image` on `ax`; [-1, 1] is black to white, for colours always, for maps unless `kw` says otherwise."
     ax.imshow(image if image.ndim == 2 else np.clip(image / 2 + 0.5, 0, 1), **({"vmin": -1, "vmax": 1} | kw))
     ax.set_title(title)
     ax.axis("off")
 
-def show(
-    *images, # each a video, frame or map: see `to_image`; [-1, 1] is black to white
+# %% ../nbs/12_plots.ipynb #cell-17
+def show(*images, # each a video, frame or map: see `to_image`; [-1, 1] is black to white
     titles=None, # one string per image
     caption: str = "", # alternative text, printed under the figure
     frame: int | None = None, # frame of the videos, the middle one if None
@@ -75,26 +78,23 @@ def show(
     **kw, # to `imshow`, for maps: cmap, vmin, vmax
 ) -> None:
     "Images side by side, titles above, the caption below."
-    import matplotlib.pyplot as plt
     images, titles = [to_image(x, frame) for x in images], list(titles or [])
     if not images: raise ValueError("nothing to show: give at least one image")
     cols, rows = min(cols, len(images)), -(-len(images) // cols)
     width, ratio = min(3.2, 8.8 / cols), max(x.shape[0] / x.shape[1] for x in images)
-    fig, axes = plt.subplots(rows, cols, figsize=(width * cols, (width * ratio + 0.3) * rows), squeeze=False)
+    fig, axes = _figure(width * cols, (width * ratio + 0.3) * rows, rows, cols)
     for ax in axes.flat[len(images):]: ax.axis("off")
     for ax, x, title in zip(axes.flat, images, titles + [""] * len(images)): _draw(ax, x, title, **kw)
     finish(fig, caption)
 
-# %% ../nbs/12_plots.ipynb #cell-09
-def compare(
-    *images, # frames or videos of one size, see `to_image`
+# %% ../nbs/12_plots.ipynb #cell-21
+def compare(*images, # frames or videos of one size, see `to_image`
     titles=None, # one string per image
     box: tuple | None = None, # (top, left, height, width) of the crop in pixels; the middle third if None
     caption: str = "", # alternative text
     frame: int | None = None, # frame of the videos, the middle one if None
 ) -> None:
     "Whole frames above, the same crop of each below, drawn with whole pixels."
-    import matplotlib.pyplot as plt
     images, titles = [to_image(x, frame) for x in images], list(titles or [""] * len(images))
     if len({x.shape[:2] for x in images}) != 1:
         raise ValueError(f"sizes {[x.shape[:2] for x in images]} differ: bring the images to one size first")
@@ -103,17 +103,15 @@ def compare(
     if not (0 <= top < top + height <= h and 0 <= left < left + width <= w):
         raise ValueError(f"box {box} leaves the frame of {h}x{w}: give (top, left, height, width) inside it")
     each = min(3.2, 8.8 / len(images))
-    fig, axes = plt.subplots(2, len(images), figsize=(each * len(images), each * (h / w + height / width) + 0.4), squeeze=False,
-                             height_ratios=[h / w, height / width])
+    fig, axes = _figure(each * len(images), each * (h / w + height / width) + 0.4, 2, len(images), height_ratios=[h / w, height / width])
     for (above, below), x, title in zip(axes.T, images, titles):
         _draw(above, x, title)
         _draw(below, x[top:top + height, left:left + width])
-        above.add_patch(plt.Rectangle((left - .5, top - .5), width, height, fill=False, color=COLORS["yellow"], lw=1.5))
+        above.plot(left + width * np.array([0, 1, 1, 0, 0]) - .5, top + height * np.array([0, 0, 1, 1, 0]) - .5, color=COLORS["yellow"], lw=1.5)
     finish(fig, caption)
 
-# %% ../nbs/12_plots.ipynb #cell-10
-def radial_power(
-    x, # (..., H, W), torch or numpy, any number of leading axes
+# %% ../nbs/12_plots.ipynb #cell-25
+def radial_power(x, # (..., H, W), torch or numpy, any number of leading axes
     bins: int = 32, # rings of equal width between 0 and 0.5 cycles per pixel
 ) -> tuple[np.ndarray, np.ndarray]: # frequencies in cycles per pixel, mean power in each ring; empty rings left out
     "The power of pictures over the radius of their frequency, averaged over all leading axes."
@@ -128,11 +126,10 @@ def radial_power(
     total, middle = np.bincount(ring[keep], power[keep], bins), np.bincount(ring[keep], radius[keep], bins)
     return middle[count > 0] / count[count > 0], total[count > 0] / count[count > 0]
 
-# %% ../nbs/12_plots.ipynb #cell-11
+# %% ../nbs/12_plots.ipynb #cell-28
 def _lines(curves: dict, xlabel: str, ylabel: str, caption: str, **axis) -> None:
     "Curves {name: (x, y)} in one frame; a method's name gives its colour."
-    import matplotlib.pyplot as plt
-    fig, ax = plt.subplots(figsize=(6.4, 3.2))
+    fig, ((ax,),) = _figure(6.4, 3.2)
     for name, (x, y) in curves.items():
         own = {"color": color(name)} if name in METHODS else {}
         ax.plot(x, y, label=name, **own, **({"ls": "--", "color": GREY} if name == "clean" else {}))
@@ -143,8 +140,7 @@ def _lines(curves: dict, xlabel: str, ylabel: str, caption: str, **axis) -> None
     ax.legend()
     finish(fig, caption)
 
-def spectra(
-    named: dict, # {name: video, frame or latent (..., H, W)}
+def spectra(named: dict, # {name: video, frame or latent (..., H, W)}
     caption: str = "", # alternative text
     bins: int = 32, # rings
     relative: str | None = None, # name of the one to divide by; absolute if None
@@ -155,9 +151,8 @@ def spectra(
     curves = {name: (f[1:], (p / base)[1:]) for name, (f, p) in curves.items()}
     _lines(curves, "frequency (cycles per pixel)", "power" if relative is None else f"power / {relative}", caption, xscale="log", yscale="log")
 
-# %% ../nbs/12_plots.ipynb #cell-12
-def response(
-    f, # a linear map of frames, (1, 1, n, n) -> the same
+# %% ../nbs/12_plots.ipynb #cell-31
+def response(f, # a linear map of frames, (1, 1, n, n) -> the same
     n: int = 64, # side of the test frame in pixels
 ) -> tuple[np.ndarray, np.ndarray]: # frequencies in cycles per pixel, mean gain in each ring
     "How much of each frequency a filter passes, from what it makes of a single bright pixel."
@@ -167,60 +162,55 @@ def response(
     freq, power = radial_power(f(impulse))
     return freq, n * np.sqrt(power)
 
-def responses(
-    filters: dict, # {name: linear map of (1, 1, n, n)}
+def responses(filters: dict, # {name: linear map of (1, 1, n, n)}
     caption: str = "", # alternative text
     n: int = 64, # side of the test frame in pixels
 ) -> None:
     "Gain over frequency of several filters."
     _lines({name: response(f, n) for name, f in filters.items()}, "frequency (cycles per pixel)", "gain", caption, ylim=(0, 1.1))
 
-# %% ../nbs/12_plots.ipynb #cell-13
-def slices(
-    named: dict, # {name: video (T, C, H, W)} of one size
+# %% ../nbs/12_plots.ipynb #cell-38
+def slices(named: dict, # {name: video (T, C, H, W)} of one size
     row: int | None = None, # which row of the frames; the middle one if None
     caption: str = "", # alternative text
     zoom: int = 3, # height of one frame's row in pixels
 ) -> None:
     "One row of pixels through time, time downwards: steady content gives lines, flicker gives stripes."
-    import matplotlib.pyplot as plt
-    fig, axes = plt.subplots(len(named), 1, figsize=(7.2, 0.1 + len(named) * 1.3), squeeze=False)
+    fig, axes = _figure(7.2, 0.1 + len(named) * 1.3, len(named))
     for ax, (name, x) in zip(axes.flat, named.items()):
         k = x.shape[-2] // 2 if row is None else row
         image = to_image(np.moveaxis(np.asarray(x[:, :, k]), 0, 1))            # (T, W, C) from (T, C, W)
         _draw(ax, np.repeat(image, zoom, 0), name, aspect="auto")
     finish(fig, caption)
 
-def flicker_of(
-    x, # video (T, C, H, W), at least two frames
+# %% ../nbs/12_plots.ipynb #cell-41
+def flicker_of(x, # video (T, C, H, W), at least two frames
 ) -> np.ndarray: # (T-1,) mean absolute change from frame to frame, in units of the video
     "How much a video changes from each frame to the next."
     if len(x) < 2: raise ValueError("one frame cannot flicker: give at least two")
     return np.array([float(abs(b - a).mean()) for a, b in zip(x[:-1], x[1:])])
 
-def flicker(
-    named: dict, # {name: video (T, C, H, W)}
+def flicker(named: dict, # {name: video (T, C, H, W)}
     caption: str = "", # alternative text
 ) -> None:
     "Change from frame to frame over time; what lies above the clean video's line is flicker."
     curves = {name: flicker_of(x) for name, x in named.items()}
     _lines({name: (np.arange(1, len(y) + 1), y) for name, y in curves.items()}, "frame", "mean change", caption)
 
-def strip(
-    states, # states of `solve`, or any objects with `t` and the named tensors (T, C, H, W)
+# %% ../nbs/12_plots.ipynb #cell-45
+def strip(states, # states of `solve`, or any objects with `t` and the named tensors (T, C, H, W)
     names: tuple = ("x_hat", "x_bar", "x_lp"), # one row for each
     frame: int | None = None, # which frame, the middle one if None
     box: tuple | None = None, # (top, left, height, width) of a crop, the whole frame if None
     caption: str = "", # alternative text
 ) -> None:
     "What every step made, a column for each t, a row for each name; a state that lacks a name leaves a gap."
-    import matplotlib.pyplot as plt
     states = list(states)
     top, left, height, width = box or (0, 0, None, None)
     cut = lambda x: to_image(x, frame)[top:, left:][:height, :width]
     h, w = cut(getattr(states[0], names[0])).shape[:2]
     each = min(2.2, 9.5 / len(states))
-    fig, axes = plt.subplots(len(names), len(states), figsize=(each * len(states) + .4, (each * h / w + .1) * len(names) + .3), squeeze=False)
+    fig, axes = _figure(each * len(states) + .4, (each * h / w + .1) * len(names) + .3, len(names), len(states))
     for row, name in zip(axes, names):
         for ax, s in zip(row, states):
             ax.axis("off")
@@ -228,7 +218,7 @@ def strip(
         row[0].text(-.08, .5, name, rotation=90, va="center", ha="right", transform=row[0].transAxes)
     finish(fig, caption)
 
-# %% ../nbs/12_plots.ipynb #cell-14
+# %% ../nbs/12_plots.ipynb #cell-48
 _POINTS = {"E(y)": (-.88, .47, "$E(y)$", -.2, 0), "z_tau": (-1.47, 1.64, r"$z_\tau$", -.1, .1), "x_hat": (-.37, .93, r"$\hat x$", 0, -.14),
            "x_bar": (.05, 1.5, r"$\bar x$", .02, .14), "z_bar": (.37, .93, r"$\bar z$", 0, -.14), "z_s": (1.06, 1.46, "$z_s$", .02, .12), "x": (.79, .62, "$x$", -.1, -.06)}
 _ARROWS = (("E(y)", "z_tau", "1 invert", -1.75, .8), ("z_tau", "x_hat", "2 Tweedie", -1.02, 1.52), ("x_hat", "x_bar", "3 data\nconsistency", -.79, 1.22),
@@ -237,8 +227,7 @@ _ARROWS = (("E(y)", "z_tau", "1 invert", -1.75, .8), ("z_tau", "x_hat", "2 Tweed
 def sketch(caption: str = "", # alternative text
 ) -> None:
     "The five steps as a walk between the manifolds of clean and noisy pictures (after Fig. 3 of the paper)."
-    import matplotlib.pyplot as plt
-    fig, ax = plt.subplots(figsize=(7.4, 4.2))
+    fig, ((ax,),) = _figure(7.4, 4.2)
     arc = np.radians(np.linspace(24, 160))
     for r, label in zip((1, 1.8, 2.2), ("$M_0$, clean", "$M_s$", r"$M_\tau$, noisy")):
         ax.plot(r * np.cos(arc), r * np.sin(arc), color=GREY, lw=3 if r == 1 else 1.2)
