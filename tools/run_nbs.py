@@ -4,6 +4,7 @@
     python tools/run_nbs.py nbs/04_inversion.ipynb one of them
 """
 import argparse
+import hashlib
 import os
 import sys
 import time
@@ -15,9 +16,16 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def code_hash(cells) -> str:
+    "What the code of a notebook is; kept with the outputs, so that a test can tell when they belong to other code."
+    code = ["".join(c["source"]).strip() for c in cells if c["cell_type"] == "code"]
+    return hashlib.sha256("\0".join(code).encode()).hexdigest()[:16]
+
+
 def clean(nb) -> None:
-    "Drop widget state, execution times and terminal noise; keep results and pictures."
-    nb.metadata = nbformat.from_dict({"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}})
+    "Drop widget state, execution times and terminal noise; keep results, pictures and the hash of the code that made them."
+    nb.metadata = nbformat.from_dict({"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"},
+                                      "visionxl": {"code": code_hash(nb.cells)}})
     for i, c in enumerate(nb.cells):
         c.metadata, c.id = nbformat.from_dict({}), f"cell-{i:02d}"
         if c.cell_type != "code": continue
