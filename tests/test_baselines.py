@@ -1,0 +1,132 @@
+"""Baselines: total variation against an independent solver, and the properties every rival must have."""
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+
+from visionxl import baselines as B
+from visionxl.operators import TASKS, Blur2d, Identity, Mask, TemporalMean, task
+
+SHAPE = (5, 1, 4, 8)
+
+
+def clip(shape=SHAPE, seed=0):
+    "Blocks of grey that move: what total variation is made for, plus a little texture."
+    g = torch.Generator().manual_seed(seed)
+    x = torch.zeros(shape)
+    for t in range(shape[0]): x[t, :, shape[2] // 4:3 * shape[2] // 4, 1 + t % 3:4 + t % 3] = .8
+    return (x - .3 + .1 * torch.randn(shape, generator=g)).double()
+
+
+def dense_gradient(shape, weights):
+    "D as a matrix, from numpy's own differences."
+    e = np.eye(int(np.prod(shape))).reshape(-1, *shape)
+    parts = []
+    for axis, w in zip((1, 3, 4), weights):
+        d = np.diff(e, axis=axis, append=np.take(e, [-1], axis=axis))
+        parts.append(w * d.reshape(len(e), -1).T)
+    return np.stack(parts)                                                          # (3, n, n)
+
+
+def optimum(A, y, mu, weights):
+    "scipy's L-BFGS on a smoothed objective, the smoothing driven to 1e-4 (an error of at most mu n 1e-4)."
+    n = int(np.prod(A.in_shape))
+    M = np.stack([A(torch.eye(n)[i].double().view(A.in_shape)).flatten().numpy() for i in range(n)], 1)
+    D, b, x = dense_gradient(A.in_shape, weights), y.flatten().numpy(), np.zeros(n)
+
+    def f(x, eps):
+        r, g = M @ x - b, D @ x
+        length = np.sqrt((g**2).sum(0) + eps**2)
+        return .5 * r @ r + mu * length.sum(), M.T @ r + mu * np.einsum("kij,ki->j", D, g / length)
+
+    for eps in (1e-1, 1e-2, 1e-3, 1e-4):
+        x = minimize(f, x, (eps,), jac=True, method="L-BFGS-B", options={"maxiter": 1500, "maxfun": 3000, "ftol": 1e-15, "gtol": 1e-9}).x
+    return torch.from_numpy(x).view(A.in_shape), f(x, 1e-30)[0]
+
+
+@pytest.mark.parametrize("A", [Identity(SHAPE), task("deblur", SHAPE, kernel_size=7, sigma=1.), task("inpaint", SHAPE), task("sr+", SHAPE)],
+                         ids=["denoise", "deblur", "inpaint", "sr+"])
+def test_admm_tv_reaches_the_optimum_of_an_independent_solver(A):
+    mu, weights = 0.02, (.5, 1., 1.)
+    y = A(clip())
+    y = y + .05 * torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
+    x_best, best = optimum(A, y, mu, weights)
+    seen = []
+    x = B.admm_tv(y, A, mu, 10 * mu, weights, 400, lambda i, n, x: seen.append(B.tv_objective(y, A, x, mu, weights)))
+    assert B.tv_objective(y, A, x, mu, weights) <= best * (1 + 1e-3)
+    assert seen[29] <= best * (1.06 if A.name == "sr+" else 1.001) and seen[29] < seen[4] < seen[0], "thirty iterations must come near, and the objective must fall"
+    if isinstance(A, Identity): assert (x - x_best).norm() / x_best.norm() < 1e-3     # only here is the optimum unique
+
+
+def test_gradient_has_its_adjoint_and_its_eigenvalues():
+    w = (.3, 1., 2.)
+    x, g = (torch.randn(s, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i, s in enumerate((SHAPE, (3, *SHAPE))))
+    assert abs((B.gradient(x, w) * g).sum() - (x * B.gradient_T(g, w)).sum()) < 1e-10
+    q = B._DCT(SHAPE[0])
+    assert (q.inverse(B.gradient_gains(SHAPE, w) * q(x)) - B.gradient_T(B.gradient(x, w), w)).abs().max() < 1e-12
+    dense = np.einsum("kij,j->ki", dense_gradient(SHAPE, w), x.flatten().numpy())
+    assert np.abs(dense - B.gradient(x, w).reshape(3, -1).numpy()).max() < 1e-12
+
+
+def test_shrink_is_the_proximal_map():
+    g = torch.tensor([[3., .1, 0.], [4., 0., 0.], [0., 0., 0.]])
+    assert torch.allclose(B.shrink(g, 1.), torch.tensor([[2.4, 0, 0], [3.2, 0, 0], [0, 0, 0]]))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_baseline_on_every_task_is_deterministic_and_keeps_its_input(name):
+    shape = (8, 3, 16, 24)
+    A = task(name, shape, kernel_size=13, sigma=1.5)
+    x = clip(shape).float()
+    y = A(x)
+    kept = y.clone()
+    up = B.upsample(y, A)
+    for f in (B.upsample, B.cg_only, lambda y, A: B.admm_tv(y, A, steps=15)):
+        out = f(y, A)
+        assert out.shape == x.shape and out.isfinite().all() and torch.equal(out, f(y, A)) and torch.equal(y, kept)
+        assert (out - x).square().mean() <= (up - x).square().mean() * (1 + 1e-6), "no rival may be worse than the measurement brought to size"
+
+
+def test_upsample_keeps_constants():
+    for A in [task(n, (8, 3, 16, 24)) for n in TASKS]:
+        x = torch.full(A.in_shape, .25)
+        out, seen = B.upsample(A(x), A), A.AT(A(torch.ones(A.in_shape))) > 1e-3
+        assert (out - .25)[seen].abs().max() < 1e-5
+
+
+def test_admm_tv_without_a_spectrum_uses_cg():
+    A = Blur2d((4, 1, 8, 8), torch.rand(3, 3, generator=torch.Generator().manual_seed(0)) / 4.5, boundary="replicate")
+    assert A.spectrum() is None
+    x = clip((4, 1, 8, 8)).float()
+    y = A(x)
+    assert B.tv_objective(y, A, B.admm_tv(y, A, 1e-3, steps=4), 1e-3) < B.tv_objective(y, A, B.upsample(y, A), 1e-3)
+
+
+def test_tuned_settings_are_the_best_of_the_kept_grid():
+    from pathlib import Path
+    grid = Path(__file__).parent.parent / "bench" / "results" / "tune_tv.jsonl"
+    if not grid.exists(): pytest.skip("no grid: run bench/tune_tv.py")
+    rows = [json.loads(r) for r in grid.read_text().splitlines()]
+    for name in TASKS:
+        best = max((r for r in rows if r["task"] == name), key=lambda r: r["psnr"])
+        mu, rho, weights = B.TV_TUNED[name]
+        assert (mu, weights) == (best["mu"], (best["time"], 1., 1.)) and rho == pytest.approx(mu * best["rho_over_mu"])
+
+
+@pytest.mark.parametrize("call,says", [
+    (lambda: B.admm_tv(torch.zeros(8, 1, 8, 8), Identity(SHAPE)), "give both from one task"),
+    (lambda: B.admm_tv(torch.full(SHAPE, np.nan), Identity(SHAPE)), "NaN"),
+    (lambda: B.admm_tv(torch.zeros(SHAPE), Identity(SHAPE), mu=0.), "cg_only"),
+    (lambda: B.admm_tv(torch.zeros(SHAPE), Identity(SHAPE), steps=0), "at least 1")])
+def test_refuses_with_the_reason(call, says):
+    with pytest.raises(ValueError, match=says): call()
+
+
+def test_one_frame_and_a_masked_out_clip():
+    x = clip((1, 1, 8, 8)).float()
+    assert B.admm_tv(x, Identity(x.shape), 1e-2).isfinite().all()
+    A = Mask(x.shape, torch.zeros(8, 8))
+    assert (B.upsample(A(x), A) == 0).all()
+    assert TemporalMean(SHAPE, 3).temporal is None
