@@ -7,6 +7,7 @@ import torch
 from scipy.optimize import minimize
 
 from visionxl import baselines as B
+from visionxl import tv as V
 from visionxl.operators import TASKS, Blur2d, Identity, Mask, TemporalMean, task
 
 SHAPE = (5, 1, 4, 8)
@@ -54,8 +55,8 @@ def test_admm_tv_reaches_the_optimum_of_an_independent_solver(A):
     y = y + .05 * torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
     x_best, best = optimum(A, y, mu, weights)
     seen = []
-    x = B.admm_tv(y, A, mu, 10 * mu, weights, 400, lambda i, n, x: seen.append(B.tv_objective(y, A, x, mu, weights)))
-    assert B.tv_objective(y, A, x, mu, weights) <= best * (1 + 1e-3)
+    x = B.admm_tv(y, A, mu, 10 * mu, weights, 400, lambda i, n, x: seen.append(V.tv_objective(y, A, x, mu, weights)))
+    assert V.tv_objective(y, A, x, mu, weights) <= best * (1 + 1e-3)
     assert seen[29] <= best * (1.06 if A.name == "sr+" else 1.001) and seen[29] < seen[4] < seen[0], "thirty iterations must come near, and the objective must fall"
     if isinstance(A, Identity): assert (x - x_best).norm() / x_best.norm() < 1e-3     # only here is the optimum unique
 
@@ -63,16 +64,16 @@ def test_admm_tv_reaches_the_optimum_of_an_independent_solver(A):
 def test_gradient_has_its_adjoint_and_its_eigenvalues():
     w = (.3, 1., 2.)
     x, g = (torch.randn(s, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i, s in enumerate((SHAPE, (3, *SHAPE))))
-    assert abs((B.gradient(x, w) * g).sum() - (x * B.gradient_T(g, w)).sum()) < 1e-10
-    q = B._DCT(SHAPE[0])
-    assert (q.inverse(B.gradient_gains(SHAPE, w) * q(x)) - B.gradient_T(B.gradient(x, w), w)).abs().max() < 1e-12
+    assert abs((V.gradient(x, w) * g).sum() - (x * V.gradient_T(g, w)).sum()) < 1e-10
+    q = V._DCT(SHAPE[0])
+    assert (q.inverse(V.gradient_gains(SHAPE, w) * q(x)) - V.gradient_T(V.gradient(x, w), w)).abs().max() < 1e-12
     dense = np.einsum("kij,j->ki", dense_gradient(SHAPE, w), x.flatten().numpy())
-    assert np.abs(dense - B.gradient(x, w).reshape(3, -1).numpy()).max() < 1e-12
+    assert np.abs(dense - V.gradient(x, w).reshape(3, -1).numpy()).max() < 1e-12
 
 
 def test_shrink_is_the_proximal_map():
     g = torch.tensor([[3., .1, 0.], [4., 0., 0.], [0., 0., 0.]])
-    assert torch.allclose(B.shrink(g, 1.), torch.tensor([[2.4, 0, 0], [3.2, 0, 0], [0, 0, 0]]))
+    assert torch.allclose(V.shrink(g, 1.), torch.tensor([[2.4, 0, 0], [3.2, 0, 0], [0, 0, 0]]))
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -101,7 +102,7 @@ def test_admm_tv_without_a_spectrum_uses_cg():
     assert A.spectrum() is None
     x = clip((4, 1, 8, 8)).float()
     y = A(x)
-    assert B.tv_objective(y, A, B.admm_tv(y, A, 1e-3, steps=4), 1e-3) < B.tv_objective(y, A, B.upsample(y, A), 1e-3)
+    assert V.tv_objective(y, A, B.admm_tv(y, A, 1e-3, steps=4), 1e-3) < V.tv_objective(y, A, B.upsample(y, A), 1e-3)
 
 
 def test_tuned_settings_are_the_best_of_the_kept_grid():

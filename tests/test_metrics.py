@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from visionxl import flow as O
 from visionxl import metrics as M
 from visionxl import networks as N
 
@@ -108,10 +109,10 @@ def test_flow_follows_a_shift_and_masks_what_is_covered():
     pytest.importorskip("cv2")
     big = torch.nn.functional.interpolate(clip(0, (1, 1, 20, 30)), (80, 120), mode="bicubic").clamp(0, 1)[0]
     a, b = big[:, 8:72, 10:100], big[:, 8:72, 7:97]                                # b shows a's content 3 px further right
-    f = M.flow(a, b)
+    f = O.flow(a, b)
     assert (f[8:-8, 8:-8] - torch.tensor([3., 0.])).abs().mean() < 0.2
-    assert (M.warp(b, f) - a)[:, 8:-8, 8:-12].abs().mean() < 0.02
-    seen = M.visible(f, M.flow(b, a))
+    assert (O.warp(b, f) - a)[:, 8:-8, 8:-12].abs().mean() < 0.02
+    seen = O.visible(f, O.flow(b, a))
     assert not seen[:, -2:].any() and seen[8:-8, 8:-12].float().mean() > 0.9       # the right edge has left the frame
 
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['to_unit', 'check_pair', 'psnr_frame', 'ssim_map', 'ssim_frame', 'per_frame', 'psnr', 'ssim', 'perceptual', 'stlpips',
-           'lpips', 'frechet_distance', 'fvd_preprocess', 'fvd_features', 'fvd', 'flow', 'warp', 'visible',
-           'warp_frame', 'warping_error', 'residual', 'spectrum']
+           'lpips', 'frechet_distance', 'fvd_preprocess', 'fvd_features', 'fvd', 'warp_frame', 'warping_error',
+           'residual', 'spectrum']
 
 # %% ../nbs/11_metrics.ipynb #cell-02
 import math
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .flow import flow, visible, warp
 from .networks import load_i3d, load_lpips, load_stlpips
 
 # %% ../nbs/11_metrics.ipynb #cell-03
@@ -152,38 +153,6 @@ def fvd(
     return frechet_distance(fvd_features(a, i3d), fvd_features(b, i3d))
 
 # %% ../nbs/11_metrics.ipynb #cell-08
-def flow(
-    a: torch.Tensor, b: torch.Tensor, # frames (C, H, W) in [0, 1], at least 16 pixels wide and high
-) -> torch.Tensor: # (H, W, 2) pixels (dx, dy): what is at p in `a` is at p + flow in `b`
-    "Dense optical flow by OpenCV's DIS (Kroeger et al. 2016). Raises ImportError without OpenCV."
-    try: import cv2
-    except ImportError as e: raise ImportError("optical flow needs OpenCV: pip install opencv-python-headless") from e
-    if min(a.shape[-2:]) < 16: raise ValueError(f"frames of {a.shape[-2]}x{a.shape[-1]} are too small for optical flow: give at least 16x16")
-    grey = [np.ascontiguousarray((x.mean(0).clamp(0, 1) * 255).round().byte().cpu().numpy()) for x in (a, b)]
-    return torch.from_numpy(cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None))
-
-def warp(
-    x: torch.Tensor, # (C, H, W)
-    f: torch.Tensor, # (H, W, 2) flow in pixels
-) -> torch.Tensor: # (C, H, W): x at p + f(p), bilinear, edges repeated
-    "Fetch every pixel from where the flow says it went."
-    h, w = x.shape[-2:]
-    y0, x0 = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    grid = torch.stack([(x0 + f[..., 0] + .5) * 2 / w - 1, (y0 + f[..., 1] + .5) * 2 / h - 1], -1)
-    return F.grid_sample(x[None], grid[None].to(x), mode="bilinear", padding_mode="border", align_corners=False)[0]
-
-def visible(
-    forward: torch.Tensor, backward: torch.Tensor, # (H, W, 2) flows a -> b and b -> a
-) -> torch.Tensor: # (H, W) bool
-    "Where the two flows agree and stay inside the frame (Sundaram et al. 2010); elsewhere something is covered."
-    back = warp(backward.permute(2, 0, 1), forward).permute(1, 2, 0)            # (H, W, 2)
-    gap, size = (forward + back).square().sum(-1), forward.square().sum(-1) + back.square().sum(-1)
-    h, w = gap.shape
-    y0, x0 = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    px, py = x0 + forward[..., 0], y0 + forward[..., 1]
-    return (gap < 0.01 * size + 0.5) & (px >= 0) & (px <= w - 1) & (py >= 0) & (py <= h - 1)
-
-# %% ../nbs/11_metrics.ipynb #cell-09
 def warp_frame(
     ref: tuple, # two neighbouring frames (C, H, W) of the reference, [0, 1]
     out: tuple, # the same two of the clip to judge
@@ -204,7 +173,7 @@ def warping_error(
     each = [warp_frame(u[t:t + 2], v[t:t + 2]) for u, v in zip(ref, out) for t in range(len(u) - 1)]
     return float(np.nanmean(each)) if not np.isnan(each).all() else math.nan
 
-# %% ../nbs/11_metrics.ipynb #cell-10
+# %% ../nbs/11_metrics.ipynb #cell-09
 @torch.no_grad()
 def residual(
     y: torch.Tensor, # measurement
