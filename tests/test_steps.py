@@ -198,7 +198,7 @@ def test_lowpass_takes_views_and_leaves_them_alone():
 
 def test_lowpass_gain_is_what_a_wave_loses():
     n, k = 64, 9
-    wave = torch.cos(torch.pi * k * (torch.arange(n) + .5) / n).double()      # a cosine that the symmetric boundary continues
+    wave = torch.cos(torch.pi * k * (torch.arange(n).double() + .5) / n)      # a cosine that the symmetric boundary continues
     out = lowpass(wave.expand(1, 1, 3, n), 1.2)[0, 0, 1]
     assert worst(out, float(lowpass_gain(1.2, torch.tensor(k / (2 * n), dtype=torch.float64))) * wave) < 1e-12
     assert float(lowpass_gain(1.2, torch.tensor(0.))) == pytest.approx(1)
