@@ -88,8 +88,10 @@ def shown(nb: dict) -> dict:
         source = text_of(cell["source"])
         if cell["cell_type"] != "code" or not re.match(r"#\s*\|\s*exports?\b", source): continue
         cell["source"] = source.partition("\n")[2]
-        try: names = [n.name for n in ast.parse(cell["source"]).body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
-        except SyntaxError: names = []
+        try: body = ast.parse(cell["source"]).body
+        except SyntaxError: continue
+        if all(isinstance(n, ast.Import | ast.ImportFrom) for n in body): cells.pop()
+        names = [n.name for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
         names = [f"`{n}`" for n in names if not n.startswith("_")]
         if names: cells.append({"cell_type": "markdown", "metadata": {}, "source": "::: {.refs}\nreference: " + ", ".join(names) + "\n:::"})
     return nb | {"cells": cells}
