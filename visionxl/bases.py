@@ -14,12 +14,14 @@ from typing import Callable, NamedTuple
 import scipy.fft
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 # %% ../nbs/00b_bases.ipynb #cell-05
-def _scipy_dct(x: Tensor, inverse: bool) -> Tensor:
+def _scipy_dct(x: Tensor, shape: tuple, inverse: bool) -> Tensor:
     "Both axes through scipy's pocketfft, which is the fastest on a CPU (float32 stays float32)."
-    f = scipy.fft.idctn if inverse else scipy.fft.dctn
-    return torch.from_numpy(f(x.detach().numpy(), axes=(-2, -1), norm="ortho", workers=torch.get_num_threads()))
+    v, how = x.detach().numpy(), dict(norm="ortho", workers=torch.get_num_threads())
+    if inverse: return torch.from_numpy(scipy.fft.idct(scipy.fft.idct(v, n=shape[0], axis=-2, **how), n=shape[1], axis=-1, **how))
+    return torch.from_numpy(scipy.fft.dct(scipy.fft.dct(v, axis=-1, **how)[..., : shape[1]], axis=-2, **how)[..., : shape[0], :])
 
 def _fft_dct(x: Tensor, dim: int) -> Tensor:
     "DCT-II along `dim` through a complex FFT of the same length (Makhoul 1980)."
@@ -43,17 +45,21 @@ def _fft_idct(c: Tensor, dim: int) -> Tensor:
 # %% ../nbs/00b_bases.ipynb #cell-06
 def dct2(
     x: Tensor, # (..., H, W), float
-) -> Tensor: # (..., H, W) coefficients; [..., 0, 0] is the mean times sqrt(H W)
+    keep: tuple | None = None, # (h, w) lowest frequencies to keep, all if None
+) -> Tensor: # (..., h, w) coefficients; [..., 0, 0] is the mean times sqrt(H W)
     "Orthonormal DCT-II over the last two axes: scipy on a CPU, FFTs on a GPU and under autograd."
-    if x.device.type == "cpu" and not x.requires_grad: return _scipy_dct(x, False)
-    return _fft_dct(_fft_dct(x, -1), -2)
+    h, w = keep or x.shape[-2:]
+    if x.device.type == "cpu" and not x.requires_grad: return _scipy_dct(x, (h, w), False)
+    return _fft_dct(_fft_dct(x, -1)[..., :w], -2)[..., :h, :]
 
 def idct2(
-    c: Tensor, # (..., H, W) coefficients
+    c: Tensor, # (..., h, w) coefficients
+    shape: tuple | None = None, # (H, W) of the frame, where only the lowest coefficients were kept
 ) -> Tensor: # (..., H, W)
-    "Inverse of `dct2`, which is also its transpose."
-    if c.device.type == "cpu" and not c.requires_grad: return _scipy_dct(c, True)
-    return _fft_idct(_fft_idct(c, -2), -1)
+    "Transpose of `dct2`, and its inverse where all was kept."
+    H, W = shape or c.shape[-2:]
+    if c.device.type == "cpu" and not c.requires_grad: return _scipy_dct(c, (H, W), True)
+    return _fft_idct(_fft_idct(pad(c, (0, W - c.shape[-1], 0, H - c.shape[-2])), -2), -1)
 
 # %% ../nbs/00b_bases.ipynb #cell-09
 @dataclass(frozen=True)
@@ -65,8 +71,10 @@ class Pixels:
 @dataclass(frozen=True)
 class Cosine:
     "DCT-II over each frame: blurs with an even kernel and symmetric boundaries are diagonal in it."
-    def forward(self, x: Tensor) -> Tensor: return dct2(x)
-    def inverse(self, c: Tensor) -> Tensor: return idct2(c)
+    keep: tuple | None = None # (h, w) lowest frequencies, all if None
+    shape: tuple | None = None # (H, W), where not all are kept
+    def forward(self, x: Tensor) -> Tensor: return dct2(x, self.keep)
+    def inverse(self, c: Tensor) -> Tensor: return idct2(c, self.shape)
 
 @dataclass(frozen=True)
 class Fourier:
@@ -157,12 +165,12 @@ def factor_spectrum(
     "Eigenvalues of `A^T A` with a complete basis, null space included."
     values, basis, vt = f.gains.abs() ** 2, f.right, None
     if isinstance(basis, Blocks):
-        values = torch.nn.functional.pad(values.expand(shape[2] // basis.f, shape[3] // basis.f)[..., None, None], (0, basis.f - 1) * 2)
+        values = pad(values.expand(shape[2] // basis.f, shape[3] // basis.f)[..., None, None], (0, basis.f - 1) * 2)
         basis = BlockCosine(basis.f)
     values = values[(None,) * 2]
     if f.time is not None:
         _, s, vt = torch.linalg.svd(f.time, full_matrices=True)
-        s = torch.nn.functional.pad(s, (0, len(vt) - len(s)))
+        s = pad(s, (0, len(vt) - len(s)))
         values = s.square().view(-1, *[1] * (values.ndim - 1)) * values
     def forward(x): return over_time(vt, basis.forward(x))
     def inverse(c): return basis.inverse(over_time(None if vt is None else vt.T, c))
