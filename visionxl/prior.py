@@ -112,7 +112,7 @@ class Prior:
         self.t_max = schedule.get("t_max", len(self.alpha_bar) - 1)
         self.vae, self.unet = settle(vae, self.place, vae.config.get("force_upcast")), settle(unet, self.place)
         self.channels, blocks = vae.config.latent_channels, vae.config.get("block_out_channels", ())
-        self.factor = vae.config.get("factor") or 2 ** (len(blocks) - 1)
+        self.factor = vae.config.get("patch") or 2 ** (len(blocks) - 1)
         self.depth = 2 ** (len(unet.config.block_out_channels) - 1)
         self.text, self.pooled = null_condition(unet.config, *null, self.place)
 
@@ -241,7 +241,7 @@ def load_schedule(folder):
     "Table, kind of prediction and largest trained timestep of a diffusers folder."
     from diffusers import DDIMScheduler
     config = read_config(folder, "scheduler")
-    t_max = config.pop("t_max", config.get("num_train_timesteps", 1000) - 1)
+    t_max = read_config(folder, "unet").get("t_max", config.get("num_train_timesteps", 1000) - 1)
     s = DDIMScheduler.from_config(config)
     return dict(alpha_bar=s.alphas_cumprod.double(), prediction=s.config.prediction_type, t_max=t_max)
 
