@@ -1,4 +1,5 @@
 """Packaging, read from settings.ini so that nbdev and pip agree."""
+import re
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -12,11 +13,20 @@ extras = {k: cfg[f"{k}_requirements"].split() for k in ("notebook", "metrics", "
 extras["dev"] += extras["notebook"] + extras["metrics"]
 readme = here / "README.md"
 
+
+def absolute(text):
+    "Links into the repository with its host in front: a reader of the package's page has no repository beside it."
+    git = cfg["git_url"]
+    text = re.sub(r"(!\[[^\]]*\]\()(?![a-z]+:|#)", rf"\1{git}/raw/{cfg['branch']}/", text)
+    return re.sub(r"((?<!!)\[[^\]]*\]\()(?![a-z]+:|#)", rf"\1{git}/blob/{cfg['branch']}/", text)
+
+
+
 setup(
     name=cfg["lib_name"],
     version=cfg["version"],
     description=cfg["description"],
-    long_description=readme.read_text(encoding="utf-8") if readme.exists() else cfg["description"],
+    long_description=absolute(readme.read_text(encoding="utf-8")) if readme.exists() else cfg["description"],
     long_description_content_type="text/markdown",
     author=cfg["author"],
     author_email=cfg["author_email"],

@@ -9,12 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from browser import errors, open_chromium, screen, served
 
 from visionxl.player import player_html
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "_docs"
+sys.path.insert(0, str(ROOT / "tools"))
+import docs  # noqa: E402
+import docs_check  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +119,27 @@ def test_the_course_has_next_and_previous(browser, site):
     assert wait(lambda: browser.current_url == f"{site}/{seen[1]}")
     browser.find_element("css selector", ".nav-page-previous a").send_keys("\n")
     assert wait(lambda: browser.current_url == f"{site}/{seen[0]}")
+
+
+def test_no_link_is_broken_and_nothing_is_remote(site): assert not docs_check.check(SITE)
+
+
+def test_the_link_check_can_fail(tmp_path):
+    page = '<a href="b.html">b</a><a href="#x">x</a><a href="#y">y</a><p id="y"></p><script src="https://a.b/c.js"></script><img src="d.png">'
+    (tmp_path / "a.html").write_text(page)
+    found = docs_check.check(tmp_path)
+    assert len(found) == 4 and all(any(w in f for f in found) for w in ("b.html", "#x", "https://a.b/c.js", "d.png"))
+
+
+def test_what_quarto_reads_is_in_step():
+    "The same notebooks build with `nbdev_docs` where Quarto exists: its files are valid and name every notebook."
+    main, side = (yaml.safe_load((ROOT / "nbs" / f).read_text(encoding="utf-8")) for f in ("_quarto.yml", "sidebar.yml"))
+    assert main["project"]["type"] == "website" and set(main["metadata-files"]) == {"nbdev.yml", "sidebar.yml"}
+    assert "execute" not in main and "html-math-method" not in main["format"]["html"]
+    listed = [p for part in side["website"]["sidebar"]["contents"] for p in part["contents"]]
+    docs.notebooks.cache_clear()
+    there = ["index.ipynb", *(p.relative_to(ROOT / "nbs").as_posix() for p in docs.notebooks())]
+    assert listed == there, "run tools/docs.py --sidebar"
 
 
 # ---------------------------------------------------------------- the player

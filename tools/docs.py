@@ -111,7 +111,7 @@ def stage() -> list[str]:
         dest = STAGE / ("index.ipynb" if nb in index else page_name(nb) + ".ipynb")
         dest.parent.mkdir(parents=True, exist_ok=True)
         source = str(nb.relative_to(ROOT))
-        docs_pages.page(cells, dest, STAGE, pages, {"colab": f"{COLAB}/{source}", "source": f"{GIT}/blob/main/{source}"})
+        docs_pages.page(cells, dest, STAGE, pages, {"colab": f"{COLAB}/{source}", "host": f"{GIT}/blob/main", "file": source})
         dest.write_text(json.dumps(cells), encoding="utf-8")
     if not index: (STAGE / "index.qmd").write_text("---\ntitle: visionxl\n---\n\nThe notebook `nbs/index.ipynb` is missing.\n", encoding="utf-8")
     docs_pages.gallery(STAGE, ROOT)

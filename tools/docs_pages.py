@@ -53,15 +53,17 @@ def outputs(cell: dict, stem: str, stage: Path, to_root: str) -> None:
     cell["outputs"] = [o for o in outs if o.get("output_type") != "stream" or text_of(o["text"]).strip()]
 
 
-def relink(text: str, pages: dict, here: Path, stage: Path) -> str:
-    "Links to notebooks by their file names become links to their pages."
+def relink(text: str, pages: dict, here: Path, stage: Path, links: dict) -> str:
+    "Links to notebooks by their file names become links to their pages, links to other files of the repository go to its host."
     def new(m):
-        target, tail = m[1].rsplit("/", 1)[-1], m[2] or ""
-        if target == "index.ipynb": page = "index"
-        elif target in pages: page = pages[target]
-        else: return m[0]
+        target, tail = m[1], m[2] or ""
+        if target.rsplit("/", 1)[-1] == "index.ipynb": page = "index"
+        elif target.rsplit("/", 1)[-1] in pages: page = pages[target.rsplit("/", 1)[-1]]
+        else:
+            file = os.path.normpath(f"{os.path.dirname(links['file'])}/{target}")
+            return m[0] if file.startswith(("nbs/", "..")) else f"]({links['host']}/{file}{tail})"
         return f"]({os.path.relpath(stage / page, here.parent)}.ipynb{tail})"
-    return re.sub(r"\]\(([^()\s#:]+\.ipynb)(#[^()\s]*)?\)", new, text)
+    return re.sub(r"\]\((?![a-z]+:|/|#)([^()\s#]+)(#[^()\s]*)?\)", new, text)
 
 
 def page(nb: dict, dest: Path, stage: Path, pages: dict, links: dict) -> None:
@@ -71,11 +73,11 @@ def page(nb: dict, dest: Path, stage: Path, pages: dict, links: dict) -> None:
     stem = str(dest.relative_to(stage).with_suffix("")).replace("/", "-")
     for n, cell in enumerate(nb["cells"]):
         if cell["cell_type"] == "code": outputs(cell, f"{stem}-{n}", stage, to_root)
-        if cell["cell_type"] == "markdown": cell["source"] = relink(text_of(cell["source"]), pages, dest, stage)
+        if cell["cell_type"] == "markdown": cell["source"] = relink(text_of(cell["source"]), pages, dest, stage, links)
         if cell["cell_type"] == "code" and re.search(r"^\s*interact\(", text_of(cell["source"]), re.M):
             note = '<p class="live">A slider: it moves in JupyterLab and in Colab. Still pictures of it follow.</p>'
             cell["outputs"].append({"output_type": "display_data", "metadata": {}, "data": {"text/html": note}})
-    bar = f'<p class="open"><a href="{links["colab"]}">open in Colab</a> <a href="{links["source"]}">notebook</a></p>'
+    bar = f'<p class="open"><a href="{links["colab"]}">open in Colab</a> <a href="{links["host"]}/{links["file"]}">notebook</a></p>'
     at = next((n + 1 for n, c in enumerate(nb["cells"]) if c["cell_type"] in ("raw", "markdown")), 0)
     nb["cells"].insert(at, {"cell_type": "markdown", "metadata": {}, "source": f"```{{=html}}\n{bar}\n```"})
 

@@ -236,7 +236,7 @@ def sketch(caption: str = "", # alternative text
     ax.text(-.68, 2.3, "$A x = y$", color=COLORS["green"], ha="right")
     for (start, end, name, x, y), hue in zip(_ARROWS, COLORS.values()):
         ax.annotate("", _POINTS[end][:2], _POINTS[start][:2], arrowprops={"arrowstyle": "-|>", "color": hue, "lw": 2.2, "shrinkA": 3, "shrinkB": 3})
-        ax.text(x, y, name, color=hue)
+        ax.text(x, y, name)
     for x, y, sign, dx, dy in _POINTS.values():
         ax.plot(x, y, "o", color=GREY, ms=5)
         ax.text(x + dx, y + dy, sign, ha="center", va="center")
