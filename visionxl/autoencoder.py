@@ -13,7 +13,7 @@ from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDis
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import nn
 
-# %% ../nbs/training/01_autoencoder.ipynb #cell-03
+# %% ../nbs/training/01_autoencoder.ipynb #cell-08
 def fit_patches(
     x, # (B, 3, H, W) pictures in [-1, 1], H and W multiples of `patch`
     patch: int = 4, # side of a patch in pixels
@@ -25,7 +25,7 @@ def fit_patches(
     values, vectors = torch.linalg.eigh((p - mean).T @ (p - mean) / len(p))
     return mean.float(), vectors.flip(1)[:, :channels].T.float(), values.flip(0)[:channels].sqrt().float()
 
-# %% ../nbs/training/01_autoencoder.ipynb #cell-04
+# %% ../nbs/training/01_autoencoder.ipynb #cell-17
 class Residual(nn.Module):
     "`x` plus a 3x3 convolution, an activation and a 1x1 convolution of `x`."
     def __init__(self, width: int): # channels in and out
@@ -46,7 +46,7 @@ def tower(
     nn.init.zeros_(last.weight); nn.init.zeros_(last.bias)
     return nn.Sequential(nn.Conv2d(c_in, width, 3, padding=1), *[Residual(width) for _ in range(blocks)], nn.SiLU(), last)
 
-# %% ../nbs/training/01_autoencoder.ipynb #cell-05
+# %% ../nbs/training/01_autoencoder.ipynb #cell-20
 class PatchAutoencoder(ModelMixin, ConfigMixin):
     "Factor-4 autoencoder with diffusers' interface: frozen principal components of patches plus learned residuals."
     @register_to_config
