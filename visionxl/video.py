@@ -281,7 +281,7 @@ def _codec_sink(path: Path, fps: float, lossless: bool, notes: dict):
             ctx = st.codec_context
             ctx.thread_count = 2
             if pixels == "yuv420p": ctx.colorspace = ctx.color_primaries = ctx.color_trc = 1  # BT.709, and said so
-            box.metadata["comment"] = json.dumps({"visionxl": notes | ({"size": [H, W]} if (H % 2 or W % 2) else {})})
+            box.metadata["comment"] = json.dumps({"visionxl": notes | ({"size": [H, W]} if a.shape[:2] != (H, W) else {})})
         frame = av.VideoFrame.from_ndarray(a, "rgb48le" if "16" in pixels else "rgb24")
         if pixels == "yuv420p": frame = frame.reformat(format=pixels, dst_colorspace="ITU709", interpolation="AREA")
         for p in st.encode(frame): box.mux(p)

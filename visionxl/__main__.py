@@ -1,0 +1,6 @@
+"Run as `python -m visionxl`."
+import sys
+
+from visionxl.cli import main
+
+if __name__ == "__main__": sys.exit(main())
