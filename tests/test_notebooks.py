@@ -51,14 +51,13 @@ def defined(source: str) -> list[str]:
 
 
 def not_shown(nb: list[dict], within: int = 3) -> list[str]:
-    "Exported definitions that no code within three cells uses: cells of code that follow, or later lines of the same cell's neighbours."
+    "Exported definitions that none of the next three cells uses; cells that only export more, and texts, are not counted."
     code = [text(c["source"]) for c in nb if c["cell_type"] == "code"]
+    exports = [bool(re.match(r"#\s*\|\s*exports?\b", source)) for source in code]
     found = []
     for k, source in enumerate(code):
-        if not re.match(r"#\s*\|\s*exports?\b", source): continue
-        for name in defined(source):
-            after = code[k + 1:k + 1 + within]
-            if not any(re.search(rf"\b{re.escape(name)}\b", c) for c in after): found.append(name)
+        after = [c for c, e in zip(code[k + 1:], exports[k + 1:]) if not e][:within]
+        found += [n for n in (defined(source) if exports[k] else []) if not any(re.search(rf"\b{re.escape(n)}\b", c) for c in after)]
     return found
 
 
