@@ -15,7 +15,8 @@ def gaussian(sigma: float, size: int = 61) -> torch.Tensor:
     j = torch.arange(size, dtype=torch.float64) - size // 2
     k = torch.exp(-j**2 / (2 * sigma**2))
     k = torch.outer(k, k)
-    return (k / k.sum()).float()
+    k = k / k.sum()
+    return k.where(k > 1e-30, 0.0).float()                                # subnormal weights would slow the CPU down, and add nothing
 
 
 def blur(x, kernel):
@@ -100,33 +101,37 @@ class Nets:
         return torch.cat(out)
 
 
-@torch.no_grad()
-def restore(y, task: str, nets, noise, mask=None, steps=25, time=300, eta=0.2, cg_steps=10, lpf_scale=2.0) -> dict:
-    "Restore the measurement `y` (T, 3, H, W), noise (steps, 1, c, h, w); what the golden files record."
-    if task == "sr+": raise ValueError("the released code stops on sr+: it pads one frame circularly by three")
-    A, AT = operators(task, mask)
-    gram = lambda x: AT(A(x))
-    b = y if task == "sr" else AT(y)
-    table = torch.cat([torch.ones(1), nets.alphas_cumprod])               # read at t: alpha_bar of t - 1
-    gap = 1000 // steps
-    times = [t for t in range(1, 1000, gap) if t <= time]
-
-    z = nets.encode(y[:1])                                                # frame 0 only
-    for t in times:
+def invert(first, nets, steps: int = 25, time: int = 300):
+    "The first frame of the measurement, encoded and inverted up to `time`: (1, c, h, w)."
+    table, gap = torch.cat([torch.ones(1), nets.alphas_cumprod]), 1000 // steps   # read at t: alpha_bar of t - 1
+    z = nets.encode(first)
+    for t in range(1, time + 1, gap):
         a_t, a_s = (table[t - gap] if t >= gap else nets.alphas_cumprod[0]), table[t]
         e = nets.eps(z, t)
         z = a_s.sqrt() * (z - (1 - a_t).sqrt() * e) / a_t.sqrt() + (1 - a_s).sqrt() * e
-    seen = dict(z_tau=z, z=[])
+    return z
 
-    z = z.repeat(len(y), 1, 1, 1)
-    for i, t in enumerate(reversed(times)):
-        seen["z"].append(z)
-        a_t, a_s = table[t], table[t - gap]                               # at the last step the index wraps around
-        e = nets.eps(z, t)
-        x_hat = nets.decode((z - (1 - a_t).sqrt() * e) / a_t.sqrt())
-        seen.setdefault("x0_first", x_hat)
-        x_bar = cg(gram, b, x_hat, cg_steps)
-        x_lp = blur(x_bar, gaussian(float((lpf_scale * (1 - a_t)).sqrt())))
-        z_bar = nets.encode(x_lp)
-        z = a_s.sqrt() * z_bar + (1 - a_s).sqrt() * (eta * noise[i] + (1 - eta**2)**0.5 * e)
-    return seen | dict(z=torch.stack(seen["z"]), output=x_hat)            # the last decode; the rest was for nothing
+
+def step(z, t: int, y, task: str, nets, noise, mask=None, steps=25, eta=0.2, cg_steps=10, lpf_scale=2.0):
+    "One sampling step: the decoded Tweedie estimate, and the latents of the next step."
+    table, gap = torch.cat([torch.ones(1), nets.alphas_cumprod]), 1000 // steps
+    A, AT = operators(task, mask)
+    a_t, a_s = table[t], table[t - gap]                                   # at the last step the index wraps around
+    e = nets.eps(z, t)
+    x_hat = nets.decode((z - (1 - a_t).sqrt() * e) / a_t.sqrt())
+    x_bar = cg(lambda x: AT(A(x)), y if task == "sr" else AT(y), x_hat, cg_steps)
+    x_lp = blur(x_bar, gaussian(float((lpf_scale * (1 - a_t)).sqrt())))
+    z_bar = nets.encode(x_lp)
+    return x_hat, a_s.sqrt() * z_bar + (1 - a_s).sqrt() * (eta * noise + (1 - eta**2)**0.5 * e)
+
+
+@torch.no_grad()
+def restore(y, task: str, nets, noise, mask=None, steps=25, time=300) -> dict:
+    "Restore the measurement `y` (T, 3, H, W), noise (steps, 1, c, h, w); what the golden files record."
+    if task == "sr+": raise ValueError("the released code stops on sr+: it pads one frame circularly by three")
+    z_tau = invert(y[:1], nets, steps, time)
+    z, seen = z_tau.repeat(len(y), 1, 1, 1), []
+    for i, t in enumerate(reversed(range(1, time + 1, 1000 // steps))):
+        seen.append((z, *step(z, t, y, task, nets, noise[i], mask, steps)))
+        z = seen[-1][-1]
+    return dict(z_tau=z_tau, z=torch.stack([s[0] for s in seen]), x0_first=seen[0][1], output=seen[-1][1])

@@ -24,6 +24,7 @@ class Placement:
     "Where a prior computes: every choice about device, precision and memory, made once."
     device: torch.device # where the networks run
     dtype: torch.dtype # in which precision
+    memory_format: torch.memory_format = torch.contiguous_format # of weights and frames
     tiling: bool = False # cut frames into tiles in the VAE: for GPUs that one frame would fill
     offload: bool = False # keep the networks in main memory and bring each to the GPU for its turn
 
@@ -36,7 +37,8 @@ def placement(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if dtype is None: dtype = torch.float16 if device.type == "cuda" and large else torch.float32
     memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else float("inf")
-    return Placement(device, dtype, large and memory < 12e9, large and memory < 10e9)
+    layout = torch.channels_last if dtype != torch.float32 else torch.contiguous_format  # in float32 it gains nothing
+    return Placement(device, dtype, layout, large and memory < 12e9, large and memory < 10e9)
 
 # %% ../nbs/03_prior.ipynb #cell-04
 def frames_for(
@@ -66,7 +68,7 @@ def settle(net, place, upcast=False):
     if place.tiling and hasattr(net, "enable_tiling"): net.enable_tiling()
     dtype = torch.float32 if upcast else place.dtype
     if next(net.parameters()).dtype != dtype: net = net.to(dtype)
-    return net.to("cpu" if place.offload else place.device, memory_format=torch.channels_last)
+    return net.to("cpu" if place.offload else place.device, memory_format=place.memory_format)
 
 @contextmanager
 def resident(net, place):
@@ -131,7 +133,7 @@ def _each(self:Prior, net, f, inputs, out, pixels):
     dtype = next(net.parameters()).dtype
     with resident(net, self.place), torch.inference_mode():
         for i in range(0, len(out), n):
-            out[i:i + n] = f(*(v[i:i + n].to(dtype, memory_format=torch.channels_last) for v in inputs))
+            out[i:i + n] = f(*(v[i:i + n].to(dtype, memory_format=self.place.memory_format) for v in inputs))
     return out
 
 @patch
