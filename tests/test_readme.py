@@ -59,3 +59,28 @@ def test_cells():
     assert readme.cell(code) == "```python\nf(1)\n```\n\n```\n1\n```"
     assert readme.cell(code | {"source": "#| hide\nf(1)"}) == ""
     assert readme.cell(code | {"source": "#| echo: false\nf(1)"}) == "```\n1\n```"
+
+
+@pytest.mark.slow
+def test_the_lines_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = "\n".join(re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S))
+    assert 'video.sample("flower")' in lines
+    import matplotlib
+    matplotlib.use("Agg")
+    exec(compile(lines.replace('video.sample("flower")', "few"), "README.md", "exec"), {"few": small()})
+    assert (tmp_path / "restored.mp4").stat().st_size > 0
+
+
+def small():
+    "A corner of a few frames of the sample, restored in seconds."
+    from visionxl import video
+    x, fps = video.sample("flower", frames=7)
+    return video.Video(x[:, :, 60:124, 120:216].contiguous(), fps)
+
+
+def test_the_table_is_that_of_the_gallery():
+    import json
+    clips = json.loads((ROOT / "nbs" / "gallery" / "gallery.json").read_text())["clips"]
+    text = README.read_text(encoding="utf-8")
+    for c in clips: assert all(f"{p:.2f} / {s:.3f}" in text for p, s in c["score"].values()), f"{c['title']}: run tools/run_nbs.py nbs/index.ipynb and tools/readme.py"

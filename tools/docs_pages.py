@@ -133,6 +133,9 @@ def gallery(stage: Path, root: Path) -> None:
             "Real restorations with the bundled prior, played beside what they were made from. Drag the border; space plays, "
             "arrow keys move the border, comma and full stop step through the frames.\n", facts.get("note", "")]
     (stage / "players").mkdir(exist_ok=True)
+    import gallery as made
+    old = [c["title"] for c in facts["clips"] if c.get("weights") != made.weights()]
+    if old: body.append(f"Made with earlier weights of the bundled prior than the ones in the package: {'; '.join(old)}. `python tools/gallery.py` makes them again.\n")
     for clip in facts["clips"]:
         source = (folder / clip["file"]).read_text(encoding="utf-8")
         (stage / "players" / clip["file"]).write_text(source, encoding="utf-8")

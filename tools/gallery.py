@@ -6,6 +6,7 @@
 Writes nbs/gallery/*.html and gallery.json (with the figures), nbs/images/before_after.webp and nbs/images/steps.png.
 """
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -34,14 +35,19 @@ def shown(y, A, shape):
     return torch.nn.functional.interpolate(y, shape[-2:], mode="bicubic", align_corners=False)
 
 
+def weights() -> str:
+    "Which weights the bundled prior has."
+    files = sorted((ROOT / "visionxl" / "assets" / "tiny").rglob("*.safetensors"))
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:12]
+
+
 def entry(name: str, clip: str, text: str, prior) -> tuple[dict, torch.Tensor, torch.Tensor, float]:
     "Degrade, restore and measure one clip; the facts, the measurement, the result and the frame rate."
-    from visionxl.solver import solve
-
     from visionxl.consistency import cg
     from visionxl.metrics import psnr, ssim, to_unit
     from visionxl.operators import task
     from visionxl.player import player_html
+    from visionxl.solver import solve
     from visionxl.video import sample
     x, fps = sample(clip)
     A = task(name, tuple(x.shape))
@@ -55,7 +61,7 @@ def entry(name: str, clip: str, text: str, prior) -> tuple[dict, torch.Tensor, t
     file = f"{name.replace('+', '-plus')}-{clip}.html"
     (FOLDER / file).write_text(page, encoding="utf-8")
     h, w = x.shape[-2:]
-    facts = {"file": file, "title": f"{name}, {clip}", "task": name, "clip": clip, "frames": len(x), "size": [h, w], "seconds": round(seconds, 1),
+    facts = {"file": file, "title": f"{name}, {clip}", "task": name, "clip": clip, "frames": len(x), "size": [h, w], "seconds": round(seconds, 1), "weights": weights(),
              "height": round(h * 640 / w) + 130, "score": score, "text": f"{text} {len(x)} frames of {w}x{h}, restored in {seconds:.0f} s on a CPU. PSNR: {line}."}
     print(f"{facts['title']}: {line} ({seconds:.0f} s)", flush=True)
     return facts, before, after, fps
