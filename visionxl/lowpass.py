@@ -8,7 +8,7 @@ __all__ = ['BOUNDARIES', 'lowpass_sigma', 'gaussian_taps', 'folded_index', 'lowp
 # %% ../nbs/07_lowpass.ipynb #cell-02
 import torch
 
-# %% ../nbs/07_lowpass.ipynb #cell-03
+# %% ../nbs/07_lowpass.ipynb #cell-10
 BOUNDARIES = ("symmetric", "reflect")
 
 def lowpass_sigma(
@@ -20,7 +20,7 @@ def lowpass_sigma(
     if not 0 < a_t <= 1: raise ValueError(f"alpha_bar={a_t} must lie in (0, 1]: take it from `schedule.a(t)`")
     return lam * (1 - a_t)**.5
 
-# %% ../nbs/07_lowpass.ipynb #cell-04
+# %% ../nbs/07_lowpass.ipynb #cell-14
 def gaussian_taps(
     sigma: float, # standard deviation in pixels, >= 0
     kernel_size: int|None = None, # odd number of taps; None: out to 4 sigma
@@ -34,7 +34,7 @@ def gaussian_taps(
     k = torch.exp(-.5 * (j / sigma)**2) if sigma > 0 else (j == 0).double()
     return k / k.sum()
 
-# %% ../nbs/07_lowpass.ipynb #cell-05
+# %% ../nbs/07_lowpass.ipynb #cell-19
 def folded_index(
     n: int, # pixels along the axis, >= 1
     pad: int, # pixels to add on either side, >= 0, may exceed `n`
@@ -47,7 +47,7 @@ def folded_index(
     period = max(2 * n - 2, 1); i = i % period
     return torch.where(i < n, i, period - i)
 
-# %% ../nbs/07_lowpass.ipynb #cell-06
+# %% ../nbs/07_lowpass.ipynb #cell-22
 def _along(plane, taps, dim, boundary):
     "Convolve one axis of a plane (H, W) with symmetric `taps`, as shifted sums: faster than a convolution call."
     n, r = plane.shape[dim], len(taps) // 2
@@ -56,7 +56,7 @@ def _along(plane, taps, dim, boundary):
     for j in range(r): out.add_(wide.narrow(dim, j, n), alpha=taps[j]).add_(wide.narrow(dim, 2 * r - j, n), alpha=taps[j])
     return out
 
-# %% ../nbs/07_lowpass.ipynb #cell-07
+# %% ../nbs/07_lowpass.ipynb #cell-23
 def lowpass(
     x, # (T, C, H, W) video of any size
     sigma: float, # width in pixels, >= 0; 0 returns `x` as it is
@@ -77,7 +77,7 @@ def lowpass(
         to.copy_(_along(_along(plane.to(work), taps, 0, boundary), taps, 1, boundary))
     return out
 
-# %% ../nbs/07_lowpass.ipynb #cell-08
+# %% ../nbs/07_lowpass.ipynb #cell-26
 def lowpass_gain(
     sigma: float, # width in pixels, >= 0
     f, # tensor of frequencies in cycles per pixel, 0 to 0.5
