@@ -10,7 +10,7 @@ import torch
 
 from .schedule import ddim_step
 
-# %% ../nbs/04_inversion.ipynb #cell-03
+# %% ../nbs/04_inversion.ipynb #cell-11
 @torch.no_grad()
 def climb(
     z0, # (T, c, h, w) clean latents, taken to lie at the first timestep of `schedule.inversion`
@@ -24,7 +24,7 @@ def climb(
         z = ddim_step(z, prior.eps(z, schedule.inversion_at(t, s)), schedule.a(t), schedule.a(s))
         yield s, z
 
-# %% ../nbs/04_inversion.ipynb #cell-04
+# %% ../nbs/04_inversion.ipynb #cell-13
 def invert(
     z0, # (T, c, h, w) clean latents
     prior, # anything with `eps(z, t)`
@@ -35,7 +35,7 @@ def invert(
     for _, z in climb(z0, prior, schedule): pass
     return z
 
-# %% ../nbs/04_inversion.ipynb #cell-05
+# %% ../nbs/04_inversion.ipynb #cell-16
 @torch.no_grad()
 def descend(
     z, # (T, c, h, w) noisy latents at the top of `schedule.inversion`
