@@ -81,7 +81,7 @@ _EXAMPLES = {
     "degrade": "visionxl degrade clip.mp4 -o measured.mkv --task deblur+\n  visionxl degrade clip.webm -o frames/ --task inpaint --seed 3 --frames 25",
     "demo": "visionxl demo\n  visionxl demo -o /tmp/first --clip tears --task sr",
     "info": "visionxl info clip.mp4\n  visionxl info measured.mkv --json",
-    "evaluate": "visionxl evaluate restored.mp4 clean.mp4",
+    "evaluate": "visionxl evaluate clean.mp4 restored.mp4 other.mp4",
     "reproduce": "visionxl reproduce table3\n  visionxl reproduce --help",
 }
 
@@ -121,10 +121,8 @@ def _more(subs, p):
     i = _command(subs, "info", "say what a video is, and what was done to it")
     i.add_argument("input", metavar="IN", help="a video or a folder of frames")
     i.add_argument("--json", action="store_true", help="as JSON")
-    e = _command(subs, "evaluate", "measure a restored video against the clean one")
-    e.add_argument("input", metavar="RESTORED", help="a video or a folder of frames")
-    e.add_argument("reference", metavar="CLEAN", help="the clean video, of the same size and length")
-    e.add_argument("--json", action="store_true", help="as JSON")
+    e = _command(subs, "evaluate", "measure restored videos against the clean one", add_help=False)
+    e.add_argument("rest", nargs=argparse.REMAINDER, help="CLEAN RESTORED... and options")
     t = _command(subs, "reproduce", "print one of the paper's tables with our numbers beside it", add_help=False)
     t.add_argument("rest", nargs=argparse.REMAINDER, help="table2 ... table7 and options")
     return p
@@ -174,13 +172,10 @@ def run_info(a) -> None:
     print(f"{a.input}: {p['frames']} frames of {p['width']}x{p['height']}, {p['fps']:.5g} per second, {p['codec']}, {p['bits']} bits per colour")
     if "task" in p["notes"]: print("a measurement: " + ", ".join(f"{k}={v}" for k, v in p["notes"].items()))
 
-def run_evaluate(a) -> None:
-    "`visionxl evaluate`."
-    from visionxl import report, video
-    x, ref = video.read(a.input).x, video.read(a.reference).x
-    if x.shape != ref.shape: raise ValueError(f"{a.input} is {tuple(x.shape)}, {a.reference} is {tuple(ref.shape)} (frames, colours, rows, columns): they must agree")
-    rows = report.scores(ref, {Path(a.input).name: x})
-    print(json.dumps(rows[0]) if a.json else report.table(rows))
+def run_evaluate(a) -> int:
+    "`visionxl evaluate`: it has its own options."
+    from visionxl.evaluate import main as evaluate
+    return evaluate(a.rest)
 
 def run_reproduce(a) -> int | None:
     "`visionxl reproduce`: the harness has its own options."
@@ -198,7 +193,9 @@ def main(argv: list[str] | None = None # the arguments; those of the process if 
 ) -> int: # exit code: 0 done, 1 it could not be done, 2 it was not asked properly, 130 interrupted
     "The command `visionxl`."
     try:
-        a = parser().parse_args(argv)
+        argv = sys.argv[1:] if argv is None else list(argv)
+        own = argv[:1] in (["evaluate"], ["reproduce"])                       # these read their options themselves
+        a = argparse.Namespace(command=argv[0], rest=argv[1:]) if own else parser().parse_args(argv)
         return {"restore": run_restore, "degrade": run_degrade, "demo": run_demo, "info": run_info, "evaluate": run_evaluate,
                 "reproduce": run_reproduce}[a.command](a) or 0
     except KeyboardInterrupt: return _say("interrupted; the same command with --resume goes on where it was stopped", 130)
