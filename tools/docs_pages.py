@@ -84,9 +84,13 @@ def page(nb: dict, dest: Path, stage: Path, pages: dict, links: dict) -> None:
 
 def shown(nb: dict) -> dict:
     "A notebook whose exported cells are plain cells, each followed by links to what it defines; in place."
-    cells = []
+    cells, first = [], next((c for c in nb["cells"] if c["cell_type"] == "markdown"), None)
     for cell in nb["cells"]:
         cells.append(cell)
+        head = re.match(r"\s*# .*\n(\s*> .*\n)*", text_of(cell["source"]) + "\n") if cell is first else None
+        if head and text_of(cell["source"])[head.end():].strip():      # nbdev keeps only title and claim of this cell
+            cells.append({"cell_type": "markdown", "metadata": {}, "source": text_of(cell["source"])[head.end():]})
+            cell["source"] = head[0].strip()
         source = text_of(cell["source"])
         if cell["cell_type"] != "code" or not re.match(r"#\s*\|\s*exports?\b", source): continue
         cell["source"] = source.partition("\n")[2]

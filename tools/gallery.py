@@ -29,12 +29,6 @@ ENTRIES = [
 ]
 
 
-def shown(y, A, shape):
-    "A measurement at the size of the video: what a viewer of the degraded clip has."
-    if y.shape[-2:] == shape[-2:]: return y.reshape(shape)
-    return torch.nn.functional.interpolate(y, shape[-2:], mode="bicubic", align_corners=False)
-
-
 def weights() -> str:
     "Which weights the bundled prior has."
     files = sorted((ROOT / "visionxl" / "assets" / "tiny").rglob("*.safetensors"))
@@ -43,7 +37,7 @@ def weights() -> str:
 
 def entry(name: str, clip: str, text: str, prior) -> tuple[dict, torch.Tensor, torch.Tensor, float]:
     "Degrade, restore and measure one clip; the facts, the measurement, the result and the frame rate."
-    from visionxl.consistency import cg
+    from visionxl.baselines import cg_only, upsample
     from visionxl.metrics import psnr, ssim, to_unit
     from visionxl.operators import task
     from visionxl.player import player_html
@@ -53,8 +47,8 @@ def entry(name: str, clip: str, text: str, prior) -> tuple[dict, torch.Tensor, t
     A = task(name, tuple(x.shape))
     y, start = A(x), time.time()
     for state in solve(y, A, prior, preset="best", seed=0): pass
-    seconds, before, after = time.time() - start, shown(y, A, x.shape), state.x.clamp(-1, 1)
-    plain = cg(A, y, A.AT(y), 10)[0].clamp(-1, 1)
+    seconds, before, after = time.time() - start, upsample(y, A), state.x.clamp(-1, 1)
+    plain = cg_only(y, A).clamp(-1, 1)
     score = {k: (float(psnr(to_unit(v), to_unit(x))), float(ssim(to_unit(v), to_unit(x)))) for k, v in (("measurement", before.clamp(-1, 1)), ("cg", plain), ("best", after))}
     line = ", ".join(f"{k} {p:.2f} dB" for k, (p, _) in zip(("the measurement brought to size", "conjugate gradients alone", "restored"), score.values()))
     page = player_html(before, after, fps=fps, labels=(name, "restored"), caption=f"{text} PSNR: {line}.", max_bytes=360_000)
