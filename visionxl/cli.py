@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import __version__
 
-# %% ../nbs/16_cli.ipynb #cell-05
+# %% ../nbs/16_cli.ipynb #cell-10
 TASK_NAMES = ("deblur", "sr", "inpaint", "deblur+", "sr+", "inpaint+")
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -36,7 +36,7 @@ def _change(text: str) -> tuple:
     try: return name.replace("-", "_"), json.loads(value)
     except ValueError: return name.replace("-", "_"), value
 
-# %% ../nbs/16_cli.ipynb #cell-06
+# %% ../nbs/16_cli.ipynb #cell-12
 def _clip_options(p, out: str) -> None:
     "IN, OUT, and which part of IN at which size."
     p.add_argument("input", metavar="IN", help="a video (mp4, mov, webm, mkv, gif) or a folder of png or jpg frames")
@@ -72,7 +72,7 @@ def _solver_options(p) -> None:
     g.add_argument("--set", type=_change, action="append", default=[], metavar="NAME=VALUE", help="change one value of the preset, e.g. eta=0.5")
     g.add_argument("--quiet", action="store_true", help="no progress bar")
 
-# %% ../nbs/16_cli.ipynb #cell-07
+# %% ../nbs/16_cli.ipynb #cell-13
 _EXAMPLES = {
     "": "visionxl demo\n  visionxl degrade clip.mp4 -o measured.mkv --task sr+\n  visionxl restore measured.mkv -o restored.mp4",
     "restore": "visionxl restore measured.mkv -o restored.mp4\n  visionxl restore small.mp4 -o large.mp4 --task sr --preset best --seed 0\n"
@@ -109,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
     d.add_argument("--seed", type=int, default=0, help="of the mask and of the noise (0)")
     return _more(subs, p)
 
-# %% ../nbs/16_cli.ipynb #cell-08
+# %% ../nbs/16_cli.ipynb #cell-14
 def _more(subs, p):
     "The commands that look rather than restore."
     m = _command(subs, "demo", "degrade a bundled clip, restore it, and show what came out")
@@ -127,7 +127,7 @@ def _more(subs, p):
     t.add_argument("rest", nargs=argparse.REMAINDER, help="table2 ... table7 and options")
     return p
 
-# %% ../nbs/16_cli.ipynb #cell-10
+# %% ../nbs/16_cli.ipynb #cell-19
 def _degradation(a, seed: int | None = None) -> dict:
     "The options of the degradation that were given."
     named = {k: getattr(a, k) for k in ("factor", "sigma", "kernel_size", "keep", "window", "boundary", "temporal", "sigma_y")}
@@ -163,7 +163,7 @@ def _page_name(path: str, overwrite: bool) -> None:
     if not path.parent.is_dir(): raise FileNotFoundError(f"the folder {path.parent} does not exist: create it first")
     if path.exists() and not overwrite: raise FileExistsError(f"{path} exists: choose another name, or allow replacing it (--overwrite)")
 
-# %% ../nbs/16_cli.ipynb #cell-11
+# %% ../nbs/16_cli.ipynb #cell-20
 def run_info(a) -> None:
     "`visionxl info`."
     from visionxl.video import probe
@@ -188,10 +188,11 @@ def run_demo(a) -> None:
     for line in demo(Path(a.out), a.clip, a.task, frames=a.frames, preset=a.preset, seed=a.seed, prior=a.prior, progress=not a.quiet,
                      chunk=a.chunk, overlap=a.overlap, **dict(a.set)): print(line, flush=True)
 
-# %% ../nbs/16_cli.ipynb #cell-13
+# %% ../nbs/16_cli.ipynb #cell-25
 def main(argv: list[str] | None = None # the arguments; those of the process if None
 ) -> int: # exit code: 0 done, 1 it could not be done, 2 it was not asked properly, 130 interrupted
     "The command `visionxl`."
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     try:
         argv = sys.argv[1:] if argv is None else list(argv)
         own = argv[:1] in (["evaluate"], ["reproduce"])                       # these read their options themselves

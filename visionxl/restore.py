@@ -24,7 +24,7 @@ from .schedule import Schedule, make_schedule
 from .solver import Preset, State, choose, solve
 from .video import Video
 
-# %% ../nbs/14_restore.ipynb #cell-05
+# %% ../nbs/14_restore.ipynb #cell-10
 class Fitted:
     "A prior for frames of one size, whatever it is: padded on the way in, cropped on the way out, and a word after every batch."
     def __init__(self,
@@ -52,7 +52,7 @@ class Fitted:
     def decode(self, z): return self._each("decode", self.prior.decode, z)[..., :self.size[0], :self.size[1]]
     def eps(self, z, t): return self._each("denoise", lambda v: self.prior.eps(v, t), z)
 
-# %% ../nbs/14_restore.ipynb #cell-07
+# %% ../nbs/14_restore.ipynb #cell-16
 @dataclass(frozen=True)
 class Job:
     "All that decides what a restoration looks like: the same job on the same measurement gives the same bytes."
@@ -102,7 +102,7 @@ class Job:
         text = repr({**asdict(self.degradation), **self.changes, "job": (self.preset, self.seed, str(self.prior), self.chunk, self.overlap, self.size)})
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-# %% ../nbs/14_restore.ipynb #cell-09
+# %% ../nbs/14_restore.ipynb #cell-20
 class Bar:
     "Progress for people: which window, which step, which frame."
     def __init__(self,
@@ -136,7 +136,7 @@ class Bar:
         self.bar.set_description_str("restored"); self.bar.set_postfix_str("")
         self.bar.close()
 
-# %% ../nbs/14_restore.ipynb #cell-11
+# %% ../nbs/14_restore.ipynb #cell-23
 class Parts:
     "What an unfinished run has done: its finished windows (16 bits, lossless) and the last state of the one at work."
     def __init__(self,
@@ -182,7 +182,7 @@ class Parts:
             for f in self.folder.iterdir(): f.unlink()
             self.folder.rmdir()
 
-# %% ../nbs/14_restore.ipynb #cell-13
+# %% ../nbs/14_restore.ipynb #cell-26
 def _sixteen(x): return torch.stack([video.to_tensor(video.to_array(f, deep=True)) for f in x])
 
 def run_window(y, A, prior, job: Job, bar: Bar, parts, i: int) -> torch.Tensor:
@@ -220,7 +220,7 @@ def restore_frames(
         bar.close()
     return blend(restored(), total)
 
-# %% ../nbs/14_restore.ipynb #cell-15
+# %% ../nbs/14_restore.ipynb #cell-30
 def make_job(
     task: str | Degradation | None, # None: what the file says
     preset: str, seed: int, prior, # as for `restore`
@@ -239,11 +239,13 @@ def make_job(
     d, own = replace(d, **mine(Degradation)), mine(Job)
     return Job(d, preset, seed, prior, changes=options, **own)
 
+# %% ../nbs/14_restore.ipynb #cell-33
 def quantisation(bits: int # per colour, of a file
 ) -> float: # standard deviation in units of [-1, 1]
     "Rounding to integers is noise: uniform over one step of 2 / (2^bits - 1)."
     return 2 / (2**bits - 1) / 12**.5
 
+# %% ../nbs/14_restore.ipynb #cell-40
 def check_mask(y: torch.Tensor, # (C, h, w), a frame of the measurement
     d: Degradation,
 ) -> None:
@@ -254,7 +256,7 @@ def check_mask(y: torch.Tensor, # (C, h, w), a frame of the measurement
     if worst > .02 + 5 * d.sigma_y: raise ValueError(f"the measurement is not that of mask seed {d.seed} with keep={d.keep} (it has "
         f"{worst:.2f} where nothing was measured): give the seed of its mask with --mask-seed, and a file without loss")
 
-# %% ../nbs/14_restore.ipynb #cell-16
+# %% ../nbs/14_restore.ipynb #cell-42
 def restore(
     y, # the measurement: (T, C, h, w) in [-1, 1], a `Video`, or the name of a file or folder
     task: str | Degradation | None = None, # what happened to it: one of the six names; None for files that say so
