@@ -29,8 +29,8 @@ test: install ## everything that must hold: notebooks in step, notebook tests, p
 	$(BIN)/python tools/check_export.py
 	$(BIN)/ruff check .
 	$(BIN)/nbdev_test --n_workers 2 --pause 0.2
-	$(BIN)/pytest
 	$(BIN)/python tools/docs.py --check
+	$(BIN)/pytest
 
 test-all: install ## also what is too slow for `test`
 	$(BIN)/python tools/check_export.py
