@@ -88,14 +88,14 @@ def test_a_reel_forgets():
 
 @pytest.mark.parametrize("name", TASKS)
 def test_restored_videos_agree_with_their_measurement(x, name):
-    d = Degradation(name)
+    d, x = Degradation(name), x[:8]
     y = clips.degrade(x, d)
     out = run(y, name)
     assert out.shape == x.shape and (d.operator(x.shape)(out) - y).abs().mean() < .01
 
 
 @pytest.mark.parametrize("name", ["sr", "deblur+", "inpaint"])
-@pytest.mark.parametrize("size", [(46, 62), (33, 47), (61, 31)])
+@pytest.mark.parametrize("size", [(33, 47), (62, 30)])
 def test_any_size(tmp_path, name, size):
     src = video.write(tmp_path / "x.mkv", video.fit(video.sample("tears", 8).x, *size), 12.5)
     T, h, w = files.degrade_file(src, tmp_path / "y.mkv", name)
@@ -114,8 +114,8 @@ def test_one_frame(x):
 
 
 def test_the_same_seed_gives_the_same_video(x):
-    y = clips.degrade(x[:8], "deblur")
-    a, b, c = (run(y, "deblur", preset="paper", seed=s) for s in (0, 0, 1))
+    y = clips.degrade(x[:3], "deblur")
+    a, b, c = (run(y, "deblur", preset="paper", cg_steps=2, seed=s) for s in (0, 0, 1))
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
@@ -149,11 +149,11 @@ def test_the_file_knows_its_mask(tmp_path, x):
 class Stop(Exception): pass
 
 
-@pytest.mark.parametrize("chunk, calls", [(25, 40), (12, 90)])
+@pytest.mark.parametrize("chunk, calls", [(12, 25), (6, 50)])
 def test_a_stopped_run_goes_on(tmp_path, x, monkeypatch, chunk, calls):
     "Stopped inside a window, in the first or a later one: the same bytes as without the stop, and less work."
-    src = video.write(tmp_path / "x.mkv", x, lossless=True)
-    kw = dict(task="sr", simulate=True, progress=False, chunk=chunk, overlap=4, preset="paper")
+    src = video.write(tmp_path / "x.mkv", x[:12], lossless=True)
+    kw = dict(task="sr", simulate=True, progress=False, chunk=chunk, overlap=2, preset="paper", cg_steps=2)
     whole = files.restore_file(src, tmp_path / "a.mp4", **kw).path.read_bytes()
     eps, Gaussian.calls = Gaussian.eps, 0
 
@@ -167,14 +167,13 @@ def test_a_stopped_run_goes_on(tmp_path, x, monkeypatch, chunk, calls):
     with pytest.raises(ValueError, match="other settings"): files.restore_file(src, tmp_path / "b.mp4", resume=True, **kw | {"seed": 7})
     Gaussian.calls = 0
     assert files.restore_file(src, tmp_path / "b.mp4", resume=True, **kw).path.read_bytes() == whole
-    full = 5 * 15 if chunk == 25 else 3 * len(clips.plan(25, chunk, 4)) * 15
-    assert Gaussian.calls < full - calls / 2
+    assert Gaussian.calls < {12: 45, 6: 90}[chunk] - calls / 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "b.mp4", "x.mkv"]
 
 
 def test_memory_is_that_of_a_window(tmp_path, x):
-    "Sixty frames in windows of ten: the reel never holds more than a window."
-    long = torch.cat([x, x.flip(0), x[:10]])
+    "Forty frames in windows of ten: the reel never holds more than a window."
+    long = torch.cat([x, x.flip(0)[:15]])
     most = []
 
     class Watched(clips.Reel):

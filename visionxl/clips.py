@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from . import video
 from .operators import BOUNDARIES, TASKS, FrameMix, LinearOperator, task
 
-# %% ../nbs/13c_clips.ipynb #cell-05
+# %% ../nbs/13c_clips.ipynb #cell-07
 @dataclass(frozen=True)
 class Degradation:
     "What happened to the video: the arguments of `operators.task` as one value, which files carry with them."
@@ -69,7 +69,7 @@ def from_notes(notes: dict, # of `video.probe`
     known = {k: v for k, v in notes.items() if k in Degradation.__dataclass_fields__}
     return Degradation(**known) if "task" in known else None
 
-# %% ../nbs/13c_clips.ipynb #cell-06
+# %% ../nbs/13c_clips.ipynb #cell-10
 def padded(x: torch.Tensor, # (..., H, W)
     multiple: int, # that both sides shall be a multiple of
 ) -> torch.Tensor: # (..., H', W')
@@ -79,7 +79,7 @@ def padded(x: torch.Tensor, # (..., H, W)
     return F.pad(x.reshape(-1, 1, H, W), (0, -W % multiple, 0, -H % multiple), mode="replicate").reshape(
         *x.shape[:-2], H + -H % multiple, W + -W % multiple)
 
-# %% ../nbs/13c_clips.ipynb #cell-07
+# %% ../nbs/13c_clips.ipynb #cell-12
 def degrade(
     x: torch.Tensor, # (T, C, H, W) clean video in [-1, 1]
     degradation: Degradation | str = "deblur+", # what shall happen to it, or the name of a task
@@ -92,7 +92,7 @@ def degrade(
     if not d.sigma_y: return y
     return y + d.sigma_y * torch.randn(y.shape, generator=torch.Generator().manual_seed(seed)).to(y)
 
-# %% ../nbs/13c_clips.ipynb #cell-09
+# %% ../nbs/13c_clips.ipynb #cell-15
 class Reel:
     "Frames by number from a stream that only runs forward; what lies before the last request is forgotten."
     def __init__(self, frames: Iterable[torch.Tensor]): self.frames, self.kept, self.first = iter(frames), deque(), 0
@@ -129,7 +129,7 @@ def degrade_frames(
         y = d.operator(x.shape)(x)[a - lo:b - lo]
         yield y + d.sigma_y * torch.randn(y.shape, generator=g).to(y) if d.sigma_y else y
 
-# %% ../nbs/13c_clips.ipynb #cell-10
+# %% ../nbs/13c_clips.ipynb #cell-20
 def plan(
     total: int, # frames of the clip
     chunk: int = 25, # frames restored at once
@@ -177,7 +177,7 @@ def blend(
         top[a - first:] += w * x; bottom[a - first:] += w
     if top is not None: yield flush(total)
 
-# %% ../nbs/13c_clips.ipynb #cell-12
+# %% ../nbs/13c_clips.ipynb #cell-24
 def window_operator(
     d: Degradation, # of the whole clip
     window: tuple[int, int], # (first, last + 1)

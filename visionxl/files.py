@@ -18,7 +18,7 @@ from .clips import Degradation, Reel, degrade_frames
 from .report import before_after, page, scores, table, to_size, write_text
 from .restore import Job, Parts, check_mask, make_job, quantisation, restore_frames
 
-# %% ../nbs/14b_files.ipynb #cell-04
+# %% ../nbs/14b_files.ipynb #cell-08
 @dataclass(frozen=True)
 class Clip:
     "A part of a video file, at a size. Its frames are looked at once, so that a broken file is found before any work."
@@ -53,7 +53,7 @@ class Outcome:
     rows: list[dict] # metrics; empty without a clean video
     measured: Callable = None # called, gives the measurement's frames again
 
-# %% ../nbs/14b_files.ipynb #cell-05
+# %% ../nbs/14b_files.ipynb #cell-11
 class Meter:
     "PSNR and SSIM of videos that come in pieces, averaged over frames."
     def __init__(self): self.sums, self.n = {}, 0
@@ -70,7 +70,7 @@ class Meter:
     @property
     def rows(self) -> list[dict]: return [{"method": m} | {k: v / self.n for k, v in s.items()} for m, s in self.sums.items()]
 
-# %% ../nbs/14b_files.ipynb #cell-06
+# %% ../nbs/14b_files.ipynb #cell-14
 def degrade_file(
     clip: Clip | str | Path, # the clean video
     out: str | Path, # where the measurement shall be written: .mkv (16 bits), .mp4, .webm or a folder of png (8 bits)
@@ -87,7 +87,7 @@ def degrade_file(
         for y in degrade_frames(lambda: iter(clip), T, d): add(y)
     return T, *y.shape[-2:]
 
-# %% ../nbs/14b_files.ipynb #cell-07
+# %% ../nbs/14b_files.ipynb #cell-18
 def _sizes(clip: Clip, notes: dict, scale: int, simulate: bool) -> tuple:
     "The clip at the size to read it, its frames, and the sizes (H, W) to compute and to keep."
     asked, up = (clip.height, clip.width), lambda n: n and -(-n // scale)
@@ -133,7 +133,7 @@ def restore_file(
     parts.clear()
     return Outcome(out, n, keep, info.fps, time.time() - began, job, meter.rows, frames)
 
-# %% ../nbs/14b_files.ipynb #cell-08
+# %% ../nbs/14b_files.ipynb #cell-26
 def facts(job: Job, seconds: float) -> dict: # {name: value} for the report
     "How a restoration was made, for people."
     d = job.degradation
@@ -151,7 +151,7 @@ def report_file(
     y = torch.stack([f for f, _ in zip(done.measured(), range(len(x)))])
     return write_text(page_path, page(y, x, done.fps, done.rows, facts(done.job, done.seconds)))
 
-# %% ../nbs/14b_files.ipynb #cell-10
+# %% ../nbs/14b_files.ipynb #cell-28
 def demo(
     folder: str | Path = "demo", # where the results go; made if need be, those of an earlier demo are replaced
     clip: str = "flower", # one of the bundled clips

@@ -13,7 +13,7 @@ from string import Template
 import torch
 import torch.nn.functional as F
 
-# %% ../nbs/13b_report.ipynb #cell-05
+# %% ../nbs/13b_report.ipynb #cell-07
 def to_size(
     y: torch.Tensor, # (T, C, h, w), for instance the measurement of a super-resolution
     height: int, # rows wanted
@@ -42,7 +42,7 @@ def table(rows: list[dict] # the same keys in each
     lines = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(r, wide))) for r in cells]
     return "\n".join([lines[0], "  ".join("-" * w for w in wide), *lines[1:]])
 
-# %% ../nbs/13b_report.ipynb #cell-07
+# %% ../nbs/13b_report.ipynb #cell-11
 def _busiest(x: torch.Tensor, # (C, H, W)
              h: int, w: int) -> tuple[int, int]:
     "Top left corner of the window with most fine detail."
@@ -72,7 +72,7 @@ def before_after(
         ImageDraw.Draw(sheet).text((at + 2, 3), title, fill=(80, 80, 80))
     return sheet
 
-# %% ../nbs/13b_report.ipynb #cell-09
+# %% ../nbs/13b_report.ipynb #cell-19
 _PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title><style>
