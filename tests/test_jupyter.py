@@ -80,7 +80,7 @@ def test_the_quickstart_runs_and_its_slider_moves_the_picture(lab, browser):
     ready = f"const p = {panel}; return !!(p && p.sessionContext && p.sessionContext.session && p.sessionContext.session.kernel && p.content.widgets.length > 2)"
     assert wait(lambda: js(ready), 60), "the notebook did not open"
     js(f"const p = {panel}; p.content.widgets.forEach(c => c.model.type === 'code' && c.model.sharedModel.setOutputs([]))")
-    browser.set_script_timeout(400)
+    browser.set_script_timeout(540)
     done = browser.execute_async_script(f"const end = arguments[0], p = {panel}; jupyterapp.commands.execute('notebook:run-all-cells').then("
                                         "() => p.sessionContext.session.kernel.requestKernelInfo()).then(() => end('done'), e => end(String(e)))")
     assert done == "done"
@@ -98,4 +98,4 @@ def test_the_quickstart_runs_and_its_slider_moves_the_picture(lab, browser):
     middle = (float(handle.get_attribute("aria-valuemin")) + float(handle.get_attribute("aria-valuemax"))) / 2
     ActionChains(browser).click_and_hold(handle).move_by_offset(int((0.4 if at < middle else -0.4) * width), 0).release().perform()
     assert float(handle.get_attribute("aria-valuenow")) != at, "the slider did not move"
-    assert wait(lambda: (now := cell_pictures(browser, handle)) and now != before, 60), "the picture did not change"
+    assert wait(lambda: (now := cell_pictures(browser, handle)) and now != before, 150), "the picture did not change"

@@ -61,7 +61,7 @@ def search(browser, word: str) -> list[str]:
     return [e.text for e in browser.find_elements("css selector", ".search-result-title")]
 
 
-def test_every_page_is_quiet_and_fits_a_phone(browser, site):
+def test_every_page_is_quiet_fits_a_phone_and_draws_its_formulas(browser, site):
     pages = sorted(p.relative_to(SITE).as_posix() for p in SITE.rglob("*.html") if "players" not in p.parts)
     assert len(pages) > 5
     errors(browser)
@@ -72,6 +72,7 @@ def test_every_page_is_quiet_and_fits_a_phone(browser, site):
         if found := errors(browser): bad.append((page, found))
         wide = browser.execute_script("return document.documentElement.scrollWidth - window.innerWidth")
         if wide > 0: bad.append((page, f"scrolls sideways by {wide} pixels"))
+        if wrong := [e.text for e in browser.find_elements("css selector", ".katex-error")]: bad.append((page, f"formulas that KaTeX cannot read: {wrong}"))
     assert not bad
     screen(browser, 1280)
 
