@@ -28,9 +28,9 @@ def main() -> int:
         hand_written = {"__init__.py", "__main__.py"}
         for p in (copy / "visionxl").glob("*.py"):
             if p.name not in hand_written: p.unlink()
-        code = "from nbdev.export import nbdev_export; nbdev_export()"
-        subprocess.run([sys.executable, "-c", code], cwd=copy, check=True)
+        subprocess.run([Path(sys.executable).with_name("nbdev_export")], cwd=copy, check=True)
         bad = differing(ROOT / "visionxl", copy / "visionxl")
+    print(f"{len(list((ROOT / 'visionxl').glob('*.py')))} modules compared with their notebooks: {len(bad)} differ")
     if bad: print("Not what the notebooks export (run nbdev_export and commit): " + ", ".join(bad))
     return bool(bad)
 
