@@ -89,11 +89,11 @@ def algorithm_1(y, dense, shape, prior, noise, steps=25, tau=0.3, lam=2.0, l=10,
 
 @pytest.mark.parametrize("name", TASKS)
 def test_paper_is_algorithm_1(name):
-    A, x = task(name, SHAPE, kernel_size=9, sigma=1.0, window=3), clip()
-    eye = torch.eye(x.numel(), dtype=torch.float64).view(-1, *SHAPE)
-    dense = torch.stack([A(v).flatten() for v in eye], 1).numpy()
-    noise = torch.randn(8, 1, 12, 8, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    want = algorithm_1(A(x).flatten().numpy(), dense, SHAPE, Gauss(), noise.numpy())
+    shape = (3, 3, 8, 12)
+    A, x = task(name, shape, kernel_size=9, sigma=1.0, window=3), clip(shape)
+    dense = torch.stack([A(v).flatten() for v in torch.eye(x.numel(), dtype=torch.float64).view(-1, *shape)], 1).numpy()
+    noise = torch.randn(8, 1, 12, 4, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    want = algorithm_1(A(x).flatten().numpy(), dense, shape, Gauss(), noise.numpy())
     assert np.abs(last(A(x), A, Gauss(), preset="paper", noise=noise).x.numpy() - want).max() < 1e-5
 
 

@@ -15,12 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .consistency import data_consistency, proximal
+from .consistency import data_consistency
 from .inversion import invert
 from .lowpass import lowpass, lowpass_sigma
 from .released import as_released, released_cg
 from .renoise import renoise, shared_noise
 from .schedule import INDEXINGS, Schedule, make_schedule
+from .smooth import smooth_solution
 from .tweedie import noise_ratio, tweedie
 
 # %% ../nbs/09_solver.ipynb #cell-03
@@ -47,6 +48,7 @@ class Preset:
     consistency: str = "cg"
     cg_steps: int = 10 # the paper's l
     slack: float = 0. # proximal: standard deviation by which the measurement may be missed, beside `sigma_y`
+    final_slack: float|None = None # proximal: the same at the last step; None for `slack`
     trust: float = 0.2 # proximal: error of the decoded estimate (in the video's range) for noise of unit standard deviation
     boundary: str|None = None # of the released blur: "reflect"; None keeps the operator's
     lam: float = 2. # the paper's lambda in pixels; 0 for no filter
@@ -63,11 +65,11 @@ class Preset:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed: raise ValueError(f"{name}={getattr(self, name)!r} is not known: choose one of {allowed}")
         for name, (low, high) in RANGES.items():
-            if not low <= getattr(self, name) <= high: raise ValueError(f"{name}={getattr(self, name)} must lie between {low:g} and {high:g}")
+            if getattr(self, name) is not None and not low <= getattr(self, name) <= high: raise ValueError(f"{name}={getattr(self, name)} must lie between {low:g} and {high:g}")
         _contradictions(self)
 
 # %% ../nbs/09_solver.ipynb #cell-04
-RANGES = dict(steps=(1, 1000), tau=(0.001, 1), cg_steps=(0, 1000), slack=(0, 2), trust=(1e-6, 100), lam=(0, 100), eta=(0, 1),
+RANGES = dict(steps=(1, 1000), tau=(0.001, 1), cg_steps=(0, 1000), slack=(0, 2), final_slack=(1e-7, 2), trust=(1e-6, 100), lam=(0, 100), eta=(0, 1),
               noise_scale=(0, 2), sigma_y=(0, 2))
 
 def _contradictions(p):
@@ -84,7 +86,7 @@ PRESETS = dict(
     paper=Preset(),
     official=Preset(indexing="released", start="frame0", posterior="sample", consistency="released", boundary="reflect", lam=2**.5,
                     kernel_size=61, filter_boundary="reflect", final="tweedie"),
-    best=Preset(invert_from="regularised", consistency="proximal", slack=1e-3, lam=0., eta=0., noise_scale=.85),
+    best=Preset(invert_from="regularised", consistency="proximal", slack=1e-3, final_slack=1e-5, lam=0., eta=0., noise_scale=.85),
 )
 
 BEST = { # what `best` chooses for each task, tuned on training photos
@@ -146,8 +148,8 @@ def first_guess(
     y, # measurement
     rho: float = 1e-4, # weight of staying near the filled video
 ): # (T, C, H, W)
-    "The regularised solution: the filled measurement, brought to agree with what was measured."
-    return proximal(A, y, filled(A, y), rho)
+    "The regularised solution: gaps filled as the spectrum of photographs suggests, brought to agree with what was measured."
+    return smooth_solution(A, y, filled(A, y), rho)
 
 # %% ../nbs/09_solver.ipynb #cell-08
 class Problem(NamedTuple):
@@ -186,12 +188,13 @@ def encode(pb: Problem, x, k):
     "Frames to latents: the mode, or a sample with a stream of its own for each step."
     return pb.prior.encode(x) if pb.p.posterior == "mode" else pb.prior.encode(x, generator=stream(pb.seed, 500_000 + k))
 
-def consistent(pb: Problem, x_hat, a_t): # (T, C, H, W)
-    "Step 3: move the decoded estimate to agree with the measurement (Eq. 6)."
+def consistent(pb: Problem, x_hat, a_t, last=False): # (T, C, H, W)
+    "Step 3: move the decoded estimate to agree with the measurement (Eq. 6), at the `last` step as closely as `final_slack` says."
     p = pb.p
     if p.consistency == "released": return released_cg(pb.A, pb.y, x_hat, p.cg_steps)
     if p.consistency == "proximal":
-        rho = (p.slack**2 + p.sigma_y**2) / (p.trust * noise_ratio(a_t))**2
+        slack = p.final_slack if last and p.final_slack is not None else p.slack
+        rho = (slack**2 + p.sigma_y**2) / (p.trust * noise_ratio(a_t))**2
         return data_consistency(pb.A, pb.y, x_hat, max(p.cg_steps, 50), rho)
     return data_consistency(pb.A, pb.y, x_hat, p.cg_steps, method="cg" if p.consistency == "cg" else "auto")
 
@@ -262,7 +265,7 @@ def solve(
         x_hat = x = finite(prior.decode(z0_hat), "decode", f"t = {t}")
         x_bar = x_lp = z_bar = None
         if s is not None or p.final == "consistency":
-            x_bar = consistent(pb, x_hat, a(t))                                           # 3 data consistency
+            x_bar = consistent(pb, x_hat, a(t), s is None)                                        # 3 data consistency
             x = x_bar if p.final == "consistency" else x_hat
         if s is not None:
             x_lp = filtered(p, x_hat, x_bar, a(t))                                        # 4 low-pass filtered encoding
