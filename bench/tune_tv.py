@@ -23,8 +23,8 @@ from visionxl.operators import TASKS, task  # noqa: E402
 OUT = Path(__file__).parent / "results" / "tune_tv.jsonl"
 PHOTOS = ("elementary-wallpapers", "deepin-unsplash")
 FILM = (("flower.mp4", 40), ("tears_of_steel_battle.webm", 300))
-MU = (1e-8, 3e-8, 1e-7, 3e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
-RATIO = (3., 10., 30., 100., 300.)
+MU = (1e-11, 3e-11, 1e-10, 3e-10, 1e-9, 3e-9, 1e-8, 3e-8, 1e-7, 3e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
+RATIO = (3., 10., 30., 100., 300., 1000.)
 TIME = (0.05, 0.1, 0.25, 0.5, 1.)
 
 
@@ -62,7 +62,7 @@ def measure(name: str, xs: list, mu: float, ratio: float, time_weight: float) ->
 def search(name: str, xs: list, known: dict) -> None:
     "Coordinate search over the grid, from the best cell so far, until no neighbour is better; each cell once, written at once."
     axes, seen = (MU, RATIO, TIME), [k for k in known if k[0] == name]
-    start = max(seen, key=known.get)[1:] if seen else (1e-5, 30., 0.25)
+    start = max(seen, key=known.get)[1:] if seen else (1e-9, 100., 0.1)
     at = [axis.index(v) for axis, v in zip(axes, start)]
 
     def cell(i):
