@@ -38,7 +38,7 @@ def stills(val, count: int, size=(128, 192)):
 
 def motion(val, frames: int, size=(96, 144)):
     "A photo under a hand-held camera: a slow pan, a little zoom, rendered at twice the size."
-    big = to_float(view(max(val, key=lambda p: p.float().std()), 384))[None]
+    big = to_float(view(sorted(val, key=lambda p: p.float().std())[len(val) // 2], 384))[None]
     t = torch.linspace(-1, 1, frames)
     theta = torch.zeros(frames, 2, 3)
     theta[:, 0, 0] = size[1] * 2 / big.shape[3] * (1 + .05 * t)

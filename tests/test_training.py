@@ -25,6 +25,7 @@ def folder(tmp_path_factory):
     c |= dict(photo_short=64, val_every=3, sizes=[40, 60])
     c["vae"] |= dict(model=dict(width=8, encoder_blocks=1, decoder_blocks=1), steps=6, batch=2, crop=32, pool_every=3, warmup=2, save_every=2)
     c["unet"] |= dict(steps=6, batch=2, crop=8, pool_every=4, warmup=2, save_every=2)
+    c["finetune"] |= dict(steps=4, warmup=1, pool_every=2)
     c["unet"]["model"] |= dict(block_out_channels=[32, 32])
     (root / "config.json").write_text(json.dumps(c))
     return root
@@ -91,6 +92,15 @@ def test_v_gives_back_the_clean_latents():
     assert (back - z).abs().max() < 1e-6
 
 
+def test_an_imperfect_guess_still_points_at_the_clean_latents():
+    z, n, spoilt, a = torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3), torch.tensor([0.99, 0.4])
+    guess = tr.imperfect(z, spoilt, a, tr.generator(1))
+    assert ((guess - z).flatten(1).norm(dim=1) <= ((1 - a) / a).sqrt().clamp_max(1) * (spoilt - z).flatten(1).norm(dim=1)).all()
+    z_t, v = tr.diffuse(z, n, a, guess)
+    p, q = a.sqrt()[:, None, None, None], (1 - a).sqrt()[:, None, None, None]
+    assert (p * z_t - q * v - z).abs().max() < 1e-5 and (z_t - p * guess - q * n).abs().max() < 1e-6
+
+
 def test_rate_rises_stays_and_falls():
     c = dict(steps=100, lr=1.0, warmup=10, decay=0.5)
     assert [tr.rate(s, c) for s in (0, 9, 40, 75, 100)] == [0.1, 1, 1, 0.5, 0]
@@ -104,7 +114,10 @@ def test_killed_and_resumed_is_the_same_run(folder, tmp_path):
     for piece in (1, 3, 2):
         tr.main(command(folder, tmp_path / "pieces", "--stop-after", str(piece)))
         (tmp_path / "pieces/unet.safetensors.tmp").write_bytes(b"half a file")
-    for name in ("vae", "unet"):
+    assert not (tmp_path / "pieces/export").exists()
+    tr.main(command(folder, tmp_path / "pieces", "--stop-after", "3"))
+    assert (tmp_path / "pieces/export/unet").is_dir()
+    for name in ("vae", "unet", "finetune"):
         a, b = (weights(tmp_path / run / f"{name}.safetensors") for run in ("whole", "pieces"))
         assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a), name
     log = [json.loads(line) for line in (tmp_path / "whole/unet.safetensors.jsonl").read_text().splitlines()]
@@ -126,7 +139,8 @@ def test_kill_at_any_moment_leaves_a_whole_checkpoint(folder, tmp_path):
 
 def test_export_is_a_diffusers_folder(folder, tmp_path):
     from diffusers import DDIMScheduler, UNet2DModel
-    tr.main(command(folder, tmp_path, "--stop-after", "2", "--out", str(tmp_path / "out")))
+    for stage in ("vae", "unet"): tr.main(command(folder, tmp_path, "--stage", stage))
+    tr.main(command(folder, tmp_path, "--stage", "export", "--out", str(tmp_path / "out")))
     unet = UNet2DModel.from_pretrained(tmp_path / "out/unet")
     vae = PatchAutoencoder.from_pretrained(tmp_path / "out/vae")
     assert DDIMScheduler.from_pretrained(tmp_path / "out/scheduler").config.prediction_type == "v_prediction"
