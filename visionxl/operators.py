@@ -36,6 +36,11 @@ class LinearOperator:
         f = self.factors()
         return None if f is None else factor_spectrum(f, self.in_shape)
 
+    def to_scipy(self, dtype="float64"):
+        "A `scipy.sparse.linalg.LinearOperator` on flattened videos, which scipy's solvers accept."
+        from visionxl.adapters import to_scipy
+        return to_scipy(self, dtype)
+
 # %% ../nbs/01_operators.ipynb #cell-06
 def _checked(A: LinearOperator, call: str, f, x: Tensor, shape: tuple, out_shape: tuple) -> Tensor:
     "`f(x)`, with the type and shape of argument and result checked."
