@@ -80,10 +80,9 @@ def test_the_quickstart_runs_and_its_slider_moves_the_picture(lab, browser):
     ready = f"const p = {panel}; return !!(p && p.sessionContext && p.sessionContext.session && p.sessionContext.session.kernel && p.content.widgets.length > 2)"
     assert wait(lambda: js(ready), 60), "the notebook did not open"
     js(f"const p = {panel}; p.content.widgets.forEach(c => c.model.type === 'code' && c.model.sharedModel.setOutputs([]))")
-    browser.set_script_timeout(540)
-    done = browser.execute_async_script(f"const end = arguments[0], p = {panel}; jupyterapp.commands.execute('notebook:run-all-cells').then("
-                                        "() => p.sessionContext.session.kernel.requestKernelInfo()).then(() => end('done'), e => end(String(e)))")
-    assert done == "done"
+    js(f"window.ran = ''; const p = {panel}; jupyterapp.commands.execute('notebook:run-all-cells').then("
+       "() => p.sessionContext.session.kernel.requestKernelInfo()).then(() => { window.ran = 'done' }, e => { window.ran = String(e) })")
+    assert wait(lambda: js("return window.ran"), 540) == "done"
     failed = js(f"return {panel}.content.widgets.flatMap(c => c.model.type === 'code' ? c.model.sharedModel.getOutputs() : [])"
                 ".filter(o => o.output_type === 'error').map(o => o.ename + ': ' + o.evalue)")
     assert not failed

@@ -159,9 +159,10 @@ def measures(stage: Path, root: Path) -> None:
             "A figure counts as a ratio of two things measured in the same run, interleaved and repeated; median and spread are given. "
             "`make bench` repeats the short versions.\n"]
     for f in sorted(folder.glob("*")) if folder.is_dir() else []:
-        if f.suffix not in (".md", ".txt", ".json"): continue
+        if f.suffix not in (".md", ".txt", ".json", ".png"): continue
         shutil.copy(f, out / f.name.replace(".md", ".txt"))
         text = f.read_text(encoding="utf-8")
+        if f.suffix == ".png": body.append(f"![{f.stem.replace('_', ' ')}: the middle frame, a crop and a temporal slice of every method](results/{f.name})\n")
         if f.suffix == ".md": body.append(re.sub(r"(?m)^#(?=#* )", "##", text))
         if f.suffix == ".txt": body.append(f"## {f.stem}\n\n```\n{text.rstrip()}\n```\n")
         if f.suffix == ".json": body.append(f"The raw numbers: [{f.name}](results/{f.name}).\n")
