@@ -92,7 +92,7 @@ def log_density(self:ToyPrior,
     _, var, log_weight = self._spread(z, t)
     return log_weight.logsumexp(-1) - math.log(2 * math.pi * var * len(self.means))
 
-# %% ../nbs/03b_toy.ipynb #cell-23
+# %% ../nbs/03b_toy.ipynb #cell-24
 @patch
 def sample(self:ToyPrior,
     n: int, # how many
@@ -102,7 +102,7 @@ def sample(self:ToyPrior,
     k = torch.randint(len(self.means), (n,), generator=generator)
     return frames(self.means[k] + self.sd * torch.randn(n, 2, generator=generator, dtype=torch.float64))
 
-# %% ../nbs/03b_toy.ipynb #cell-26
+# %% ../nbs/03b_toy.ipynb #cell-27
 def draw_manifold(
     ax, # matplotlib axes
     prior, # a `ToyPrior`
@@ -118,7 +118,7 @@ def draw_manifold(
     for v in level: ax.contourf(g, g, p.T, levels=[v, 1e9], colors=[color], alpha=.25)
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xlabel="first pixel", ylabel="second pixel")
 
-# %% ../nbs/03b_toy.ipynb #cell-29
+# %% ../nbs/03b_toy.ipynb #cell-30
 def draw_path(
     ax, # matplotlib axes
     path, # frames of two numbers in the order they were visited
@@ -131,7 +131,7 @@ def draw_path(
     for a, b in zip(p[:-1].tolist(), p[1:].tolist()):
         ax.annotate("", b, a, arrowprops=dict(arrowstyle="->", color=color, lw=1.4, shrinkA=0, shrinkB=2))
 
-# %% ../nbs/03b_toy.ipynb #cell-34
+# %% ../nbs/03b_toy.ipynb #cell-38
 class Weigh(LinearOperator):
     "One number per frame, `w[0] * p[0] + w[1] * p[1]`: what is known of a point is a line."
 
@@ -147,7 +147,7 @@ class Weigh(LinearOperator):
     def forward(self, x): return (points(x) @ self.w.to(x)).view(self.out_shape)
     def adjoint(self, y): return (y.view(-1, 1) * self.w.to(y)).view(self.in_shape)
 
-# %% ../nbs/03b_toy.ipynb #cell-36
+# %% ../nbs/03b_toy.ipynb #cell-40
 def draw_line(
     ax, # matplotlib axes
     A, # a `Weigh`
