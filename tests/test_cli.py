@@ -134,7 +134,8 @@ BAD = [  # arguments, and what the sentence must say
     (["demo", "--clip", "bird"], "'bird'"),
     (["demo", "--task", "blur"], "'blur'"),
     (["demo", "--prior", "huge"], "'huge'"),
-    (["demo", "-o", "taken.mp4"], "taken.mp4"),
+    (["demo", "-o", "taken.mp4"], "taken.mp4 is a file"),
+    (["demo", "-o", "no/such/demo"], "the folder no/such does not exist"),
     (["evaluate", "good.mp4", "six"], "bring them to one size"),
     (["info", "text.mp4"], "text.mp4"),
     (["frobnicate"], "invalid choice"),
@@ -154,6 +155,7 @@ def test_bad_input(tmp_path, x, monkeypatch, capsys):
         assert code in (1, 2), args
         assert says in said.err and said.err.count("\n") == 1 and "Traceback" not in said.err, (args, said.err)
         assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before, args
+        assert sum(p.is_dir() for p in tmp_path.iterdir()) == 4, args
 
 
 def test_nan_from_a_prior_is_a_sentence(tmp_path, clean, monkeypatch, capsys):

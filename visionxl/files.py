@@ -161,13 +161,16 @@ def demo(
 ) -> Iterator[str]: # lines to print
     "Degrade a bundled clip, restore it, compare, and write it all down. Raises ValueError for unknown names."
     from visionxl.baselines import cg_only, upsample
+    if Path(folder).exists() and not Path(folder).is_dir(): raise FileExistsError(f"{folder} is a file: choose another name for the folder of results")
+    if not Path(folder).resolve().parent.is_dir(): raise FileNotFoundError(f"the folder {Path(folder).parent} does not exist: create it first")
     (x_true, fps), folder, began = video.sample(clip, frames), Path(folder), time.time()
     job = make_job(task, options.pop("preset", "best"), options.pop("seed", 0), options.pop("prior", "tiny"), {}, options | {"progress": None})
     A = job.degradation.operator(x_true.shape)
     y = A(x_true)
     yield f"{clip}: {len(x_true)} frames of {x_true.shape[-1]}x{x_true.shape[-2]}, degraded by {task}; restoring with preset {job.preset} and prior {job.prior}"
+    pieces = restore_frames(iter(y), len(y), x_true.shape[-2:], job, progress=options.get("progress", True))
     folder.mkdir(exist_ok=True)
-    x = torch.cat(list(restore_frames(iter(y), len(y), x_true.shape[-2:], job, progress=options.get("progress", True))))
+    x = torch.cat(list(pieces))
     seconds = time.time() - began
     named = {"measurement brought to size": upsample(y, A), "CG alone": cg_only(y, A), "VISION-XL": x}
     rows = scores(x_true, named)

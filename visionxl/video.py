@@ -44,7 +44,7 @@ class Probe(NamedTuple):
     bits: int
     notes: dict
 
-# %% ../nbs/00_video.ipynb #cell-12
+# %% ../nbs/00_video.ipynb #cell-13
 def _natural(p: Path): return [int(s) if s.isdigit() else s.lower() for s in re.split(r"(\d+)", p.name)]
 
 def frame_files(folder: Path # a folder of .png or .jpg frames
@@ -54,7 +54,7 @@ def frame_files(folder: Path # a folder of .png or .jpg frames
     if not found: raise ValueError(f"the folder {folder} holds no .png or .jpg frames: give a folder of numbered frames, or a video file")
     return found
 
-# %% ../nbs/00_video.ipynb #cell-15
+# %% ../nbs/00_video.ipynb #cell-16
 def _image(path: Path) -> np.ndarray:
     from PIL import Image, ImageOps, UnidentifiedImageError
     try: im = ImageOps.exif_transpose(Image.open(path))
@@ -95,7 +95,7 @@ def _check_whole(path: Path) -> None:
         else: return
     if end > size: raise ValueError(f"{path} is truncated ({size:,} of {end:,} bytes): copy or download it again")
 
-# %% ../nbs/00_video.ipynb #cell-18
+# %% ../nbs/00_video.ipynb #cell-19
 @contextmanager
 def _open(path: Path):
     "The container and its video stream; failures of the decoder become one sentence."
@@ -122,7 +122,7 @@ def _existing(path) -> Path:
     if not path.exists(): raise FileNotFoundError(f"{path} does not exist: check the name (a video file or a folder of frames)")
     return path
 
-# %% ../nbs/00_video.ipynb #cell-21
+# %% ../nbs/00_video.ipynb #cell-22
 def _upright(frame, size=None) -> np.ndarray:
     "One decoded frame as (H, W, 3) integers, turned as its rotation tag says, cropped to the size our notes give."
     deep = frame.format.components[0].bits > 8 and "pal" not in frame.format.name
@@ -163,7 +163,7 @@ def probe(path # a video file, one picture, or a folder of frames
         with _open(path) as (box, stream): count = sum(p.size > 0 for p in box.demux(stream))
     return Probe(count, *first.shape[:2], float(rate), codec, first.itemsize * 8, notes)
 
-# %% ../nbs/00_video.ipynb #cell-24
+# %% ../nbs/00_video.ipynb #cell-25
 def to_tensor(a: np.ndarray # (H, W, 3) uint8 or uint16
 ) -> torch.Tensor: # (3, H, W) float32 in [-1, 1]
     "Integers to floats: 0 becomes -1, the largest integer 1."
@@ -188,7 +188,7 @@ def fit(
     top, left = (h - height) // 2, (w - width) // 2
     return big[..., top:top + height, left:left + width].reshape(*x.shape[:-2], height, width)
 
-# %% ../nbs/00_video.ipynb #cell-29
+# %% ../nbs/00_video.ipynb #cell-30
 def stream(
     path, # a video file, one picture, or a folder of frames
     frames: int | None = None, # at most this many frames; None for all
@@ -218,7 +218,7 @@ def read(
     fps = probe(path).fps
     return Video(torch.stack(list(stream(path, frames, start, height, width))), fps)
 
-# %% ../nbs/00_video.ipynb #cell-34
+# %% ../nbs/00_video.ipynb #cell-35
 _X264 = {"crf": "10", "preset": "medium"}
 CODECS = { # suffix: codec, pixel format and options for the eye; the same without any loss
     ".mp4": (("libx264", "yuv420p", _X264), ("libx264rgb", "rgb24", {"qp": "0"})),
@@ -248,7 +248,7 @@ def to_array(x: torch.Tensor, # (C, H, W), values outside [-1, 1] are clipped
     a = ((x.detach().double().cpu().clamp(-1, 1) + 1) * (top / 2)).round().permute(1, 2, 0).numpy()
     return np.ascontiguousarray(np.broadcast_to(a, (*a.shape[:2], 3)).astype(np.uint16 if deep else np.uint8))
 
-# %% ../nbs/00_video.ipynb #cell-37
+# %% ../nbs/00_video.ipynb #cell-38
 def check_out(
     path, # where a video shall be written
     overwrite: bool = False, # whether something there may be replaced
@@ -265,7 +265,7 @@ def check_out(
     if not os.access(path.parent, os.W_OK): raise PermissionError(f"the folder {path.parent} is not writable: choose another")
     return path
 
-# %% ../nbs/00_video.ipynb #cell-40
+# %% ../nbs/00_video.ipynb #cell-41
 @contextmanager
 def _codec_sink(path: Path, fps: float, lossless: bool, notes: dict):
     "Encode frames as they come. Odd sizes are padded by repeating the edge, and the true size is noted for `read`."
@@ -308,7 +308,7 @@ def _gif_sink(path: Path, fps: float):
     yield lambda x: frames.append(Image.fromarray(to_array(x)))
     frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=max(20, round(100 / fps) * 10), loop=0)
 
-# %% ../nbs/00_video.ipynb #cell-41
+# %% ../nbs/00_video.ipynb #cell-42
 def _remove(path: Path) -> None:
     if path.is_dir(): shutil.rmtree(path)
     else: path.unlink(missing_ok=True)
@@ -358,7 +358,7 @@ def write(
     with writer(path, fps, overwrite, lossless, **notes) as add: add(x)
     return Path(path)
 
-# %% ../nbs/00_video.ipynb #cell-51
+# %% ../nbs/00_video.ipynb #cell-52
 SAMPLES = ("flower", "tears")
 
 def sample(
