@@ -24,7 +24,7 @@ def climb(
         z = ddim_step(z, prior.eps(z, schedule.inversion_at(t, s)), schedule.a(t), schedule.a(s))
         yield s, z
 
-# %% ../nbs/04_inversion.ipynb #cell-13
+# %% ../nbs/04_inversion.ipynb #cell-14
 def invert(
     z0, # (T, c, h, w) clean latents
     prior, # anything with `eps(z, t)`
@@ -35,7 +35,7 @@ def invert(
     for _, z in climb(z0, prior, schedule): pass
     return z
 
-# %% ../nbs/04_inversion.ipynb #cell-16
+# %% ../nbs/04_inversion.ipynb #cell-17
 @torch.no_grad()
 def descend(
     z, # (T, c, h, w) noisy latents at the top of `schedule.inversion`
