@@ -24,7 +24,7 @@ from .schedule import INDEXINGS, Schedule, make_schedule
 from .smooth import smooth_solution
 from .tweedie import noise_ratio, tweedie
 
-# %% ../nbs/09_solver.ipynb #cell-03
+# %% ../nbs/09_solver.ipynb #cell-08
 CHOICES = dict(
     indexing=INDEXINGS, # how the table is read
     start=("inversion", "frame0", "random", "shared"), # invert each frame, or frame 0 for all; or noise, each its own, or one for all
@@ -68,7 +68,7 @@ class Preset:
             if getattr(self, name) is not None and not low <= getattr(self, name) <= high: raise ValueError(f"{name}={getattr(self, name)} must lie between {low:g} and {high:g}")
         _contradictions(self)
 
-# %% ../nbs/09_solver.ipynb #cell-04
+# %% ../nbs/09_solver.ipynb #cell-09
 RANGES = dict(steps=(1, 1000), tau=(0.001, 1), cg_steps=(0, 1000), slack=(0, 2), final_slack=(1e-7, 2), trust=(1e-6, 100), lam=(0, 100), eta=(0, 1),
               noise_scale=(0, 2), sigma_y=(0, 2))
 
@@ -81,7 +81,7 @@ def _contradictions(p):
     if p.encoding == "correction" and p.posterior == "sample":
         raise ValueError("encoding='correction' needs posterior='mode': the difference of two samples is noise")
 
-# %% ../nbs/09_solver.ipynb #cell-05
+# %% ../nbs/09_solver.ipynb #cell-10
 PRESETS = dict(
     paper=Preset(),
     official=Preset(indexing="released", start="frame0", posterior="sample", consistency="released", boundary="reflect", lam=2**.5,
@@ -89,10 +89,10 @@ PRESETS = dict(
     best=Preset(invert_from="regularised", consistency="proximal", slack=1e-3, final_slack=1e-5, lam=0., eta=0., noise_scale=.85),
 )
 
-BEST = { # what `best` chooses for each task, tuned on training photos
-    "deblur": dict(slack=1e-3), "deblur+": dict(slack=1e-3),
-    "sr": dict(tau=.3, noise_scale=.6), "sr+": dict(tau=.3, noise_scale=.6),
-    "inpaint": dict(tau=.3, noise_scale=.8), "inpaint+": dict(tau=.3, noise_scale=.8),
+BEST = { # what `best` chooses for each task: bench/tune.py on validation photos, with the bundled prior
+    "deblur": dict(slack=1e-5), "deblur+": dict(slack=1e-5),
+    "sr": dict(tau=.1, noise_scale=1.), "sr+": dict(tau=.1, slack=1e-4, noise_scale=1.),
+    "inpaint": dict(tau=.05, noise_scale=1.), "inpaint+": dict(tau=.05, slack=1e-4, noise_scale=1.),
 }
 
 def choose(
@@ -108,7 +108,7 @@ def choose(
     own = BEST.get(task, {}) if preset == "best" else {}
     return replace(PRESETS[preset], **(own | changes))
 
-# %% ../nbs/09_solver.ipynb #cell-06
+# %% ../nbs/09_solver.ipynb #cell-15
 class State(NamedTuple):
     "What Algorithm 1 names at one timestep; `x` is the best estimate so far, at the last one the result."
     t: int # timestep
@@ -121,7 +121,7 @@ class State(NamedTuple):
     z_bar: Tensor|None = None # encoded again; None at the end
     x: Tensor|None = None # what would be returned here
 
-# %% ../nbs/09_solver.ipynb #cell-07
+# %% ../nbs/09_solver.ipynb #cell-17
 def to_size(
     A, # operator
     y, # measurement
@@ -151,7 +151,7 @@ def first_guess(
     "The regularised solution: gaps filled as the spectrum of photographs suggests, brought to agree with what was measured."
     return smooth_solution(A, y, filled(A, y), rho)
 
-# %% ../nbs/09_solver.ipynb #cell-08
+# %% ../nbs/09_solver.ipynb #cell-19
 class Problem(NamedTuple):
     "What `solve` works on: the measurement, its operator, the prior, and the choices."
     y: Tensor
@@ -170,7 +170,7 @@ def stream(seed: int, k: int) -> torch.Generator:
     "A generator for step `k` of the run with this seed."
     return torch.Generator().manual_seed(seed * 1_000_003 + k)
 
-# %% ../nbs/09_solver.ipynb #cell-09
+# %% ../nbs/09_solver.ipynb #cell-20
 def start(pb: Problem): # (T, c, h, w) noisy latents at tau
     "Step 1: invert the measurement (Eq. 2), or draw noise."
     y, A, prior, p = pb.y, pb.A, pb.prior, pb.p
@@ -182,6 +182,7 @@ def start(pb: Problem): # (T, c, h, w) noisy latents at tau
     x = first_guess(A, y, rho) if p.invert_from == "regularised" else to_size(A, y)
     if p.start == "frame0": x = x[:1]
     z = invert(finite(encode(pb, x, -1), "encode", "the start"), prior, pb.schedule)
+    finite(z, "eps", "the inversion")
     return z.expand(n, -1, -1, -1)
 
 def encode(pb: Problem, x, k):
@@ -209,7 +210,7 @@ def encoded(pb: Problem, state_z0, x_hat, x_lp, k): # (T, c, h, w)
     z = encode(pb, x_lp, k)
     return z if pb.p.encoding == "plain" else state_z0 + z - encode(pb, x_hat, k)
 
-# %% ../nbs/09_solver.ipynb #cell-10
+# %% ../nbs/09_solver.ipynb #cell-24
 def finite(v, name, where):
     "`v`, if all of it is finite. Raises FloatingPointError that names the step."
     if not torch.isfinite(v.sum()): raise FloatingPointError(f"{name} returned NaN or Inf at {where}: the prior overflows, try dtype=torch.float32")
@@ -227,7 +228,7 @@ def check(y, A, prior, p, resume):
     if float(y.abs().max()) > 1.5 + 6 * p.sigma_y:
         warnings.warn(f"y lies in [{float(y.min()):.3g}, {float(y.max()):.3g}], a measurement of a video in [-1, 1] hardly does: check its scale", stacklevel=3)
 
-# %% ../nbs/09_solver.ipynb #cell-11
+# %% ../nbs/09_solver.ipynb #cell-25
 def prepare(y, A, prior, preset, seed, noise, resume, changes):
     "The problem as `solve` needs it, checked."
     p = choose(preset, A.name if hasattr(A, "name") else None, **changes)
@@ -240,7 +241,7 @@ def prepare(y, A, prior, preset, seed, noise, resume, changes):
     if resume is not None and resume.t not in schedule.sampling: raise ValueError(f"the state to resume from is at timestep {resume.t}, this run has {schedule.sampling}")
     return Problem(y, as_released(A, p.boundary) if p.consistency == "released" else A, prior, p, schedule, seed, noise)
 
-# %% ../nbs/09_solver.ipynb #cell-12
+# %% ../nbs/09_solver.ipynb #cell-27
 @torch.no_grad()
 def solve(
     y, # measurement, shape A.out_shape, of a video in [-1, 1]
