@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-# %% ../nbs/02_schedule.ipynb #cell-03
+# %% ../nbs/02_schedule.ipynb #cell-10
 def scaled_linear(
     n_train: int = 1000, # timesteps the network was trained on
     beta_start: float = 0.00085, # variance added by the first step
@@ -19,7 +19,7 @@ def scaled_linear(
     "The table alpha_bar_t of Stable Diffusion and SDXL: the square roots of the variances rise linearly."
     return (1 - torch.linspace(beta_start**.5, beta_end**.5, n_train, dtype=torch.float64)**2).cumprod(0)
 
-# %% ../nbs/02_schedule.ipynb #cell-04
+# %% ../nbs/02_schedule.ipynb #cell-15
 @dataclass(frozen=True, eq=False)
 class Schedule:
     "Where the method walks: the table, the timesteps of sampling and of inversion, and how they are read."
@@ -49,7 +49,7 @@ class Schedule:
 
     def __repr__(self): return f"Schedule(tau={self.tau}, sampling={self.sampling}, indexing={self.indexing!r})"
 
-# %% ../nbs/02_schedule.ipynb #cell-05
+# %% ../nbs/02_schedule.ipynb #cell-16
 INDEXINGS = ("paper", "released")
 
 def make_schedule(
@@ -68,7 +68,7 @@ def make_schedule(
     if not up: raise ValueError(f"tau={tau} lies below the first timestep, 1 of {n}: choose at least {1 / n}")
     return Schedule(alpha_bar, up[::-1], tuple(zip(up, up[1:])), tau, indexing)
 
-# %% ../nbs/02_schedule.ipynb #cell-06
+# %% ../nbs/02_schedule.ipynb #cell-24
 def ddim_step(
     z, # (T, c, h, w) latents at the noise level of `a_t`
     eps, # predicted noise, shaped like `z`

@@ -7,11 +7,12 @@ __all__ = ['HUB', 'read_config', 'load_part', 'load_schedule', 'null_text', 'dow
 
 # %% ../nbs/02b_weights.ipynb #cell-02
 import json
+from importlib.resources import files
 from pathlib import Path
 
 import torch
 
-# %% ../nbs/02b_weights.ipynb #cell-03
+# %% ../nbs/02b_weights.ipynb #cell-07
 def read_config(folder, part):
     "One part's configuration. Raises FileNotFoundError that says what a model folder needs."
     path = next((p for p in Path(folder, part).glob("*config.json")), None)
@@ -28,7 +29,10 @@ def load_part(folder, part, dtype):
     if not any(Path(folder, part).glob("*.safetensors")):
         raise FileNotFoundError(f"no weights in {Path(folder, part)}: a *.safetensors file is needed, download it again")
     variant = "fp16" if any(Path(folder, part).glob("*.fp16.safetensors")) else None
-    return cls.from_pretrained(folder, subfolder=part, variant=variant, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+    log, level = diffusers.utils.logging, diffusers.utils.logging.get_verbosity()
+    log.set_verbosity_error()                                      # a configuration may hold notes of ours, such as t_max
+    try: return cls.from_pretrained(folder, subfolder=part, variant=variant, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+    finally: log.set_verbosity(level)
 
 def load_schedule(folder):
     "Table, kind of prediction and largest trained timestep of a diffusers folder."
@@ -38,7 +42,7 @@ def load_schedule(folder):
     s = DDIMScheduler.from_config(config)
     return dict(alpha_bar=s.alphas_cumprod.double(), prediction=s.config.prediction_type, t_max=t_max)
 
-# %% ../nbs/02b_weights.ipynb #cell-04
+# %% ../nbs/02b_weights.ipynb #cell-14
 def null_text(
     folder, # diffusers folder, perhaps with tokenizer/, text_encoder/ and their second ones
 ): # (1, 77, width) embedding and (1, width) pooled embedding of the empty prompt; (None, None) without encoders
@@ -56,7 +60,7 @@ def null_text(
         if two: pooled = out[0]                                                 # after the loop: the second encoder's
     return torch.cat(hidden, -1), pooled
 
-# %% ../nbs/02b_weights.ipynb #cell-05
+# %% ../nbs/02b_weights.ipynb #cell-17
 HUB = {"sdxl": ("stabilityai/stable-diffusion-xl-base-1.0", "madebyollin/sdxl-vae-fp16-fix")}
 
 def download(
@@ -79,12 +83,12 @@ def download(
         raise FileNotFoundError(f"the weights of {repo} are not on this machine and cannot be fetched ({type(e).__name__}): go online and try "
             f"again, or copy the model here and pass its folder; Prior.load('tiny') is bundled and needs no download") from e
 
-# %% ../nbs/02b_weights.ipynb #cell-06
+# %% ../nbs/02b_weights.ipynb #cell-18
 def find_model(
     name, # "tiny", "sdxl", a folder, or a model id of the hub
 ): # the model's folder, and its autoencoder's folder and part
     "Where a model's files are, fetched where necessary. Raises FileNotFoundError with the remedy."
-    if name == "tiny": name = Path(__file__).parent / "assets" / "tiny"
+    if name == "tiny": name = Path(str(files("visionxl"))) / "assets" / "tiny"
     if name not in HUB and (Path(name).exists() or "/" not in str(name) or isinstance(name, Path)):
         if not Path(name).is_dir(): raise FileNotFoundError(f"no prior {str(name)!r}: choose 'tiny', 'sdxl', a diffusers folder "
                                                             "that exists, or a hub id such as 'owner/model'")

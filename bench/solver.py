@@ -1,0 +1,172 @@
+"""Seconds, evaluations and memory of a restoration: as released, `official` and `best`, side by side in one run.
+
+    python bench/solver.py             the bundled prior and golden/tiny_sdxl, 9 frames of 96x160, two tasks
+    python bench/solver.py --full      25 frames of 192x320, five tasks
+    python bench/solver.py --prior sdxl --full     on a GPU: Table 4's columns for 25 frames of 768x1280
+
+One sampling step and the start are timed, interleaved, `--repeat` times; a run is a start and eight steps (all eight
+do the same work). Writes bench/results/solver.json and prints what lies in bench/results/solver.txt.
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
+import as_released  # noqa: E402
+
+from visionxl import solver  # noqa: E402
+from visionxl.operators import task  # noqa: E402
+from visionxl.prior import Prior  # noqa: E402
+from visionxl.video import data_dir, sample  # noqa: E402
+
+OUT = Path(__file__).resolve().parent / "results"
+STAGES = ("encode", "eps", "decode", "consistency", "low-pass")
+
+
+class Clock:
+    "Adds up seconds and frames by stage; `wrap` replaces an attribute by its timed self."
+
+    def __init__(self): self.clear(); self.on = True
+
+    def clear(self): self.seconds, self.frames = defaultdict(float), defaultdict(int)
+
+    def wrap(self, owner, name, stage):
+        f = getattr(owner, name)
+        def timed(*args, **kw):
+            t = time.perf_counter()
+            out = f(*args, **kw)
+            if torch.cuda.is_available(): torch.cuda.synchronize()
+            self.seconds[stage] += time.perf_counter() - t
+            self.frames[stage] += len(args[0]) if stage in ("encode", "eps", "decode") else 0
+            return out
+        setattr(owner, name, timed)
+
+
+def nets_of(prior):
+    "The same networks, called as the released code calls them."
+    nets = as_released.Nets(prior.vae, prior.unet, prior.alpha_bar.float())
+    if prior.pooled is not None:
+        ids = torch.tensor([[1024., 1024, 0, 0, 0, 0]])
+        nets.condition = (prior.text, dict(text_embeds=prior.pooled, time_ids=ids))
+    return nets
+
+
+def released(y, name, nets, mask, clock):
+    "Start and first step as released: {stage: (start, step)}."
+    noise, up = torch.zeros(1), y
+    if name == "sr": up = as_released.operators("sr")[1](y)
+    with torch.no_grad():
+        t = time.perf_counter(); z = as_released.invert(up[:1], nets); start = time.perf_counter() - t
+        z, before = z.repeat(len(y), 1, 1, 1), dict(clock.seconds)
+        t = time.perf_counter(); as_released.step(z, 281, up, name, nets, noise, mask); step = time.perf_counter() - t
+    return start + 8 * step, {s: before.get(s, 0) + 8 * (clock.seconds[s] - before.get(s, 0)) for s in STAGES}
+
+
+def ours(y, A, prior, preset, clock):
+    "Start and first step of `solve`; the last step encodes nothing."
+    t = time.perf_counter()
+    z = solver.start(solver.prepare(y, A, prior, preset, 0, None, None, dict(tau=.3)))
+    start, before = time.perf_counter() - t, dict(clock.seconds)
+    t = time.perf_counter()
+    next(solver.solve(y, A, prior, preset, resume=solver.State(281, z), tau=.3))
+    step, late = time.perf_counter() - t, clock.seconds["encode"] - before.get("encode", 0)
+    parts = {s: before.get(s, 0) + 8 * (clock.seconds[s] - before.get(s, 0)) for s in STAGES}
+    parts["encode"] -= late
+    return start + 8 * step - late, parts
+
+
+def table(prior, label, shape, tasks, repeat):
+    "Rows (task, method, median seconds, stages, evaluations) for one prior."
+    clock, rows, nets = Clock(), [], nets_of(prior)
+    for owner in (prior, nets):
+        for stage in ("encode", "eps", "decode"): clock.wrap(owner, stage, stage)
+    clock.wrap(as_released, "cg", "consistency"); clock.wrap(solver, "consistent", "consistency")
+    clock.wrap(solver, "filtered", "low-pass")
+    x = torch.nn.functional.interpolate(sample("flower").x, shape[2:], mode="area").repeat(5, 1, 1, 1)[:shape[0]]
+    for name in tasks:
+        A, found = task(name, shape), defaultdict(list)
+        y, mask = A(x), A.spatial.weights.float() if name.startswith("inpaint") else None
+        for _ in range(repeat):
+            for method in ("as released", "official", "best"):
+                clock.clear()
+                out = released(y, name, nets, mask, clock) if method == "as released" else ours(y, A, prior, method, clock)
+                found[method].append(out)
+        for method, runs in found.items():
+            total, parts = sorted(runs, key=lambda r: r[0])[len(runs) // 2]
+            evaluations = {"as released": 2 * (8 + 8 * shape[0]), "official": 7 + 8 * shape[0], "best": 15 * shape[0]}[method] / shape[0]
+            rows.append(dict(prior=label, task=name, method=method, total=total, spread=max(r[0] for r in runs) - min(r[0] for r in runs),
+                             ratio=statistics.median(a[0] / b[0] for a, b in zip(found["as released"], runs)), evaluations=evaluations, **parts))
+            print(line(rows[-1]), flush=True)
+    return rows
+
+
+HEAD = f"{'prior':10} {'task':9} {'method':12} {'seconds':>8} {'spread':>7} {'faster':>7} " + "".join(f"{s:>12}" for s in STAGES) + f"{'eps/frame':>11}"
+
+
+def line(r):
+    return (f"{r['prior']:10} {r['task']:9} {r['method']:12} {r['total']:8.2f} {r['spread']:7.2f} {r['ratio']:6.1f}x "
+            + "".join(f"{r[s]:12.2f}" for s in STAGES) + f"{r['evaluations']:11.1f}")
+
+
+def peak(frames, h, w):
+    "Peak memory in MB of two steps with the bundled prior, in a fresh process."
+    code = f"""
+import resource, torch
+from visionxl.operators import task; from visionxl.prior import Prior; from visionxl.solver import solve
+torch.set_num_threads(1)
+A, p = task("deblur+", ({frames}, 3, {h}, {w})), Prior.load("tiny", device="cpu")
+run = solve(torch.zeros(A.out_shape), A, p, tau=.3); next(run); next(run)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=OUT.parent.parent)
+    return int(out.stdout.split()[-1])
+
+
+def memory(counts, h, w):
+    "Peak memory against the number of frames."
+    rows, frame = [], 3 * h * w * 4
+    for n in counts:
+        rows.append(dict(frames=n, peak_mb=peak(n, h, w) / 1e6))
+        print(f"{n:4} frames of {h}x{w}: peak {rows[-1]['peak_mb']:.0f} MB", flush=True)
+    slope = (rows[-1]["peak_mb"] - rows[0]["peak_mb"]) * 1e6 / (counts[-1] - counts[0])
+    print(f"bytes per further frame: {slope / 1e6:.2f} MB, or {slope / frame:.1f} times one float32 frame ({frame / 1e6:.2f} MB)")
+    return rows, slope / frame
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--full", action="store_true"); p.add_argument("--repeat", type=int, default=3)
+    p.add_argument("--prior", default=None, help="only this one: tiny, sdxl or a folder"); p.add_argument("--no-memory", action="store_true")
+    a = p.parse_args()
+    tasks = ("deblur", "sr", "inpaint", "deblur+", "inpaint+") if a.full else ("deblur", "sr")
+    shape = (25, 3, 768, 1280) if a.prior == "sdxl" else (25, 3, 192, 320) if a.full else (9, 3, 96, 160)
+    priors, golden = {}, (data_dir() or Path("missing")) / "golden"
+    if a.prior: priors[a.prior] = Prior.load(a.prior)
+    else:
+        priors["tiny"] = Prior.load("tiny")
+        if golden.is_dir():
+            i = load_file(golden / "inputs.safetensors")
+            priors["tiny_sdxl"] = Prior.load(golden / "tiny_sdxl", text=i["prompt_embeds"], pooled=i["pooled_prompt_embeds"])
+        else: print("golden/tiny_sdxl is not here (VISIONXL_DATA): the bundled prior alone is measured")
+    print(f"{shape[0]} frames of {shape[2]}x{shape[3]}, float32, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, "
+          f"median of {a.repeat} interleaved repetitions\n{HEAD}")
+    rows = [r for label, prior in priors.items() for r in table(prior, label, shape, tasks, a.repeat)]
+    result = dict(shape=shape, threads=torch.get_num_threads(), load=os.getloadavg(), repeat=a.repeat, rows=rows)
+    if not a.no_memory: result["memory"], result["frames_per_frame"] = memory((9, 25, 50, 100), 64, 96)
+    if torch.cuda.is_available():
+        best = next(r for r in rows if r["method"] == "best")
+        print(f"Table 4: {best['total'] / 60:.1f} min, {best['total'] / shape[0]:.1f} s per frame, "
+              f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB (paper, RTX 4090: 2.5 min, 6 s, 12.7 GB)")
+    OUT.mkdir(exist_ok=True)
+    (OUT / "solver.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__": main()
