@@ -28,13 +28,13 @@ lint: install ## ruff
 test: install ## everything that must hold: notebooks in step, notebook tests, pytest, ruff, docs
 	$(BIN)/python tools/check_export.py
 	$(BIN)/ruff check .
-	$(BIN)/nbdev_test --n_workers 2 --pause 0.2
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing --pause 0.2
 	$(BIN)/python tools/docs.py --check
-	$(BIN)/pytest
+	$(BIN)/pytest --durations=12
 
 test-all: install ## also what is too slow for `test`
 	$(BIN)/python tools/check_export.py
-	$(BIN)/nbdev_test --n_workers 2 --flags slow --pause 0.2
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing --flags slow --pause 0.2
 	$(BIN)/pytest -m ''
 
 lab: install ## JupyterLab on the notebooks
