@@ -104,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
     r.add_argument("--resume", action="store_true", help="go on with a run of the same command that was stopped")
     r.add_argument("--report", metavar="PAGE.html", help="also write a page with before and after under a divider")
     d = _command(subs, "degrade", "write the measurement of a clean video, without loss")
-    _clip_options(d, "the measurement: .mkv (16 bits), .mp4, .webm, or a name without ending for png frames (8 bits)")
+    _clip_options(d, "the measurement: .mkv (16 bits), .mp4 or .mov (12), .webm or a name without ending for png frames (8)")
     _task_options(d, f"one of {', '.join(TASK_NAMES)} (deblur+)", "deblur+")
     d.add_argument("--seed", type=int, default=0, help="of the mask and of the noise (0)")
     return _more(subs, p)

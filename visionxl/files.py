@@ -73,7 +73,7 @@ class Meter:
 # %% ../nbs/14b_files.ipynb #cell-14
 def degrade_file(
     clip: Clip | str | Path, # the clean video
-    out: str | Path, # where the measurement shall be written: .mkv (16 bits), .mp4, .webm or a folder of png (8 bits)
+    out: str | Path, # where the measurement shall be written: .mkv (16 bits), .mp4 (12 bits), .webm or a folder of png (8 bits)
     degradation: Degradation | str = "deblur+", # what shall happen to it
     overwrite: bool = False, # whether `out` may be replaced
 ) -> tuple[int, int, int]: # frames, height and width of the measurement

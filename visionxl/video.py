@@ -158,10 +158,11 @@ def probe(path # a video file, one picture, or a folder of frames
         first = next(box.decode(stream), None)
         if first is None: raise ValueError(f"{path} holds no frame: it is damaged or empty")
         rate, codec = stream.average_rate or stream.guessed_rate or 25, stream.codec_context.name
-        first, count = _upright(first, notes.get("size")), stream.frames
+        bits, count = (first.format.components[0].bits if first.format.name != "pal8" else 8), stream.frames
+        first = _upright(first, notes.get("size"))
     if not count:
         with _open(path) as (box, stream): count = sum(p.size > 0 for p in box.demux(stream))
-    return Probe(count, *first.shape[:2], float(rate), codec, first.itemsize * 8, notes)
+    return Probe(count, *first.shape[:2], float(rate), codec, bits, notes)
 
 # %% ../nbs/00_video.ipynb #cell-25
 def to_tensor(a: np.ndarray # (H, W, 3) uint8 or uint16
@@ -219,9 +220,9 @@ def read(
     return Video(torch.stack(list(stream(path, frames, start, height, width))), fps)
 
 # %% ../nbs/00_video.ipynb #cell-35
-_X264 = {"crf": "10", "preset": "medium"}
+_X264, _TINY = {"crf": "10", "preset": "medium"}, ("libx264rgb", "rgb24", {"qp": "0"})  # H.265 has no frames below 32 pixels
 CODECS = { # suffix: codec, pixel format and options for the eye; the same without any loss
-    ".mp4": (("libx264", "yuv420p", _X264), ("libx264rgb", "rgb24", {"qp": "0"})),
+    ".mp4": (("libx264", "yuv420p", _X264), ("libx265", "gbrp12le", {"preset": "fast", "x265-params": "lossless=1:log-level=none"})),
     ".webm": (("libvpx-vp9", "yuv420p", {"crf": "12", "b": "0", "cpu-used": "4", "row-mt": "1"}), ("libvpx-vp9", "gbrp", {"lossless": "1", "cpu-used": "4"})),
     ".mkv": (("libx264", "yuv420p", _X264), ("ffv1", "gbrp16le", {"level": "3"})),
 }
@@ -275,9 +276,12 @@ def _codec_sink(path: Path, fps: float, lossless: bool, notes: dict):
 
     def add(x):
         nonlocal st
+        nonlocal codec, pixels, options
         H, W = x.shape[-2:]
+        if codec == "libx265" and min(H, W) < 32: codec, pixels, options = _TINY
         if pixels == "yuv420p": x = F.pad(x, (0, W % 2, 0, H % 2), mode="replicate")
-        a = to_array(x, "16" in pixels)
+        deep = pixels[-4:] in ("12le", "16le")
+        a = to_array(x, deep)
         if st is None:
             st = box.add_stream(codec, Fraction(fps).limit_denominator(65535), options=dict(options))
             st.height, st.width, st.pix_fmt = *a.shape[:2], pixels
@@ -285,7 +289,7 @@ def _codec_sink(path: Path, fps: float, lossless: bool, notes: dict):
             ctx.thread_count = 2
             if pixels == "yuv420p": ctx.colorspace = ctx.color_primaries = ctx.color_trc = 1  # BT.709, and said so
             box.metadata["comment"] = json.dumps({"visionxl": notes | ({"size": [H, W]} if a.shape[:2] != (H, W) else {})})
-        frame = av.VideoFrame.from_ndarray(a, "rgb48le" if "16" in pixels else "rgb24")
+        frame = av.VideoFrame.from_ndarray(a, "rgb48le" if deep else "rgb24")
         if pixels == "yuv420p": frame = frame.reformat(format=pixels, dst_colorspace="ITU709", interpolation="AREA")
         for p in st.encode(frame): box.mux(p)
 
@@ -325,7 +329,7 @@ def writer(
     path, # .mp4, .mov, .mkv, .webm, .gif, or a name without ending: a folder of png frames
     fps: float = 25, # frames per second, > 0
     overwrite: bool = False, # whether something of that name may be replaced
-    lossless: bool = False, # keep every bit: 16 bits in .mkv (FFV1), 8 bits RGB elsewhere
+    lossless: bool = False, # no loss beyond rounding: 16 bits in .mkv (FFV1), 12 in .mp4 and .mov (H.265), 8 in .webm and png
     **notes, # what `probe(path).notes` shall return
 ):
     "`with writer(path) as add: add(x)`: frames appended as they come. The name appears when all is written, or never."
