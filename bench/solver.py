@@ -4,7 +4,7 @@
     python bench/solver.py --full      25 frames of 192x320, five tasks
     python bench/solver.py --prior sdxl --full     on a GPU: Table 4's columns for 25 frames of 768x1280
 
-One sampling step and the start are timed, interleaved, `--repeat` times; a run is a start and eight steps (all eight
+One sampling step and the start are timed (CPU seconds where there is no GPU), interleaved, `--repeat` times; a run is a start and eight steps (all eight
 do the same work). Writes bench/results/solver.json and prints what lies in bench/results/solver.txt.
 """
 import argparse
@@ -28,6 +28,7 @@ from visionxl.operators import task  # noqa: E402
 from visionxl.prior import Prior  # noqa: E402
 from visionxl.video import data_dir, sample  # noqa: E402
 
+now = time.perf_counter if torch.cuda.is_available() else time.process_time  # CPU seconds: the same on a busy machine
 OUT = Path(__file__).resolve().parent / "results"
 STAGES = ("encode", "eps", "decode", "consistency", "low-pass")
 
@@ -42,10 +43,10 @@ class Clock:
     def wrap(self, owner, name, stage):
         f = getattr(owner, name)
         def timed(*args, **kw):
-            t = time.perf_counter()
+            t = now()
             out = f(*args, **kw)
             if torch.cuda.is_available(): torch.cuda.synchronize()
-            self.seconds[stage] += time.perf_counter() - t
+            self.seconds[stage] += now() - t
             self.frames[stage] += len(args[0]) if stage in ("encode", "eps", "decode") else 0
             return out
         setattr(owner, name, timed)
@@ -65,20 +66,20 @@ def released(y, name, nets, mask, clock):
     noise, up = torch.zeros(1), y
     if name == "sr": up = as_released.operators("sr")[1](y)
     with torch.no_grad():
-        t = time.perf_counter(); z = as_released.invert(up[:1], nets); start = time.perf_counter() - t
+        t = now(); z = as_released.invert(up[:1], nets); start = now() - t
         z, before = z.repeat(len(y), 1, 1, 1), dict(clock.seconds)
-        t = time.perf_counter(); as_released.step(z, 281, up, name, nets, noise, mask); step = time.perf_counter() - t
+        t = now(); as_released.step(z, 281, up, name, nets, noise, mask); step = now() - t
     return start + 8 * step, {s: before.get(s, 0) + 8 * (clock.seconds[s] - before.get(s, 0)) for s in STAGES}
 
 
 def ours(y, A, prior, preset, clock):
     "Start and first step of `solve`; the last step encodes nothing."
-    t = time.perf_counter()
+    t = now()
     z = solver.start(solver.prepare(y, A, prior, preset, 0, None, None, dict(tau=.3)))
-    start, before = time.perf_counter() - t, dict(clock.seconds)
-    t = time.perf_counter()
+    start, before = now() - t, dict(clock.seconds)
+    t = now()
     next(solver.solve(y, A, prior, preset, resume=solver.State(281, z), tau=.3))
-    step, late = time.perf_counter() - t, clock.seconds["encode"] - before.get("encode", 0)
+    step, late = now() - t, clock.seconds["encode"] - before.get("encode", 0)
     parts = {s: before.get(s, 0) + 8 * (clock.seconds[s] - before.get(s, 0)) for s in STAGES}
     parts["encode"] -= late
     return start + 8 * step - late, parts
