@@ -117,12 +117,13 @@ def test_official_inverts_one_frame_and_returns_the_last_decode():
 def test_resume_at_every_step(preset):
     A = task("sr", SHAPE)
     y, prior = A(clip()).float(), Gauss()
-    whole = list(solve(y, A, prior, preset=preset, seed=3))
+    run = dict(preset=preset, seed=3, tau=0.3)
+    whole = list(solve(y, A, prior, **run))
     for k, state in enumerate(whole[:-1]):
-        rest = list(solve(y, A, prior, preset=preset, seed=3, resume=state))
+        rest = list(solve(y, A, prior, **run, resume=state))
         assert [s.t for s in rest] == [s.t for s in whole[k + 1:]]
         assert torch.equal(rest[-1].x, whole[-1].x), f"resumed after t = {state.t}"
-        again = last(y, A, prior, preset=preset, seed=3, resume=State(state.t, state.z))
+        again = last(y, A, prior, **run, resume=State(state.t, state.z))
         assert torch.equal(again.x, whole[-1].x), f"repeated from t = {state.t}"
 
 
@@ -196,7 +197,7 @@ class Broken(Gauss):
 @pytest.mark.parametrize("stage, at, where", [("encode", 1, "the start"), ("eps", 9, "t = 241"), ("decode", 8, "t = 1"), ("encode", 3, "t = 241")])
 def test_nan_stops_at_its_step(stage, at, where):
     A = task("sr", SHAPE)
-    with pytest.raises(FloatingPointError, match=f"{stage} returned NaN or Inf at {where}"): last(A(clip()), A, Broken(stage, at))
+    with pytest.raises(FloatingPointError, match=f"{stage} returned NaN or Inf at {where}"): last(A(clip()), A, Broken(stage, at), tau=0.3)
 
 
 def test_refused_inputs():
@@ -206,7 +207,7 @@ def test_refused_inputs():
     with pytest.raises(TypeError, match="floats"): next(solve((y * 100).to(torch.uint8), A, prior))
     with pytest.raises(ValueError, match="resume"): next(solve(y, A, prior, resume=State(281, torch.zeros(3, 4, 8, 12))))
     with pytest.raises(ValueError, match="timestep 280"): next(solve(y, A, prior, resume=State(280, torch.zeros(3, 12, 8, 12))))
-    with pytest.raises(ValueError, match="noise has shape"): next(solve(y, A, prior, noise=torch.zeros(2, 1, 12, 8, 12)))
+    with pytest.raises(ValueError, match="noise has shape"): next(solve(y, A, prior, noise=torch.zeros(2, 1, 12, 8, 12), tau=0.3))
     prior.t_max = 200
     with pytest.raises(ValueError, match="trained up to 200: choose tau <= 0.20"): next(solve(y, A, prior, tau=0.3))
     prior.device = torch.device("meta")
