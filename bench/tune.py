@@ -1,6 +1,6 @@
 """Choose what the preset `best` does for each task: one field after the other, on validation photos, never on test clips.
 
-    python bench/tune.py                        all tasks: writes bench/results/tune.txt and tune.jsonl
+    python bench/tune.py                        all tasks: appends to bench/results/tune.txt and tune.jsonl
     python bench/tune.py --tasks sr inpaint     some of them
 
 Spatial tasks see still frames: the middle of photos that training has left out, and frames of the two sample clips. Tasks
@@ -22,9 +22,9 @@ from visionxl.video import sample
 
 HERE = Path(__file__).parent
 GRID = {  # field -> values, tried in this order, each with the best of the fields before it
-    "deblur": dict(slack=(2e-4, 5e-4, 1e-3, 2e-3, 4e-3), noise_scale=(.4, .6, .7, .85, 1.), tau=(.18, .3, .42), trust=(.05, .1, .2, .4)),
-    "sr": dict(noise_scale=(.3, .45, .6, .75, .9), tau=(.18, .3, .42), encoding=("plain", "correction"), slack=(1e-3, 1e-2, 4e-2)),
-    "inpaint": dict(noise_scale=(.4, .55, .7, .85, 1.), tau=(.18, .3, .42), encoding=("plain", "correction"), slack=(1e-3, 1e-2, 4e-2)),
+    "deblur": dict(slack=(1e-4, 1e-5), noise_scale=(.7, .85, 1.), tau=(.1, .18, .3, .42)),
+    "sr": dict(tau=(.05, .1, .18, .3, .42), noise_scale=(.6, .85, 1.), slack=(1e-4, 1e-3)),
+    "inpaint": dict(tau=(.05, .1, .18, .3, .42), noise_scale=(.6, .85, 1.), slack=(1e-4, 1e-3)),
 }
 
 
@@ -78,8 +78,8 @@ def tune(name, x, prior, log):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--tasks", nargs="*", default=["sr", "inpaint", "deblur"])
-    p.add_argument("--photos", type=int, default=6)
+    p.add_argument("--tasks", nargs="*", default=["sr", "inpaint", "deblur", "sr+", "inpaint+", "deblur+"])
+    p.add_argument("--photos", type=int, default=4)
     p.add_argument("--prior", default="tiny")
     p.add_argument("--out", type=Path, default=HERE / "results" / "tune")
     a = p.parse_args()
