@@ -116,6 +116,40 @@ def test_tuned_settings_are_the_best_of_the_kept_grid():
         assert (mu, weights) == (best["mu"], (best["time"], 1., 1.)) and rho == pytest.approx(mu * best["rho_over_mu"])
 
 
+class Blocks:
+    "A prior without weights: latents are 4x4 means, and the noise predicted is what they have above their blur."
+    from visionxl.schedule import scaled_linear
+    alpha_bar, t_max, factor = scaled_linear(), 450, 4
+    def latent_shape(self, h, w): return 3, h // 4, w // 4
+    def encode(self, x): return torch.nn.functional.avg_pool2d(x, 4)
+    def decode(self, z): return torch.nn.functional.interpolate(z, scale_factor=4, mode="bilinear")
+    def eps(self, z, t): return (z - torch.nn.functional.avg_pool2d(z, 3, 1, 1)) / (1 - float(self.alpha_bar[t]))**.5
+
+
+@pytest.mark.parametrize("rival", [B.svi, B.random, B.diffir2vr])
+def test_rivals_are_deterministic_and_say_where_they_start(rival):
+    A = task("sr", (6, 3, 32, 48))
+    y = A(clip((6, 3, 32, 48)).float())
+    with pytest.warns(UserWarning, match="trained up to timestep 450 of 1000: sampling starts at 441"): x = rival(y, A, Blocks(), seed=1)
+    with pytest.warns(UserWarning):
+        assert torch.equal(x, rival(y, A, Blocks(), seed=1)) and not torch.equal(x, rival(y, A, Blocks(), seed=2))
+    assert (A(x) - y).abs().max() < 1e-3, "the result has met the measurement"
+
+
+def test_a_prior_trained_all_the_way_starts_from_noise_alone():
+    full = Blocks()
+    full.t_max = 999
+    A = task("sr", (6, 3, 32, 48))
+    noise = torch.randn(1, 3, 8, 12, generator=torch.Generator().manual_seed(0))
+    z, schedule = B.from_noise(A(clip((6, 3, 32, 48)).float()), A, full, 25, noise)
+    assert schedule.sampling[0] == 961 and torch.equal(z, noise.expand(6, -1, -1, -1))
+
+
+def test_flow_rival_refuses_what_mixes_frames():
+    A = task("sr+", (8, 3, 32, 48))
+    with pytest.raises(ValueError, match="it is for sr and deblur"): B.diffir2vr(torch.zeros(A.out_shape), A, Blocks())
+
+
 @pytest.mark.parametrize("call,says", [
     (lambda: B.admm_tv(torch.zeros(8, 1, 8, 8), Identity(SHAPE)), "give both from one task"),
     (lambda: B.admm_tv(torch.full(SHAPE, np.nan), Identity(SHAPE)), "NaN"),

@@ -182,6 +182,7 @@ class Grid:
 
     @property
     def prior_id(self):
+        "Hash of its weights."
         if self._id is None: self._id = prior_identity(self.prior_name, None)
         return self._id
 
@@ -191,7 +192,9 @@ class Grid:
         if self._clip[0] != key: self._clip = key, short_side(self.clips[cell.clip], cell.size, cell.frames, max(16, 64 if cell.prior == "sdxl" else 0))
         return self._clip[1]
 
-    def path(self, cell: Cell) -> Path: return cell.file(self.folder, "" if cell.method in NO_PRIOR else self.prior_id)
+    def path(self, cell: Cell) -> Path:
+        "Where the cell's result lies."
+        return cell.file(self.folder, "" if cell.method in NO_PRIOR else self.prior_id)
 
     def __call__(self, cell: Cell) -> dict:
         "The cell's metrics, from the folder or by running it."

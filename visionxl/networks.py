@@ -177,10 +177,11 @@ def load_stlpips(path=None # the file, or a folder that holds it; None searches
     return Perceptual("ST-LPIPS", tuple((d[f"net.{k}.weight"], d[f"net.{k}.bias"]) for k in at), _heads(d), True, False)
 
 def load_lpips(
-    path=None, # a folder with alexnet-owt-7be5be79.pth and alex.pth; None searches
+    path=None, # a folder with alexnet-owt-7be5be79.pth and alex.pth, or one of them; None searches
     fetch: bool = False, # whether the files may be downloaded (244 MB)
 ) -> Perceptual:
     "LPIPS v0.1, AlexNet (Zhang et al. 2018), averaged over full-size maps as in the protocol. Raises MissingWeights."
+    if path is not None and Path(path).is_file(): path = Path(path).parent
     net = torch.load(find_weights("alexnet", path, fetch), map_location="cpu", weights_only=True)
     heads = torch.load(find_weights("lpips", path, fetch), map_location="cpu", weights_only=True)
     at = (0, 3, 6, 8, 10)
