@@ -10,8 +10,26 @@ from hypothesis import strategies as st
 
 from visionxl import adapters, bases, operators
 from visionxl.adapters import from_deepinv, from_scipy, to_deepinv, to_scipy
-from visionxl.operators import (BOUNDARIES, TASKS, AveragePool, Blur, Blur2d, FrameMix, Identity, LinearOperator, Mask, TemporalMean,
-                                check_adjoint, check_spectrum, convolution, cosine_gains, extend, fourier_gains, gaussian_kernel, task)
+from visionxl.operators import (
+    BOUNDARIES,
+    TASKS,
+    AveragePool,
+    Blur,
+    Blur2d,
+    FrameMix,
+    Identity,
+    LinearOperator,
+    Mask,
+    TemporalMean,
+    check_adjoint,
+    check_spectrum,
+    convolution,
+    cosine_gains,
+    extend,
+    fourier_gains,
+    gaussian_kernel,
+    task,
+)
 
 S, ODD, ONE = (3, 2, 4, 6), (2, 1, 5, 7), (1, 1, 3, 4)                    # usual; odd sizes and one channel; one frame
 K, L = (.1, .2, .3), (.4, .1, .5, .2)                                      # lopsided kernels, one of even length

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .bases import Blocks, Cosine, Factors, Fourier, Pixels, Spectrum, block_sum, factor_spectrum, over_time
 
-# %% ../nbs/01_operators.ipynb #cell-05
+# %% ../nbs/01_operators.ipynb #cell-09
 class LinearOperator:
     "A linear map of videos: a subclass gives `in_shape`, `out_shape`, `forward(x)` and its transpose `adjoint(y)`."
     in_shape: tuple = ()
@@ -41,7 +41,7 @@ class LinearOperator:
         from visionxl.adapters import to_scipy
         return to_scipy(self, dtype)
 
-# %% ../nbs/01_operators.ipynb #cell-06
+# %% ../nbs/01_operators.ipynb #cell-10
 def _checked(A: LinearOperator, call: str, f, x: Tensor, shape: tuple, out_shape: tuple) -> Tensor:
     "`f(x)`, with the type and shape of argument and result checked."
     if not isinstance(x, Tensor): raise TypeError(f"{call} of {A!r} got {type(x).__name__}: give a torch tensor of shape {tuple(shape)}")
@@ -59,7 +59,7 @@ def _shape(shape) -> tuple:
     if len(shape) != 4 or min(shape) < 1: raise ValueError(f"shape {shape} is no video: give (T, C, H, W), each at least 1")
     return shape
 
-# %% ../nbs/01_operators.ipynb #cell-08
+# %% ../nbs/01_operators.ipynb #cell-15
 class Compose(LinearOperator):
     "`A @ B`: first `B`, then `A`."
     def __init__(self, A: LinearOperator, B: LinearOperator):
@@ -81,7 +81,7 @@ class Adjoint(LinearOperator):
     def __repr__(self): return f"({self.A!r}).T"
     def factors(self): return None if self.A.factors() is None else self.A.factors().T
 
-# %% ../nbs/01_operators.ipynb #cell-09
+# %% ../nbs/01_operators.ipynb #cell-16
 class Sum(LinearOperator):
     "`A + B` of two operators with the same shapes."
     def __init__(self, A: LinearOperator, B: LinearOperator):
@@ -100,7 +100,7 @@ class Multiple(LinearOperator):
     def __repr__(self): return f"{self.a:g} * {self.A!r}"
     def factors(self): return None if (f := self.A.factors()) is None else f._replace(gains=self.a * f.gains)
 
-# %% ../nbs/01_operators.ipynb #cell-10
+# %% ../nbs/01_operators.ipynb #cell-17
 def _number(a) -> bool: return isinstance(a, (int, float)) and not isinstance(a, bool)
 LinearOperator.T = property(lambda self: self.A if isinstance(self, Adjoint) else Adjoint(self), doc="The transpose.")
 LinearOperator.__matmul__ = lambda A, B: Compose(A, B) if isinstance(B, LinearOperator) else A(B) if isinstance(B, Tensor) else NotImplemented
@@ -110,7 +110,7 @@ LinearOperator.__mul__ = LinearOperator.__rmul__ = lambda A, a: Multiple(a, A) i
 LinearOperator.__truediv__ = lambda A, a: Multiple(1 / a, A) if _number(a) else NotImplemented
 LinearOperator.__neg__ = lambda A: Multiple(-1, A)
 
-# %% ../nbs/01_operators.ipynb #cell-12
+# %% ../nbs/01_operators.ipynb #cell-20
 class Identity(LinearOperator):
     "Changes nothing; with noise on top it is the denoising problem."
     def __init__(self, shape: tuple): self.in_shape = self.out_shape = _shape(shape)
@@ -139,7 +139,7 @@ class Mask(LinearOperator):
     def factors(self): return Factors(None, Pixels(), self.weights[0, 0], Pixels()) if self.weights.shape[:2] == (1, 1) else None
     def spectrum(self): return Spectrum(Pixels().forward, Pixels().inverse, self.weights**2)
 
-# %% ../nbs/01_operators.ipynb #cell-14
+# %% ../nbs/01_operators.ipynb #cell-23
 class AveragePool(LinearOperator):
     "Means of `factor x factor` blocks: a camera with fewer, larger pixels."
     def __init__(self,
@@ -155,7 +155,7 @@ class AveragePool(LinearOperator):
     def adjoint(self, y): return Blocks(self.factor).inverse(y / self.factor)
     def factors(self): return Factors(None, Pixels(), torch.full((1, 1), 1 / self.factor, dtype=torch.float64), Blocks(self.factor))
 
-# %% ../nbs/01_operators.ipynb #cell-16
+# %% ../nbs/01_operators.ipynb #cell-26
 BOUNDARIES = ("symmetric", "reflect", "circular", "replicate", "zero")
 
 def extend(
@@ -184,7 +184,7 @@ def convolution(
     src = extend(out - torch.arange(len(k)) + len(k) // 2, n, boundary)
     return torch.zeros(n, n + 1, dtype=torch.float64).index_put_((out, src % (n + 1)), k.expand(n, -1), accumulate=True)[:, :n]
 
-# %% ../nbs/01_operators.ipynb #cell-19
+# %% ../nbs/01_operators.ipynb #cell-31
 class Bands:
     "A banded matrix in blocks of rows, each with the columns that it touches: the product is a few dense ones."
     def __init__(self, m: Tensor, rows: int = 128):
@@ -212,7 +212,7 @@ def gaussian_kernel(
     k = torch.exp(-0.5 * ((torch.arange(size, dtype=torch.float64) - size // 2) / sigma) ** 2)
     return tuple((k / k.sum()).tolist())
 
-# %% ../nbs/01_operators.ipynb #cell-20
+# %% ../nbs/01_operators.ipynb #cell-32
 def _kernel(k) -> tuple:
     "A kernel of one axis as a tuple of floats."
     k = tuple(float(v) for v in (k.tolist() if isinstance(k, Tensor) else k))
@@ -237,7 +237,7 @@ def fourier_gains(
     k, lag = torch.as_tensor(k, dtype=torch.complex128), torch.arange(len(k), dtype=torch.float64) - len(k) // 2
     return torch.exp(-2j * torch.pi * lag * torch.arange(n, dtype=torch.float64)[:, None] / n) @ k
 
-# %% ../nbs/01_operators.ipynb #cell-21
+# %% ../nbs/01_operators.ipynb #cell-33
 class Blur(LinearOperator):
     "Convolution of each frame with a separable kernel: one banded matrix for each axis, so every boundary has its true adjoint."
     def __init__(self,
@@ -271,7 +271,7 @@ class Blur(LinearOperator):
         else: return None
         return Factors(None, basis, gains(kh, H)[:, None] * gains(kw, W), basis)
 
-# %% ../nbs/01_operators.ipynb #cell-22
+# %% ../nbs/01_operators.ipynb #cell-34
 class Blur2d(LinearOperator):
     "Convolution of each frame with any 2-D kernel, through FFTs of the extended frame."
     def __init__(self,
@@ -307,7 +307,7 @@ def _gains2d(k: Tensor, H: int, W: int, gains) -> Tensor:
     "Gains of a 2-D kernel: along the columns, then along the rows."
     return gains(gains(k.T, W).T, H)
 
-# %% ../nbs/01_operators.ipynb #cell-24
+# %% ../nbs/01_operators.ipynb #cell-41
 class FrameMix(LinearOperator):
     "Every frame of the measurement is a weighted sum of frames: one matrix product over the whole clip."
     def __init__(self,
@@ -338,7 +338,7 @@ class TemporalMean(FrameMix):
         super().__init__(shape, full[start:start + T - window + 1] if boundary == "valid" else full)
         self.window, self.boundary = window, boundary
 
-# %% ../nbs/01_operators.ipynb #cell-26
+# %% ../nbs/01_operators.ipynb #cell-48
 TASKS = ("deblur", "sr", "inpaint", "deblur+", "sr+", "inpaint+")
 
 def task(
@@ -364,7 +364,7 @@ def task(
     A.name, A.spatial, A.temporal = name, S, T
     return A
 
-# %% ../nbs/01_operators.ipynb #cell-28
+# %% ../nbs/01_operators.ipynb #cell-51
 def check_adjoint(
     A: LinearOperator, # any operator
     seeds: tuple = (0, 1, 2), # of the random vectors

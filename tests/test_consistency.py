@@ -1,0 +1,245 @@
+"""Spectral CG is CG: the same iterate, in any dtype, from any start, and defined where CG is not."""
+import pytest
+import torch
+
+from visionxl.consistency import CGPolynomial, cg, data_consistency, gauss2, merge, proximal, scalar_cg, spectral_cg
+from visionxl.diagonal import Diagonal, audible
+from visionxl.operators import (
+    TASKS,
+    AveragePool,
+    Blur,
+    Blur2d,
+    FrameMix,
+    Identity,
+    LinearOperator,
+    Mask,
+    TemporalMean,
+    task,
+)
+
+draw = lambda *shape, seed=0: torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+off = lambda a, b: float((a - b).norm() / b.norm())
+TEMPORAL = ("circular", "replicate", "symmetric", "valid")
+SHAPE = (5, 2, 24, 32)
+CASES = [task(n, SHAPE, kernel_size=15, sigma=1.5, window=3, temporal=b) for n in TASKS for b in (TEMPORAL if n.endswith("+") else TEMPORAL[:1])]
+CASES += [Blur(SHAPE, ((.1, .5, .2), (.3, .3, .1, .2)), "circular"), Blur2d(SHAPE, draw(3, 5).abs() / 12, "circular") @ TemporalMean(SHAPE, 2, "replicate"),
+          Mask(SHAPE, draw(24, 32)), Mask(SHAPE, draw(5, 1, 24, 32) > 0), FrameMix(SHAPE, draw(3, 5)), Identity(SHAPE), 3 * AveragePool(SHAPE, 2),
+          Mask.random((5, 2, 12, 16)) @ AveragePool(SHAPE, 2), AveragePool(SHAPE, 2).T @ AveragePool(SHAPE, 2), AveragePool((5, 2, 24, 32), 2).T,
+          task("sr", (1, 1, 4, 8)), task("deblur", (1, 1, 5, 7), kernel_size=3, sigma=.6), task("inpaint+", (3, 1, 5, 7), window=9)]
+each = pytest.mark.parametrize("A", CASES, ids=lambda A: f"{A.name or ''} {A!r}"[:70])
+
+
+def reproducible(A, y, x, steps):
+    "How far plain CG moves when its start moves by one rounding: no other algorithm can be nearer to it than that."
+    moved = x * (1 + 2.2e-16 * draw(*x.shape, seed=9).sign())
+    return off(cg(A, y, moved, steps)[0], cg(A, y, x, steps)[0])
+
+
+@each
+@pytest.mark.parametrize("steps", [0, 1, 2, 5, 10, 20])
+def test_equals_plain_cg(A, steps):
+    truth, y = draw(*A.in_shape, seed=1), A(draw(*A.in_shape, seed=1))
+    for x in (draw(*A.in_shape, seed=2), truth + .01 * draw(*A.in_shape, seed=2)):
+        want, history = cg(A, y, x, steps)
+        got, ours = spectral_cg(A, y, x, steps)
+        assert off(got, want) <= max(1e-10, 100 * reproducible(A, y, x, steps))
+        n = min(len(history), len(ours), 4)
+        assert ours[:n] == pytest.approx(history[:n], rel=1e-6, abs=1e-12 * history[0])
+
+
+@each
+def test_inconsistent_measurements(A):
+    y, x = draw(*A.out_shape, seed=3), draw(*A.in_shape, seed=4)
+    for steps in (1, 3, 6): assert off(spectral_cg(A, y, x, steps)[0], cg(A, y, x, steps)[0]) <= max(1e-9, 100 * reproducible(A, y, x, steps))
+
+
+@each
+def test_converged_starts_stay(A):
+    x = draw(*A.in_shape, seed=1)
+    for solve in (cg, spectral_cg):
+        for start, y in ((x, A(x)), (torch.zeros_like(x), A(torch.zeros_like(x)))):
+            got, history = solve(A, y, start, 20)
+            assert got.isfinite().all() and (got - start).abs().max() < 1e-9
+            assert all(h == h for h in history)
+        again = solve(A, A(x), solve(A, A(x), draw(*A.in_shape, seed=5), 60)[0], 20)[0]
+        assert again.isfinite().all() and float((A(again) - A(x)).norm() / A(x).norm().clamp_min(1e-30)) < 1e-2
+
+
+@each
+def test_arguments_are_not_changed(A):
+    y, x = A(draw(*A.in_shape, seed=1)), draw(*A.in_shape)
+    kept = y.clone(), x.clone()
+    for f in (lambda: cg(A, y, x, 3)[0], lambda: spectral_cg(A, y, x, 3)[0], lambda: spectral_cg(A, y, x, 0)[0], lambda: proximal(A, y, x, .1), lambda: data_consistency(A, y, x)):
+        out = f()
+        assert out.dtype == x.dtype and out.shape == x.shape
+        out.zero_()
+        assert torch.equal(y, kept[0]) and torch.equal(x, kept[1])
+
+
+@each
+def test_any_memory_layout(A):
+    y, x = A(draw(*A.in_shape, seed=1)), draw(*A.in_shape)
+    turn = lambda v: v.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0)
+    last = lambda v: v.contiguous(memory_format=torch.channels_last)
+    for way in (turn, last):
+        assert off(spectral_cg(A, way(y), way(x), 4)[0], spectral_cg(A, y, x, 4)[0]) < 1e-12
+        assert off(proximal(A, way(y), way(x), .1), proximal(A, y, x, .1)) < 1e-12
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("start", ["random", "good"])
+def test_float32_is_nearer_to_float64_than_plain(name, start):
+    A = task(name, (9, 2, 32, 48), window=5)
+    truth = draw(*A.in_shape, seed=1).cumsum(-1).cumsum(-2) / 50                # smooth, like pictures
+    y, x = A(truth).float(), (draw(*A.in_shape, seed=2) if start == "random" else truth + .1 * draw(*A.in_shape, seed=2)).float()
+    for steps in (1, 2, 5, 10):
+        want = spectral_cg(A, y.double(), x.double(), steps)[0]
+        plain, ours = (off(f(A, y, x, steps)[0].double(), want) for f in (cg, spectral_cg))
+        assert ours <= 1.05 * plain + 1e-8, f"{steps} steps: {ours:.1e} against {plain:.1e}"
+
+
+@each
+@pytest.mark.parametrize("rho", [1., 1e-2])
+def test_proximal_solves_its_equation(A, rho):
+    y, x = draw(*A.out_shape, seed=1), draw(*A.in_shape, seed=2)
+    got = proximal(A, y, x, rho)
+    assert float((A.AT(A(got) - y) + rho * (got - x)).norm()) < 1e-9 * float(A.AT(y).norm() + x.norm())
+    none = proximal(A, y, None, rho)
+    assert off(none, proximal(A, y, torch.zeros_like(x), rho)) < 1e-12
+    assert off(proximal(A, y.float(), x.float(), rho).double(), got) < 1e-5
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("rho", [1e-6, 1e-9, 1e-12])
+def test_proximal_for_tiny_rho_is_the_float64_answer(name, rho):
+    "14 frames and a window of 7: the temporal matrix has exact zeros, which rounding must not wake."
+    A = task(name, (14, 1, 16, 16), kernel_size=9, sigma=1.)
+    y, x = A(draw(*A.in_shape, seed=1)).float(), draw(*A.in_shape, seed=2).float()
+    want, got = proximal(A, y.double(), x.double(), rho), proximal(A, y, x, rho)
+    assert got.dtype == torch.float32 and got.isfinite().all()
+    assert off(got.double(), want) < 1e-6
+    assert float((A.AT(A(want) - y.double()) + rho * (want - x.double())).norm()) < 1e-9 * float(x.norm())
+
+
+def test_proximal_limits():
+    A, x = task("inpaint+", (4, 1, 6, 6), window=3), draw(4, 1, 6, 6)
+    y = A(draw(4, 1, 6, 6, seed=1))
+    assert off(proximal(A, y, x, 1e12), x) < 1e-9
+    nearest = proximal(A, y, x, 0.)
+    assert off(A(nearest), y) < 1e-10
+    M = torch.stack([A(e.reshape(x.shape)).flatten() for e in torch.eye(144, dtype=torch.float64)], 1)
+    want = x.flatten() + torch.linalg.pinv(M, rtol=1e-10) @ (y.flatten() - M @ x.flatten())
+    assert off(nearest.flatten(), want) < 1e-8
+
+
+def test_without_a_spectrum_it_is_cg():
+    A = Blur((2, 1, 8, 9), (.2, .5, .3), "reflect")
+    x, y = draw(2, 1, 8, 9), A(draw(2, 1, 8, 9, seed=1))
+    assert torch.equal(data_consistency(A, y, x, 5), cg(A, y, x, 5)[0])
+    with pytest.raises(ValueError, match="no spectrum: use cg"): spectral_cg(A, y, x)
+    with pytest.raises(ValueError, match="no spectrum"): data_consistency(A, y, x, method="spectral")
+    M = torch.stack([A(e.reshape(x.shape)).flatten() for e in torch.eye(144, dtype=torch.float64)], 1)
+    want = torch.linalg.solve(M.T @ M + .1 * torch.eye(144, dtype=torch.float64), M.T @ y.flatten() + .1 * x.flatten())
+    assert off(proximal(A, y, x, .1).flatten(), want) < 1e-8
+    assert off(data_consistency(A, y, x, 80, rho=.1, method="cg").flatten(), want) < 1e-8
+
+
+def test_data_consistency_chooses():
+    A = task("sr+", (5, 1, 8, 8), window=3)
+    x, y = draw(5, 1, 8, 8), A(draw(5, 1, 8, 8, seed=1))
+    assert torch.equal(data_consistency(A, y, x, 3), spectral_cg(A, y, x, 3)[0])
+    assert torch.equal(data_consistency(A, y, x, 3, method="cg"), cg(A, y, x, 3)[0])
+    assert torch.equal(data_consistency(A, y, x, rho=.1), proximal(A, y, x, .1))
+
+
+def test_an_operator_with_a_spectrum_of_its_own():
+    class Roll(LinearOperator):
+        in_shape = out_shape = (2, 1, 4, 4)
+        def forward(self, x): return 2 * x.roll(1, -1)
+        def adjoint(self, y): return 2 * y.roll(-1, -1)
+        def spectrum(self): return consistency_spectrum()
+    from visionxl.bases import Spectrum
+    consistency_spectrum = lambda: Spectrum(lambda x: x, lambda c: c, torch.full((1, 1, 1, 1), 4., dtype=torch.float64))
+    A, x = Roll(), draw(2, 1, 4, 4)
+    y = A(draw(2, 1, 4, 4, seed=1))
+    assert off(spectral_cg(A, y, x, 1)[0], cg(A, y, x, 1)[0]) < 1e-14 and off(proximal(A, y, x, 1.), (x + 4 * draw(2, 1, 4, 4, seed=1)) / 5) < 1e-14
+
+
+def test_cg_is_scipys():
+    import numpy as np
+    from scipy.sparse.linalg import cg as theirs
+    A = task("deblur+", (3, 1, 8, 8), kernel_size=5, sigma=.7, window=2)
+    x, y = draw(3, 1, 8, 8), A(draw(3, 1, 8, 8, seed=1))
+    L = A.to_scipy()
+    for steps in (1, 3, 7):
+        want = theirs(L.T @ L, A.AT(y).numpy().ravel(), x0=x.numpy().ravel(), rtol=0, atol=0, maxiter=steps)[0]
+        assert np.allclose(cg(A, y, x, steps)[0].numpy().ravel(), want, atol=1e-10)
+
+
+def test_polynomial_is_the_difference():
+    g, w = draw(6).abs(), draw(6, seed=1).abs()
+    p, history = scalar_cg(g, w, 4)
+    assert isinstance(p, CGPolynomial) and len(p.alpha) == len(p.beta) == 4 and len(history) == 5
+    r = 1 - g * p(g)                                                      # CG's residual polynomial
+    assert history[-1] == pytest.approx(float((w * r * r).sum()) ** .5, rel=1e-9)
+    V = torch.stack([g**k for k in range(1, 5)], 1)                        # it minimises the error in A^T A over all of its degree
+    best = torch.linalg.lstsq((w / g).sqrt()[:, None] * V, (w / g).sqrt()).solution
+    assert torch.allclose(r, 1 - V @ best, atol=1e-8)
+    p, history = scalar_cg(g, w, 20)
+    assert torch.allclose(p(g), 1 / g, rtol=1e-6), "six eigenvalues: exact after six steps"
+    assert scalar_cg(g, 0 * w, 5)[1] == [0.0]
+
+
+def test_merging_keeps_the_iterate():
+    g = torch.linspace(0, 1, 5000, dtype=torch.float64) ** 4
+    w = draw(2, 5000).square()
+    for steps in (2, 10, 20):
+        p = scalar_cg(g.expand_as(w), w * g, steps)[0]
+        mg, mw = merge(g, w, limit=0)
+        q = scalar_cg(mg, mw * mg, steps)[0]
+        assert torch.allclose(q(g) * g, p(g) * g, atol=1e-9)
+    assert merge(g, w)[0].numel() == w.numel(), "few enough: nothing merged"
+
+
+def test_gauss2_has_the_moments():
+    u, w = draw(7) * 1e-3, draw(7, seed=1).abs()
+    m = torch.stack([(w * u**k).sum() for k in range(4)])[:, None, None]
+    n, q = gauss2(m)
+    for k in range(4): assert float((q * n**k).sum()) == pytest.approx(float(m[k]), rel=1e-9, abs=1e-20)
+    n, q = gauss2(torch.tensor([2., 2e-3, 2e-6, 2e-9], dtype=torch.float64)[:, None, None])
+    assert n.flatten().tolist() == pytest.approx([1e-3, 1e-3]) and float(q.sum()) == pytest.approx(2)
+
+
+def test_slabs_do_not_show(monkeypatch):
+    "The clip cut into many pieces and into one."
+    import visionxl.diagonal as d
+    for A in CASES:
+        if A.factors() is None: continue
+        y, x = A(draw(*A.in_shape, seed=1)), draw(*A.in_shape)
+        want = spectral_cg(A, y, x, 3)[0]
+        with monkeypatch.context() as m:
+            m.setattr(d.slabs, "__defaults__", (64,))
+            assert off(spectral_cg(A, y, x, 3)[0], want) < 1e-12
+
+
+def test_inaudible_frequencies_are_left_out():
+    A = task("deblur", (1, 1, 128, 128))
+    low = audible(A.factors(), A.in_shape, torch.float32)
+    assert low.gains.shape[0] < 100 and audible(A.factors(), A.in_shape, torch.float64).gains.shape == (128, 128)
+    assert Diagonal(A.factors(), A.in_shape, torch.float32).coef_shape[2:] == tuple(low.gains.shape)
+
+
+@pytest.mark.parametrize("call,error,message", [
+    (lambda A, y, x: cg(A, y[:1], x), ValueError, r"y has shape .* needs"),
+    (lambda A, y, x: spectral_cg(A, y, x[:1]), ValueError, r"x_init has shape .* needs"),
+    (lambda A, y, x: cg(A, y.float(), x), ValueError, "bring both to one"),
+    (lambda A, y, x: cg(A, y.int(), x), TypeError, "tensor of floats"),
+    (lambda A, y, x: cg(A, y, x, -1), ValueError, "steps=-1"),
+    (lambda A, y, x: spectral_cg(A, y, x, 1.5), ValueError, "whole number"),
+    (lambda A, y, x: proximal(A, y, x, -1.), ValueError, "rho=-1"),
+    (lambda A, y, x: proximal(A, y, x, float("nan")), ValueError, "rho=nan"),
+    (lambda A, y, x: data_consistency(A, y, x, method="best"), ValueError, "choose auto"),
+])
+def test_refusals(call, error, message):
+    A = task("sr", (1, 1, 8, 8))
+    with pytest.raises(error, match=message): call(A, draw(1, 1, 2, 2), draw(1, 1, 8, 8))
