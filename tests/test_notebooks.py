@@ -13,7 +13,10 @@ NBS = ROOT / "nbs"
 sys.path.insert(0, str(ROOT / "tools"))
 from run_nbs import code_hash  # noqa: E402
 
-STRICT = False  # until every notebook is written, what is missing is a warning
+# What is not in step yet: printed as a warning, everything else fails. Take a name out as soon as its notebook is in step.
+# `python tests/test_notebooks.py` writes the list anew from what is found.
+LIST = ROOT / "tests" / "fixtures" / "notebooks_pending.json"
+PENDING: dict[str, list[str]] = json.loads(LIST.read_text()) if LIST.exists() else {}
 PICTURES = ("image/png", "image/svg+xml", "image/webp", "image/jpeg", "image/gif")
 
 # METHOD.md's equations: the notebook, how the paper's number is written there, and what the formula must hold once
@@ -38,9 +41,14 @@ def text(value) -> str: return "".join(value) if isinstance(value, list) else va
 def cells(path: Path) -> list[dict]: return json.loads(path.read_text(encoding="utf-8"))["cells"]
 
 
-def complain(found: list[str]) -> None:
-    if found and STRICT: pytest.fail("\n".join(found))
+def complain(check: str, name: str, found: list[str]) -> None:
+    "Fail, or warn where the notebook is known to be out of step."
+    if found and name not in PENDING.get(check, ()): pytest.fail("\n".join(found))
     for line in found: warnings.warn(line, stacklevel=2)
+    if not found and name in PENDING.get(check, ()): warnings.warn(f"{name} is in step: take it out of PENDING['{check}']", stacklevel=2)
+
+
+def called(path: Path) -> str: return path.relative_to(NBS).with_suffix("").as_posix()
 
 
 def defined(source: str) -> list[str]:
@@ -84,45 +92,50 @@ def formulas(nb: list[dict]) -> str:
 def path(request): return request.param
 
 
+def claim(path: Path) -> list[str]:
+    first = next(text(c["source"]) for c in cells(path) if c["cell_type"] == "markdown")
+    return [] if re.match(r"# .+\n+> .+", first) else [f"{path.name} does not open with a title and a claim in a quotation"]
+
+
+def exports(path: Path) -> list[str]:
+    return [f"{path.name}: {name} is exported and not shown or tested in the three code cells after it" for name in not_shown(cells(path))]
+
+
+def texts(path: Path) -> list[str]:
+    n = without_text(cells(path))
+    return [f"{path.name}: {n} pictures without a printed text after them"] if n else []
+
+
+def outputs(path: Path) -> list[str]:
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    fresh = nb["metadata"].get("visionxl", {}).get("code") == code_hash(nb["cells"])
+    return [] if fresh else [f"{path.name}: outputs are stale, run tools/run_nbs.py nbs/{path.relative_to(NBS)}"]
+
+
+def equations(path: Path) -> list[str]:
+    if called(path) not in EQUATIONS: return []
+    number, parts = EQUATIONS[called(path)]
+    prose, all_of = "\n".join(text(c["source"]) for c in cells(path)), formulas(cells(path))
+    missing = [p for p in parts if not re.search(p, all_of)] + ([] if re.search(number, prose) else [f"the number ({number})"])
+    return [f"{path.name}: the equation of METHOD.md is missing {m}" for m in missing]
+
+
+CHECKS = {f.__name__: f for f in (claim, exports, texts, outputs, equations)}
+
+
 def test_small(path): assert path.stat().st_size < 2e6, f"{path.name} holds {path.stat().st_size / 1e6:.1f} MB; at most 2 may be kept"
 
 
-def test_opens_with_a_claim(path):
-    first = next(text(c["source"]) for c in cells(path) if c["cell_type"] == "markdown")
-    complain([] if re.match(r"# .+\n+> .+", first) else [f"{path.name} does not open with a title and a claim in a quotation"])
-
-
-def test_exports_are_shown(path):
-    complain([f"{path.name}: {name} is exported and not shown or tested in the three code cells after it" for name in not_shown(cells(path))])
-
-
-def test_figures_have_texts(path):
-    n = without_text(cells(path))
-    complain([f"{path.name}: {n} pictures without a printed text after them"] if n else [])
-
-
-def test_outputs_belong_to_the_code(path):
-    nb = json.loads(path.read_text(encoding="utf-8"))
-    made_by = nb["metadata"].get("visionxl", {}).get("code")
-    fresh = made_by == code_hash(nb["cells"])
-    complain([] if fresh else [f"{path.name}: outputs are stale, run tools/run_nbs.py nbs/{path.relative_to(NBS)}"])
+@pytest.mark.parametrize("check", CHECKS)
+def test_in_step(path, check): complain(check, called(path), CHECKS[check](path))
 
 
 def test_no_errors_are_kept(path):
     errors = [o.get("ename") for c in cells(path) for o in c.get("outputs", []) if o.get("output_type") == "error"]
-    complain([f"{path.name}: keeps {errors}"] if errors else [])
+    assert not errors, f"{path.name} keeps {errors}"
 
 
-@pytest.mark.parametrize("name", EQUATIONS)
-def test_equations_are_there(name):
-    path = NBS / f"{name}.ipynb"
-    if not path.exists(): return complain([f"{name}.ipynb is missing"])
-    number, parts = EQUATIONS[name]
-    nb = cells(path)
-    prose, all_of = "\n".join(text(c["source"]) for c in nb), formulas(nb)
-    missing = [p for p in parts if not re.search(p, all_of)]
-    if not re.search(number, prose): missing.append(f"the number ({number})")
-    complain([f"{name}: the equation of METHOD.md is missing {m}" for m in missing])
+def test_every_equation_has_its_notebook(): assert not [n for n in EQUATIONS if not (NBS / f"{n}.ipynb").exists()]
 
 
 # ---------------------------------------------------------------- each check is seen to fail once
@@ -141,3 +154,9 @@ def test_the_checks_can_fail():
     assert code_hash([code("a = 1")]) != code_hash([code("a = 2")])
     assert not re.search(EQUATIONS["08_renoise"][1][1], bare(r"$\sqrt{1 - a_s}$"))
     assert re.search(EQUATIONS["08_renoise"][1][1], bare(r"$\sqrt{1 - \eta^2}\,\epsilon$"))
+
+
+if __name__ == "__main__":
+    found = {check: [called(p) for p in notebooks() if f(p)] for check, f in CHECKS.items()}
+    LIST.write_text(json.dumps({k: v for k, v in found.items() if v}, indent=1) + "\n")
+    print(LIST.read_text())
