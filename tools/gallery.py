@@ -107,7 +107,7 @@ def main() -> None:
         if (name, clip) == ENTRIES[0][:2]: animation(before, after, fps, IMAGES / "before_after.webp")
         order = [t for t, *_ in ENTRIES]
         clips = sorted(kept.values(), key=lambda c: order.index(c["task"]))
-        index.write_text(json.dumps({"note": "", "clips": clips}, indent=1), encoding="utf-8")
+        index.write_text(json.dumps({"note": "", "clips": clips}, indent=1), encoding="utf-8")      # after each: a stopped run loses one
     steps(IMAGES / "steps.png")
 
 
