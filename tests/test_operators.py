@@ -43,7 +43,7 @@ OPERATORS += [Blur(S, (K, L), b) for b in BOUNDARIES] + [Blur.gaussian(ODD, 9, 1
 OPERATORS += [Blur2d(ODD, draw(3, 4), b) for b in BOUNDARIES] + [Blur2d(S, torch.outer(torch.tensor([1., 2, 1]), torch.tensor([1., 3, 1]))), Blur2d(S, draw(11, 15))]
 OPERATORS += [TemporalMean((5, 1, 2, 3), w, b) for w in (1, 2, 3, 4) for b in (*BOUNDARIES, "valid")]
 OPERATORS += [TemporalMean(S, 9, b) for b in BOUNDARIES] + [TemporalMean(ONE, 7)]
-OPERATORS += [task(n, (5, 3, 8, 12), kernel_size=9, window=3, temporal=b) for n in TASKS for b in ("circular", "replicate", "symmetric", "valid")]
+OPERATORS += [task(n, (5, 1, 4, 8), kernel_size=9, window=3, temporal=b) for n in TASKS for b in ("circular", "replicate", "symmetric", "valid")]
 OPERATORS += [task(n, (1, 1, 4, 8)) for n in TASKS]
 OPERATORS += [2 * Blur.box(S, 3), Identity(S) + Blur.box(S, 3), Identity(S) - 3 * Mask.random(S), -Mask.random(S), AveragePool(S, 2) / 4, task("sr+", (3, 1, 8, 8)).T,
               AveragePool((3, 2, 2, 3), 1) @ AveragePool(S, 2), Mask.random((3, 2, 2, 3)) @ AveragePool(S, 2), Blur.box(S, 3) @ Blur.box(S, 5),
@@ -108,11 +108,11 @@ def test_any_memory_layout(A):
 def test_norm_by_power_iteration(A):
     sigma = float(torch.linalg.matrix_norm(dense(A, A.in_shape), 2))
     x = draw(*A.in_shape, seed=5)
-    for _ in range(300):
+    for _ in range(100):
         x = A.AT(A(x))
         if x.norm() > 0: x = x / x.norm()
     assert float(A(x).norm()) <= sigma + 1e-9
-    assert float(A(x).norm()) == pytest.approx(sigma, rel=2e-2)
+    assert float(A(x).norm()) == pytest.approx(sigma, rel=5e-2)
     if (s := A.spectrum()) is not None: assert float(s.values.max()) == pytest.approx(sigma**2, rel=1e-9, abs=1e-12)
 
 

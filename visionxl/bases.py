@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-# %% ../nbs/00b_bases.ipynb #cell-05
+# %% ../nbs/00b_bases.ipynb #cell-07
 def _scipy_dct(x: Tensor, shape: tuple, inverse: bool) -> Tensor:
     "Both axes through scipy's pocketfft, which is the fastest on a CPU (float32 stays float32)."
     v, how = x.detach().numpy(), dict(norm="ortho", workers=torch.get_num_threads())
@@ -42,7 +42,7 @@ def _fft_idct(c: Tensor, dim: int) -> Tensor:
     x[..., ::2], x[..., 1::2] = v[..., : (n + 1) // 2], v[..., (n + 1) // 2 :].flip(-1)
     return x.movedim(-1, dim)
 
-# %% ../nbs/00b_bases.ipynb #cell-06
+# %% ../nbs/00b_bases.ipynb #cell-08
 def dct2(
     x: Tensor, # (..., H, W), float
     keep: tuple | None = None, # (h, w) lowest frequencies to keep, all if None
@@ -61,7 +61,7 @@ def idct2(
     if c.device.type == "cpu" and not c.requires_grad: return _scipy_dct(c, (H, W), True)
     return _fft_idct(_fft_idct(pad(c, (0, W - c.shape[-1], 0, H - c.shape[-2])), -2), -1)
 
-# %% ../nbs/00b_bases.ipynb #cell-09
+# %% ../nbs/00b_bases.ipynb #cell-17
 @dataclass(frozen=True)
 class Pixels:
     "The pixels themselves."
@@ -82,7 +82,7 @@ class Fourier:
     def forward(self, x: Tensor) -> Tensor: return torch.fft.fft2(x, norm="ortho")
     def inverse(self, c: Tensor) -> Tensor: return torch.fft.ifft2(c, norm="ortho").real
 
-# %% ../nbs/00b_bases.ipynb #cell-10
+# %% ../nbs/00b_bases.ipynb #cell-18
 @dataclass(frozen=True)
 class Blocks:
     "Means of `f x f` blocks times `f`: orthonormal, and blind to what lies inside a block."
@@ -101,7 +101,7 @@ class BlockCosine:
     def inverse(self, c: Tensor) -> Tensor:
         return idct2(c).movedim(-2, -3).flatten(-4, -3).flatten(-2, -1)
 
-# %% ../nbs/00b_bases.ipynb #cell-11
+# %% ../nbs/00b_bases.ipynb #cell-19
 def block_sum(
     x: Tensor, # (..., H, W), sides divisible by f
     f: int, # side of a block in pixels
@@ -109,7 +109,7 @@ def block_sum(
     "Sums of `f x f` blocks; rows first, so that the long pass runs over contiguous memory."
     return x.unflatten(-2, (-1, f)).sum(-2).unflatten(-1, (-1, f)).sum(-1)
 
-# %% ../nbs/00b_bases.ipynb #cell-15
+# %% ../nbs/00b_bases.ipynb #cell-24
 class Spectrum(NamedTuple):
     "An orthonormal transform `Q` and the eigenvalues `g` of `A^T A = Q^T diag(g) Q` (METHOD 6)."
     forward: Callable # x (T, C, H, W) -> coefficients
@@ -140,7 +140,7 @@ class Factors(NamedTuple):
         "Factors of the adjoint."
         return Factors(None if self.time is None else self.time.T, self.right, self.gains.conj(), self.left)
 
-# %% ../nbs/00b_bases.ipynb #cell-16
+# %% ../nbs/00b_bases.ipynb #cell-25
 def over_time(
     m: Tensor | None, # (T_out, T_in) matrix, None for the identity
     x: Tensor, # (T_in, ...)
@@ -157,7 +157,7 @@ def svd_time(
     u, s, vt = torch.linalg.svd(m, full_matrices=False)
     return u, torch.where(s > s.max() * 1e-14 * max(m.shape), s, 0.), vt
 
-# %% ../nbs/00b_bases.ipynb #cell-17
+# %% ../nbs/00b_bases.ipynb #cell-26
 def factor_spectrum(
     f: Factors, # of the operator
     shape: tuple, # (T, C, H, W) of the video

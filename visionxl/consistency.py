@@ -15,7 +15,7 @@ from torch import Tensor
 from .diagonal import Diagonal, analyse, empty, solve_with, synthesise
 from .operators import LinearOperator
 
-# %% ../nbs/06_consistency.ipynb #cell-05
+# %% ../nbs/06_consistency.ipynb #cell-10
 class History(list):
     "Norms of the residual `A^T (y - A x)` (of the regularised problem, if any): at the start, then after every step taken."
     def __init__(self, norms=(), alpha=(), beta=()):
@@ -34,7 +34,7 @@ def _check(A: LinearOperator, y: Tensor, x_init: Tensor, steps: int = 0, rho: fl
     if steps != int(steps) or steps < 0: raise ValueError(f"steps={steps} must be a whole number, 0 or more")
     if not 0 <= rho < float("inf"): raise ValueError(f"rho={rho} must be 0 or more and finite")
 
-# %% ../nbs/06_consistency.ipynb #cell-06
+# %% ../nbs/06_consistency.ipynb #cell-11
 def cg(
     A: LinearOperator,
     y: Tensor, # measurement, shape A.out_shape
@@ -59,7 +59,7 @@ def cg(
         history.append(norm); history.alpha.append(alpha); history.beta.append((norm / before) ** 2)
     return x, history
 
-# %% ../nbs/06_consistency.ipynb #cell-08
+# %% ../nbs/06_consistency.ipynb #cell-14
 class CGPolynomial(NamedTuple):
     "The `p` of `x_l = x_0 + p(A^T A) r_0`, as CG's step sizes."
     alpha: list # one for each step
@@ -91,7 +91,7 @@ def scalar_cg(
         history.append(rr**0.5); history.alpha.append(alpha); history.beta.append(rr / before)
     return CGPolynomial(history.alpha, history.beta), history
 
-# %% ../nbs/06_consistency.ipynb #cell-10
+# %% ../nbs/06_consistency.ipynb #cell-21
 def merge(
     g: Tensor, # (n,) eigenvalues in space, float64, >= 0
     w: Tensor, # (k, n) energies, >= 0
@@ -122,7 +122,7 @@ def gauss2(
     share = torch.where(spread, high / root, 0.5)                     # of the lower node
     return torch.cat([mean + low, mean + high], 1), torch.cat([m[0] * share, m[0] * (1 - share)], 1)
 
-# %% ../nbs/06_consistency.ipynb #cell-11
+# %% ../nbs/06_consistency.ipynb #cell-23
 def spectral_cg(
     A: LinearOperator, # with factors or a spectrum
     y: Tensor, # measurement, shape A.out_shape
@@ -154,7 +154,7 @@ def _cg_by_spectrum(A: LinearOperator, y: Tensor, x: Tensor, steps: int) -> tupl
     p, history = scalar_cg(s.values.expand(r.shape), r.abs().square().double(), steps)
     return x + s.inverse(r * p(s.values).to(r)), history
 
-# %% ../nbs/06_consistency.ipynb #cell-12
+# %% ../nbs/06_consistency.ipynb #cell-29
 def proximal(
     A: LinearOperator,
     y: Tensor, # measurement, shape A.out_shape
@@ -174,7 +174,7 @@ def proximal(
     r = s.forward(A.AT(y - A(x)))
     return x + s.inverse(r * torch.where(s.values > 0, 1 / (s.values + rho).clamp_min(1e-300), 0.).to(r))
 
-# %% ../nbs/06_consistency.ipynb #cell-13
+# %% ../nbs/06_consistency.ipynb #cell-32
 def data_consistency(
     A: LinearOperator,
     y: Tensor, # measurement, shape A.out_shape

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .bases import Blocks, Cosine, Factors, Fourier, Pixels, svd_time
 
-# %% ../nbs/01b_diagonal.ipynb #cell-05
+# %% ../nbs/01b_diagonal.ipynb #cell-07
 def empty(
     shape: tuple,
     dtype: torch.dtype,
@@ -72,7 +72,7 @@ def side(basis) -> int: # of the square of pixels behind one coefficient
     "1, but for `Blocks`."
     return getattr(basis, "f", 1)
 
-# %% ../nbs/01b_diagonal.ipynb #cell-06
+# %% ../nbs/01b_diagonal.ipynb #cell-11
 def slabs(
     op: Diagonal,
     device: torch.device, # a CPU gets slabs that stay in its cache, a GPU the whole clip
@@ -129,7 +129,7 @@ def lift(
     if x is None: out[at[1]] = v
     else: torch.add(x[at[1]], v, out=out[at[1]]) if v.dtype == x.dtype else out[at[1]].copy_(x[at[1]] + v)
 
-# %% ../nbs/01b_diagonal.ipynb #cell-07
+# %% ../nbs/01b_diagonal.ipynb #cell-14
 def energies(
     op: Diagonal,
     c: Tensor, # (k, c, h, w) coefficients of a slab
