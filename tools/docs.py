@@ -145,7 +145,7 @@ def reference() -> list[str]:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             api.build(api.Settings(STAGE, ["visionxl"], root=ROOT, source=f"{GIT}/blob/main"))
-    except ImportError as e: return [f"no reference pages: {e}"]
+    except (ImportError, OSError, SyntaxError) as e: return [f"no reference pages: {e}"]
     for f in (STAGE / "api").glob("*.qmd"):
         if f.stem.startswith("_"): f.unlink()
         else: docs_pages.add_errors(f, ROOT / "visionxl")

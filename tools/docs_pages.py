@@ -161,7 +161,7 @@ def measures(stage: Path, root: Path) -> None:
     for f in sorted(folder.glob("*")) if folder.is_dir() else []:
         if f.suffix not in (".md", ".txt", ".json", ".png"): continue
         shutil.copy(f, out / f.name.replace(".md", ".txt"))
-        text = f.read_text(encoding="utf-8")
+        text = "" if f.suffix == ".png" else f.read_text(encoding="utf-8")
         if f.suffix == ".png": body.append(f"![{f.stem.replace('_', ' ')}: the middle frame, a crop and a temporal slice of every method](results/{f.name})\n")
         if f.suffix == ".md": body.append(re.sub(r"(?m)^#(?=#* )", "##", text))
         if f.suffix == ".txt": body.append(f"## {f.stem}\n\n```\n{text.rstrip()}\n```\n")
