@@ -125,7 +125,7 @@ def sample_down(
         z_bar = prior.encode(lowpass(x, lowpass_sigma(walk.lam, a_t)))
         z = renoise(z_bar, eps, noises(), schedule.a(s), walk.eta)
 
-# %% ../nbs/10_baselines.ipynb #cell-27
+# %% ../nbs/10_baselines.ipynb #cell-28
 def _draws(prior, A, seed: int, frames: int) -> Callable:
     "Gaussian latents from one generator: for all frames together, or for each."
     like = torch.empty(A.in_shape[0], *prior.latent_shape(*A.in_shape[-2:]))
@@ -160,7 +160,7 @@ def random(
     draw = _draws(prior, A, seed, A.in_shape[0])
     return sample_down(y, A, prior, from_noise(y, A, prior, steps, draw()), draw, Walk(**changes), progress)
 
-# %% ../nbs/10_baselines.ipynb #cell-32
+# %% ../nbs/10_baselines.ipynb #cell-33
 def _key_flows(x: torch.Tensor, every: int, factor: int) -> list:
     "For every frame the flows to its key frames and where they can be trusted, on the latents' grid."
     unit, out = x.clamp(-1, 1) / 2 + 0.5, []

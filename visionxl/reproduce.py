@@ -130,7 +130,7 @@ def differences(a, grid: Grid, table: Table) -> list:
         said.append(f"The prior knows noise up to timestep {top} of {len(grid.prior.alpha_bar)} only: rows that start from noise start there, from the measurement drowned in it.")
     return [s for s in (*said, *notes(grid.nets, len(a.names))) if s]
 
-# %% ../nbs/17_reproduce.ipynb #cell-19
+# %% ../nbs/17_reproduce.ipynb #cell-21
 def cells_of(table: Table, clips, size: int, frames: int, prior: str, seed: int) -> list:
     "The experiments behind a table, row by row."
     return [[Cell(r.method, r.task, c, size, frames, seed, prior, dict(r.changes), r.label) for c in clips] for r in table.rows]
@@ -151,7 +151,7 @@ def run(
     keys = list(dict.fromkeys(k for r in out for k in r))
     return [{k: r.get(k, math.nan) for k in keys} for r in out]
 
-# %% ../nbs/17_reproduce.ipynb #cell-21
+# %% ../nbs/17_reproduce.ipynb #cell-23
 def report(name: str, table: Table, rows: list, said: list, folder: Path) -> str:
     "The table as text; Markdown and JSON beside it."
     verdicts = judge(table, rows)
@@ -176,7 +176,7 @@ def pictures(table: Table, grid: Grid, cells: list, folder: Path, name: str) -> 
         made.append(sheet(found, folder / f"{name}_{task_name.replace('+', '_plus')}.png"))
     return made
 
-# %% ../nbs/17_reproduce.ipynb #cell-22
+# %% ../nbs/17_reproduce.ipynb #cell-24
 def parser() -> argparse.ArgumentParser:
     "The options of `visionxl reproduce`."
     p = argparse.ArgumentParser("visionxl reproduce", description="One of the paper's tables with our figures beside the paper's. Each cell is kept: a killed run goes on where it was.",

@@ -44,6 +44,7 @@ def total_variation(x: torch.Tensor, weights: tuple = (1., 1., 1.)) -> float:
     "Sum over voxels and channels of the length of D x: |D x|_{2,1}."
     return gradient(x, weights).square().sum(0).sqrt().sum().item()
 
+# %% ../nbs/09b_tv.ipynb #cell-16
 def shrink(
     g: torch.Tensor, # (3, ...) vectors
     by: float, # length to take away, >= 0
@@ -52,7 +53,7 @@ def shrink(
     length = g.square().sum(0).sqrt_()
     return g * (1 - by / length.clamp(min=1e-30)).clamp(min=0)
 
-# %% ../nbs/09b_tv.ipynb #cell-19
+# %% ../nbs/09b_tv.ipynb #cell-20
 def dct_matrix(n: int # samples
 ) -> torch.Tensor: # (n, n) float64, orthonormal
     "DCT-II as a matrix; it diagonalises forward differences with a free end."
@@ -85,7 +86,7 @@ def norm2(A) -> float:
     for _ in range(20): x, n = (z := A.AT(A(x / x.norm()))), z.norm()
     return float(n)
 
-# %% ../nbs/09b_tv.ipynb #cell-22
+# %% ../nbs/09b_tv.ipynb #cell-23
 class _DCT:
     "The transform over time, height and width, both ways."
     def __init__(self, frames): self.m = dct_matrix(frames)
@@ -124,7 +125,7 @@ def admm(
             us += xr - s
         yield (s if known is None else x).to(dtype)
 
-# %% ../nbs/09b_tv.ipynb #cell-24
+# %% ../nbs/09b_tv.ipynb #cell-25
 def tv_objective(y: torch.Tensor, A, x: torch.Tensor, mu: float, weights: tuple = (1., 1., 1.)) -> float:
     "1/2 |y - A x|^2 + mu |D x|_{2,1}."
     return 0.5 * (y - A(x)).square().sum().item() + mu * total_variation(x, weights)
