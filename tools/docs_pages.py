@@ -57,8 +57,9 @@ def relink(text: str, pages: dict, here: Path, stage: Path, links: dict) -> str:
     "Links to notebooks by their file names become links to their pages, links to other files of the repository go to its host."
     def new(m):
         target, tail = m[1], m[2] or ""
-        if target.rsplit("/", 1)[-1] == "index.ipynb": page = "index"
-        elif target.rsplit("/", 1)[-1] in pages: page = pages[target.rsplit("/", 1)[-1]]
+        name = re.sub(r"\.html$", ".ipynb", target.rsplit("/", 1)[-1])
+        if name == "index.ipynb": page = "index"
+        elif name in pages: page = pages[name]
         else:
             file = os.path.normpath(f"{os.path.dirname(links['file'])}/{target}")
             return m[0] if file.startswith(("nbs/", "..")) else f"]({links['host']}/{file}{tail})"
@@ -68,8 +69,7 @@ def relink(text: str, pages: dict, here: Path, stage: Path, links: dict) -> str:
 
 def page(nb: dict, dest: Path, stage: Path, pages: dict, links: dict) -> None:
     "Prepare one processed notebook for rendering, in place."
-    to_root = os.path.relpath(stage, dest.parent).rstrip(".").strip("/")
-    to_root = to_root + "/" if to_root else ""
+    to_root = "../" * (len(dest.relative_to(stage).parts) - 1)
     stem = str(dest.relative_to(stage).with_suffix("")).replace("/", "-")
     for n, cell in enumerate(nb["cells"]):
         if cell["cell_type"] == "code": outputs(cell, f"{stem}-{n}", stage, to_root)
