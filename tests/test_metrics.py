@@ -145,7 +145,8 @@ def test_stlpips_equals_the_authors_module(monkeypatch):
         m = types.ModuleType(name)
         m.__dict__.update(attrs)
         monkeypatch.setitem(sys.modules, name, m)
-    try: from stlpips_pytorch import stlpips
+    try:
+        from stlpips_pytorch import stlpips
     except Exception as e: pytest.skip(f"the authors' package does not import: {e}")
     theirs = stlpips.LPIPS(net="alex", variant="shift_tolerant", verbose=False)
     a, b = clip(0, (1, 3, 70, 97)), clip(1, (1, 3, 70, 97))
