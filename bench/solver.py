@@ -1,6 +1,6 @@
 """Seconds, evaluations and memory of a restoration: as released, `official` and `best`, side by side in one run.
 
-    python bench/solver.py             the bundled prior and golden/tiny_sdxl, 9 frames of 96x160, two tasks
+    python bench/solver.py             the bundled prior and golden/tiny_sdxl, 5 frames of 96x160, two tasks
     python bench/solver.py --full      25 frames of 192x320, five tasks
     python bench/solver.py --prior sdxl --full     on a GPU: Table 4's columns for 25 frames of 768x1280
 
@@ -148,7 +148,7 @@ def main():
     p.add_argument("--prior", default=None, help="only this one: tiny, sdxl or a folder"); p.add_argument("--no-memory", action="store_true")
     a = p.parse_args()
     tasks = ("deblur", "sr", "inpaint", "deblur+", "inpaint+") if a.full else ("deblur", "sr")
-    shape = (25, 3, 768, 1280) if a.prior == "sdxl" else (25, 3, 192, 320) if a.full else (9, 3, 96, 160)
+    shape = (25, 3, 768, 1280) if a.prior == "sdxl" else (25, 3, 192, 320) if a.full else (5, 3, 96, 160)
     priors, golden = {}, (data_dir() or Path("missing")) / "golden"
     if a.prior: priors[a.prior] = Prior.load(a.prior)
     else:

@@ -105,7 +105,7 @@ def test_official_step_by_step(case, prior):
         found.append(worst(next(run).z, want["z"][k + 1]) if k < 7 else worst(state.x, want["output"]))
     print(name, found)
     # the released dense float32 blur is itself 1.4e-4 from float64 at the seventh step of deblur
-    assert max(found[:6] + found[7:]) < 1.2e-4 and found[6] < 2e-4
+    assert max(found) < (2e-4 if name.startswith("deblur") else 1e-4) and found[7] < 1e-4
 
 
 @pytest.mark.slow
