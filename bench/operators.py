@@ -2,12 +2,14 @@
 
     python bench/operators.py           25x3x384x640, two rounds, each released blur timed once
     python bench/operators.py --full    25x3x768x1280, three rounds
+    python bench/operators.py --small   25x3x192x320
+    ... --clock cpu                     processor time on one thread, for a machine that has other work to do
 
 For each task: A, A^T and the stage of ten CG steps, as released (bench/as_released.py), by plain CG on our operators and
 by our spectral CG, beside the time of cloning the clip; peak extra memory; and the error of both in float32 against the
 float64 reference. All columns of a task are timed in turn, round after round, in one process, so that other load on the
-machine falls on all of them. The released dense blurs are so slow that their stage is timed as one gradient step,
-A^T A, times the eleven that ten CG steps take (its vector work is left out, in its favour) unless --whole is given.
+machine falls on all of them. The released convolutions (2-D for deblur, 3-D for `+`) are so slow that their stage is timed as one
+gradient step, A^T A, times the eleven that ten CG steps take (its vector work is left out, in its favour) unless --whole.
 """
 import argparse
 import json
@@ -29,11 +31,14 @@ GOAL_CLONES = {"sr": 3, "sr+": 3, "inpaint": 8, "inpaint+": 8, "deblur": 20, "de
 GOAL_CLIPS = {n: 5 if n.startswith("deblur") else 3 for n in TASKS}
 
 
+CLOCK = [time.perf_counter]
+
+
 def once(f) -> float:
-    "Seconds of the wall clock; the result is freed outside."
-    t = time.perf_counter()
+    "Seconds that it takes; the result is freed outside."
+    t = CLOCK[0]()
     out = f()
-    t = time.perf_counter() - t
+    t = CLOCK[0]() - t
     del out
     return t
 
@@ -61,7 +66,7 @@ def released_stage(name: str, x, y, x_init, steps: int, whole: bool):
     mask = Mask.random(x.shape).weights[0, 0].to(x) if name.startswith("inpaint") else None
     A, AT = as_released.operators(name, mask)
     gram = lambda v: AT(A(v))
-    if name.startswith("deblur") and not whole: return A, AT, lambda: gram(x_init), steps + 1
+    if (name.startswith("deblur") or name.endswith("+")) and not whole: return A, AT, lambda: gram(x_init), steps + 1
     return A, AT, lambda: as_released.cg(gram, AT(y), x_init, steps), 1
 
 
@@ -88,7 +93,7 @@ def measure(name: str, shape: tuple, rounds: int, steps: int, whole: bool) -> di
             "stage plain": lambda: cg(A, y, x_init, steps)[0], "A released": lambda: rel_A(x), "AT released": lambda: rel_AT(rel_y), "stage released": rel_stage}
     for k in ("clone", "stage ours", "A ours", "AT ours"): work[k]()                          # warm
     seconds = {k: [] for k in work}
-    slow = {"stage plain", "A released", "stage released"} if name.startswith("deblur") else {"stage plain"}
+    slow = {"stage plain", "A released", "AT released", "stage released"} if times > 1 else {"stage plain"}
     for i in range(rounds):
         for k, f in work.items():
             if i and k in slow: continue
@@ -115,27 +120,30 @@ def table(rows: list) -> str:
 def main() -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--full", action="store_true", help="25x3x768x1280, three rounds")
+    p.add_argument("--small", action="store_true", help="25x3x192x320")
+    p.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: processor time, one thread")
     p.add_argument("--whole", action="store_true", help="time all ten CG steps of the released blurs (many minutes)")
     p.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
     p.add_argument("--steps", type=int, default=10)
     p.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     p.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "operators")
     a = p.parse_args()
+    if a.clock == "cpu": a.threads, CLOCK[0] = 1, time.process_time
     torch.set_num_threads(a.threads)
-    shape = (25, 3, 768, 1280) if a.full else (25, 3, 384, 640)
+    shape = (25, 3, 768, 1280) if a.full else (25, 3, 192, 320) if a.small else (25, 3, 384, 640)
     load = os.getloadavg()[0]
-    head = (f"{'x'.join(map(str, shape))} float32, {a.steps} CG steps, {a.threads} threads, torch {torch.__version__}, {3 if a.full else 2} rounds, medians in seconds; "
+    head = (f"{'x'.join(map(str, shape))} float32, {a.steps} CG steps, {a.threads} threads, torch {torch.__version__}, {3 if a.full else 2} rounds, medians in seconds of {a.clock} time; "
             f"load of the machine at the start {load:.1f} on {os.cpu_count()} cores" + (": OTHER WORK WAS RUNNING, ratios only" if load > 1 else ""))
     print(head, flush=True)
     rows = []
     for n in a.tasks:
         rows.append(measure(n, shape, 3 if a.full else 2, a.steps, a.whole))
         print(table(rows[-1:]).splitlines()[-1], flush=True)
-    text = head + "\n" + table(rows) + "\nstage rel of the deblurs: " + next((r["released_stage"] for r in rows if r["task"].startswith("deblur")), "not run")
+    text = head + "\n" + table(rows) + "\nstage rel: " + "; ".join(f"{r['task']} {r['released_stage']}" for r in rows)
     print(text)
     a.out.parent.mkdir(exist_ok=True)
     a.out.with_suffix(".txt").write_text(text + "\n")
-    a.out.with_suffix(".json").write_text(json.dumps(dict(shape=shape, dtype="float32", threads=a.threads, steps=a.steps, load=load, torch=torch.__version__, rows=rows), indent=1) + "\n")
+    a.out.with_suffix(".json").write_text(json.dumps(dict(shape=shape, dtype="float32", threads=a.threads, clock=a.clock, steps=a.steps, load=load, torch=torch.__version__, rows=rows), indent=1) + "\n")
     return 0
 
 
