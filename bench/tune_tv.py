@@ -23,7 +23,7 @@ from visionxl.operators import TASKS, task  # noqa: E402
 OUT = Path(__file__).parent / "results" / "tune_tv.jsonl"
 PHOTOS = ("elementary-wallpapers", "deepin-unsplash")
 FILM = (("flower.mp4", 40), ("tears_of_steel_battle.webm", 300))
-MU = (1e-12, 3e-12, 1e-11, 3e-11, 1e-10, 3e-10, 1e-9, 3e-9, 1e-8, 3e-8, 1e-7, 3e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
+MU = (1e-13, 3e-13, 1e-12, 3e-12, 1e-11, 3e-11, 1e-10, 3e-10, 1e-9, 3e-9, 1e-8, 3e-8, 1e-7, 3e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
 RATIO = (3., 10., 30., 100., 300., 1000.)
 TIME = (0.05, 0.1, 0.25, 0.5, 1.)
 
