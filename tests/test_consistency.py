@@ -61,8 +61,10 @@ def test_converged_starts_stay(A):
             got, history = solve(A, y, start, 20)
             assert got.isfinite().all() and (got - start).abs().max() < 1e-9
             assert all(h == h for h in history)
-        again = solve(A, A(x), solve(A, A(x), draw(*A.in_shape, seed=5), 60)[0], 20)[0]
-        assert again.isfinite().all() and float((A(again) - A(x)).norm() / A(x).norm().clamp_min(1e-30)) < 1e-2
+        first = solve(A, A(x), draw(*A.in_shape, seed=5), 60)[0]
+        again = solve(A, A(x), first, 20)[0]
+        left = [float((A(v) - A(x)).norm() / A(x).norm().clamp_min(1e-30)) for v in (first, again)]
+        assert again.isfinite().all() and left[1] <= left[0] * (1 + 1e-6) + 1e-9 and left[0] < 0.1
 
 
 @each
@@ -241,5 +243,5 @@ def test_inaudible_frequencies_are_left_out():
     (lambda A, y, x: data_consistency(A, y, x, method="best"), ValueError, "choose auto"),
 ])
 def test_refusals(call, error, message):
-    A = task("sr", (1, 1, 8, 8))
-    with pytest.raises(error, match=message): call(A, draw(1, 1, 2, 2), draw(1, 1, 8, 8))
+    A = task("sr", (2, 1, 8, 8))
+    with pytest.raises(error, match=message): call(A, draw(2, 1, 2, 2), draw(2, 1, 8, 8))
