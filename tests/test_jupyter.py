@@ -78,7 +78,7 @@ def test_the_quickstart_runs_and_its_slider_moves_the_picture(lab, browser):
     js = browser.execute_script
     panel = "window.jupyterapp && jupyterapp.shell.currentWidget"
     ready = f"const p = {panel}; return !!(p && p.sessionContext && p.sessionContext.session && p.sessionContext.session.kernel && p.content.widgets.length > 2)"
-    assert wait(lambda: js(ready), 60), "the notebook did not open"
+    assert wait(lambda: js(ready), 180), "the notebook did not open"
     js(f"const p = {panel}; p.content.widgets.forEach(c => c.model.type === 'code' && c.model.sharedModel.setOutputs([]))")
     js(f"window.ran = ''; const p = {panel}; jupyterapp.commands.execute('notebook:run-all-cells').then("
        "() => p.sessionContext.session.kernel.requestKernelInfo()).then(() => { window.ran = 'done' }, e => { window.ran = String(e) })")
@@ -86,11 +86,11 @@ def test_the_quickstart_runs_and_its_slider_moves_the_picture(lab, browser):
     failed = js(f"return {panel}.content.widgets.flatMap(c => c.model.type === 'code' ? c.model.sharedModel.getOutputs() : [])"
                 ".filter(o => o.output_type === 'error').map(o => o.ename + ': ' + o.evalue)")
     assert not failed
-    handle = wait(lambda: browser.find_elements("css selector", ".jp-OutputArea .noUi-handle"), 30)
+    handle = wait(lambda: browser.find_elements("css selector", ".jp-OutputArea .noUi-handle"), 90)
     assert handle, "the quickstart has no slider"
     handle = handle[0]
     js("arguments[0].scrollIntoView({block: 'center'})", handle)
-    before = wait(lambda: cell_pictures(browser, handle), 30)
+    before = wait(lambda: cell_pictures(browser, handle), 90)
     assert before, "no picture under the slider"
     width = handle.find_element("xpath", "ancestor::*[contains(@class, 'noUi-target')]").size["width"]
     at = float(handle.get_attribute("aria-valuenow"))
