@@ -54,10 +54,10 @@ def cg_only(
 
 # %% ../nbs/10_baselines.ipynb #cell-12
 TV_TUNED = { # task: (mu, rho, weights of time, height, width), the best cells of bench/results/tune_tv.jsonl
-    "deblur": (3e-11, 3e-09, (0.1, 1., 1.)),
+    "deblur": (1e-12, 1e-10, (0.1, 1., 1.)),
     "sr": (1e-08, 3e-06, (0.5, 1., 1.)),
     "inpaint": (1e-08, 1e-07, (0.05, 1., 1.)),
-    "deblur+": (1e-09, 1e-07, (0.1, 1., 1.)),
+    "deblur+": (1e-12, 1e-10, (0.1, 1., 1.)),
     "sr+": (1e-06, 0.0003, (0.25, 1., 1.)),
     "inpaint+": (1e-08, 1e-07, (0.25, 1., 1.)),
 }
