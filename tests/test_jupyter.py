@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from browser import open_chromium
 
+pytestmark = pytest.mark.slow  # a JupyterLab and a browser: minutes on a busy machine
 ROOT = Path(__file__).resolve().parent.parent
 QUICKSTART = ROOT / "nbs" / "tutorials" / "01_quickstart.ipynb"
 SETTINGS = {"notebook-extension/tracker": {"windowingMode": "none"},                       # every cell is in the page, seen or not
