@@ -63,6 +63,7 @@ def test_measurement(case, inputs):
     if name == "sr": assert worst(released_operator(A).AT(ours), want["measurement"]) < 1e-5
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_transcription(case, nets, inputs):
     name, want, _, _ = case
