@@ -93,12 +93,28 @@ def test_v_gives_back_the_clean_latents():
 
 
 def test_an_imperfect_guess_still_points_at_the_clean_latents():
-    z, n, spoilt, a = torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3), torch.tensor([0.99, 0.4])
-    guess = tr.imperfect(z, spoilt, a, tr.generator(1))
-    assert ((guess - z).flatten(1).norm(dim=1) <= ((1 - a) / a).sqrt().clamp_max(1) * (spoilt - z).flatten(1).norm(dim=1)).all()
-    z_t, v = tr.diffuse(z, n, a, guess)
+    z, n, spoilt, a = torch.randn(2, 4, 9, 9), torch.randn(2, 4, 9, 9), torch.randn(2, 4, 9, 9), torch.tensor([0.9, 0.6])
+    guess, scale = tr.imperfect(z, spoilt, a, tr.generator(1))
+    sigma2, error2 = (1 - a) / a, (guess - z).square().flatten(1).mean(1)
+    assert (error2 > 0).all() and torch.allclose(error2 + scale.flatten()**2 * sigma2, sigma2)     # together as wrong as the noise alone
+    far, _ = tr.imperfect(z, z + 1e-2 * (spoilt - z), a, tr.generator(1))
+    assert torch.allclose(far, z + 1e-2 * (spoilt - z), atol=1e-6)                                 # never beyond the spoilt latents
+    z_t, v = tr.diffuse(z, n, a, guess, scale)
     p, q = a.sqrt()[:, None, None, None], (1 - a).sqrt()[:, None, None, None]
-    assert (p * z_t - q * v - z).abs().max() < 1e-5 and (z_t - p * guess - q * n).abs().max() < 1e-6
+    assert (p * z_t - q * v - z).abs().max() < 1e-5 and (z_t - p * guess - q * scale * n).abs().max() < 1e-6
+    assert tr.imperfect(z, spoilt, a, tr.generator(2))[0].ne(guess).any()
+
+
+def test_channels_weigh_by_the_root_of_their_deviation():
+    from visionxl.autoencoder import PatchAutoencoder
+    vae = PatchAutoencoder(width=8, encoder_blocks=1, decoder_blocks=1, latent_channels=4)
+    vae.patch_std.copy_(torch.tensor([4., 1., 1., 1.]))
+    assert torch.allclose(tr.channel_weights(vae), torch.tensor([2., 1., 1., 1.]) / 1.25)
+    unet = lambda z, t: type("O", (), {"sample": torch.zeros_like(z)})()
+    unet.config = type("C", (), {"in_channels": 4})()
+    z, c, table = torch.randn(3, 4, 8, 8), dict(t_max=10, spoilt=0), tr.alpha_bar_table(tr.load_config())
+    plain, heavy = (tr.unet_loss(unet, z, c, table, tr.generator(3), w) for w in (None, torch.full((4,), 2.)))
+    assert torch.isclose(heavy, 2 * plain)
 
 
 def test_rate_rises_stays_and_falls():

@@ -75,7 +75,7 @@ def resident(net, place):
     yield net
     if place.offload: net.to("cpu")
 
-# %% ../nbs/03_prior.ipynb #cell-16
+# %% ../nbs/03_prior.ipynb #cell-18
 def null_condition(
     config, # of the UNet
     text, # (1, tokens, width) embedding of the null text, or None for zeros
@@ -93,7 +93,7 @@ def null_condition(
         if e.shape[-1] != want: raise ValueError(f"the {name} embedding has width {e.shape[-1]}, the network wants {want}")
     return text.to(place.device, place.dtype), pooled.to(place.device, place.dtype)
 
-# %% ../nbs/03_prior.ipynb #cell-19
+# %% ../nbs/03_prior.ipynb #cell-21
 class Prior:
     "A latent diffusion model as the solver sees it: `encode`, `decode`, `eps`, and the table `alpha_bar`."
     def __init__(self,
@@ -123,7 +123,7 @@ class Prior:
         return (f"Prior({type(self.vae).__name__} f{self.factor} c{self.channels}, {type(self.unet).__name__}, "
                 f"{self.prediction}, t <= {self.t_max}, {self.device}, {str(self.place.dtype)[6:]})")
 
-# %% ../nbs/03_prior.ipynb #cell-20
+# %% ../nbs/03_prior.ipynb #cell-22
 @patch
 def _each(self:Prior, net, f, inputs, out, pixels):
     "Fill `out` with `f` of the inputs, a few frames at a time, so that memory is that of a few frames."
@@ -141,7 +141,7 @@ def _check(self:Prior, v, channels, name):
     if v.device.type != self.device.type:
         raise ValueError(f"{name} is on {v.device}, the prior on {self.device}: move it there with .to('{self.device}')")
 
-# %% ../nbs/03_prior.ipynb #cell-21
+# %% ../nbs/03_prior.ipynb #cell-23
 @patch
 def latent_shape(self:Prior,
     h: int, # height of a frame in pixels
@@ -163,7 +163,7 @@ def _affine(self:Prior, z):
     if c.get("latents_mean"): return per_channel(c.latents_mean), c.scaling_factor / per_channel(c.latents_std)
     return c.get("shift_factor") or 0., c.scaling_factor
 
-# %% ../nbs/03_prior.ipynb #cell-23
+# %% ../nbs/03_prior.ipynb #cell-25
 @patch
 def encode(self:Prior,
     x, # (T, 3, H, W) frames in [-1, 1], sides multiples of `factor`
@@ -191,7 +191,7 @@ def decode(self:Prior,
     shift, scale = self._affine(z)
     return self._each(self.vae, lambda z: self.vae.decode(z).sample, (z / scale + shift,), z.new_empty(len(z), 3, h, w), h * w)
 
-# %% ../nbs/03_prior.ipynb #cell-24
+# %% ../nbs/03_prior.ipynb #cell-26
 @patch
 def eps(self:Prior,
     z, # (T, c, h, w) noisy latents
@@ -218,7 +218,7 @@ def _condition(self:Prior, n, h, w):
     ids = torch.tensor([*full, 0, 0, h * self.factor, w * self.factor], dtype=self.text.dtype, device=self.device)
     return args | dict(added_cond_kwargs=dict(text_embeds=self.pooled.expand(n, -1), time_ids=ids.expand(n, -1)))
 
-# %% ../nbs/03_prior.ipynb #cell-25
+# %% ../nbs/03_prior.ipynb #cell-27
 @patch(cls_method=True)
 def load(cls:Prior,
     name="tiny", # "tiny" (bundled), "sdxl" (7 GB, downloaded once), a diffusers folder, or a model id of the hub

@@ -23,7 +23,7 @@ class TiedAdjoint(LinearOperator):
     def adjoint(self, y): return self.back(y)
     def __repr__(self): return f"{self.A!r} with {self.note} for its adjoint"
 
-# %% ../nbs/08b_released.ipynb #cell-08
+# %% ../nbs/08b_released.ipynb #cell-11
 def identity_adjoint(S: Blur) -> TiedAdjoint:
     "The released blur: `A^T y = y`."
     return TiedAdjoint(S, lambda y: y, "the identity")
@@ -32,7 +32,7 @@ def nearest_adjoint(S: AveragePool) -> TiedAdjoint:
     "The released average pooling: `A^T` repeats each pixel, which is the adjoint times the block's pixels (16 for x4)."
     return TiedAdjoint(S, lambda y: S.AT(y) * S.factor**2, "nearest-neighbour upsampling")
 
-# %% ../nbs/08b_released.ipynb #cell-11
+# %% ../nbs/08b_released.ipynb #cell-14
 def as_released(
     A: LinearOperator, # one of the benchmark's, from `task`, or any other
     boundary: str|None = "reflect", # of the blur; None keeps that of `A`
@@ -50,7 +50,7 @@ def as_released(
     out.name, out.spatial, out.temporal = A.name, S, T
     return out
 
-# %% ../nbs/08b_released.ipynb #cell-15
+# %% ../nbs/08b_released.ipynb #cell-18
 def released_cg(
     A: LinearOperator, # its `A^T A` need not be symmetric
     y: Tensor, # measurement, shape A.out_shape

@@ -275,6 +275,7 @@ def restore(
         notes, noise, y = video.probe(y).notes, quantisation(video.probe(y).bits), video.read(y)
     else: notes, noise = {}, 0.
     y, fps = y if isinstance(y, Video) else (y, 25.)
+    if isinstance(y, torch.Tensor) and y.ndim == 4 and y.shape[1] == 1: y = y.expand(-1, 3, -1, -1)
     job = make_job(task, preset, seed, prior, notes, options).with_noise(noise)
     job.degradation.check(len(video.check_frames(y)))
     check_mask(y[0], job.degradation)

@@ -49,7 +49,7 @@ class Schedule:
 
     def __repr__(self): return f"Schedule(tau={self.tau}, sampling={self.sampling}, indexing={self.indexing!r})"
 
-# %% ../nbs/02_schedule.ipynb #cell-16
+# %% ../nbs/02_schedule.ipynb #cell-19
 INDEXINGS = ("paper", "released")
 
 def make_schedule(
@@ -68,7 +68,7 @@ def make_schedule(
     if not up: raise ValueError(f"tau={tau} lies below the first timestep, 1 of {n}: choose at least {1 / n}")
     return Schedule(alpha_bar, up[::-1], tuple(zip(up, up[1:])), tau, indexing)
 
-# %% ../nbs/02_schedule.ipynb #cell-24
+# %% ../nbs/02_schedule.ipynb #cell-27
 def ddim_step(
     z, # (T, c, h, w) latents at the noise level of `a_t`
     eps, # predicted noise, shaped like `z`

@@ -147,9 +147,10 @@ def first_guess(
     A, # operator
     y, # measurement
     rho: float = 1e-4, # weight of staying near the filled video
+    steps: int = 60, # of CG, where there are gaps
 ): # (T, C, H, W)
     "The regularised solution: gaps filled as the spectrum of photographs suggests, brought to agree with what was measured."
-    return smooth_solution(A, y, filled(A, y), rho)
+    return smooth_solution(A, y, filled(A, y), rho, steps)
 
 # %% ../nbs/09_solver.ipynb #cell-19
 class Problem(NamedTuple):

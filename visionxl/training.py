@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CONFIG', 'load_config', 'state_tensors', 'averaged', 'save_state', 'load_state', 'rate', 'average', 'train',
            'with_weights', 'report', 'psnr', 'check_views', 'new_vae', 'device', 'train_vae', 'alpha_bar_table',
-           'diffuse', 'imperfect', 'levels', 'encode_all', 'latent_pool', 'validate_unet', 'unet_loss', 'train_unet',
-           'export', 'finished', 'main']
+           'diffuse', 'imperfect', 'levels', 'channel_weights', 'encode_all', 'latent_pool', 'validate_unet',
+           'unet_loss', 'train_unet', 'export', 'finished', 'main']
 
 # %% ../nbs/training/02_training.ipynb #cell-02
 import argparse, json, os, time
@@ -151,21 +151,28 @@ def alpha_bar_table(config: dict): # (1000,) float64
     b = config["scheduler"]
     return (1 - torch.linspace(b["beta_start"]**.5, b["beta_end"]**.5, b["num_train_timesteps"], dtype=torch.float64)**2).cumprod(0)
 
-def diffuse(z, noise, a, guess=None): # clean latents, noise, alpha_bar (B,), what is seen instead of `z` -> noisy latents and v
+def diffuse(z, noise, a, guess=None, scale=1.): # clean latents, noise, alpha_bar (B,), what is seen instead of `z` and with how much noise -> noisy latents and v
     "Noisy latents, and the v that leads from them to z: the clean part is sqrt(a) z_t - sqrt(1-a) v."
     p, q = a.sqrt()[:, None, None, None].to(z), (1 - a).sqrt()[:, None, None, None].to(z)
     if guess is None: return p * z + q * noise, p * noise - q * z
-    z_t = p * guess + q * noise
+    z_t = p * guess + q * scale * noise
     return z_t, (p * z_t - z) / q
 
-def imperfect(z, spoilt, a, rng): # clean latents, those of the spoilt photo, alpha_bar (B,) -> latents between the two
-    "A guess that is wrong by no more than the noise is strong: part of the way from `z` to `spoilt`."
-    m = torch.rand(len(z), generator=rng) * ((1 - a) / a).sqrt().clamp_max(1).float()
-    return z + m[:, None, None, None] * (spoilt - z)
+def imperfect(z, spoilt, a, rng): # clean latents, those of the spoilt photo, alpha_bar (B,) -> a guess, and how much noise it gets
+    "Part of the way from `z` to `spoilt`: guess and noise together are as wrong as the noise of this level alone would be."
+    sigma, error = ((1 - a) / a).sqrt().float(), (spoilt - z).square().mean((1, 2, 3)).sqrt().clamp_min(1e-3)
+    share = torch.rand(len(z), generator=rng)                               # of the error that is the guess's, in standard deviations
+    m = (share * sigma / error).clamp_max(1)[:, None, None, None]
+    return z + m * (spoilt - z), (1 - share**2).sqrt()[:, None, None, None]
 
 def levels(batch: int, t_max: int, rng): # (batch,) timesteps in 0 .. t_max - 1
     "Uniform timesteps, one from each of `batch` equal parts of the range: the loss of a small batch varies less."
     return ((torch.arange(batch) + torch.rand(batch, generator=rng)) * (t_max / batch)).long().clamp_max(t_max - 1)
+
+def channel_weights(vae): # -> (c,), mean 1
+    "How much a channel of the latents matters: the root of its standard deviation before all were brought to one."
+    w = (vae.patch_std * vae.latent_std).sqrt()
+    return w / w.mean()
 
 @torch.no_grad()
 def encode_all(vae, items): # list of (3, h, w) -> list of latents
@@ -191,14 +198,15 @@ def validate_unet(unet, vae, z, x, alpha_bar, times=(81, 281)): # latents and pi
         out[f"t{t}"] = psnr(vae.decode(z0).sample, x)
     return out
 
-def unet_loss(unet, z, c: dict, alpha_bar, rng): # a batch of latents, perhaps with spoilt ones behind them
+def unet_loss(unet, z, c: dict, alpha_bar, rng, weights=None): # a batch of latents, perhaps with spoilt ones behind them; weights of their channels
     "Mean squared error of v; in a share `c['spoilt']` of the batches the network sees imperfect guesses."
     n = unet.config.in_channels
     t = levels(len(z), c["t_max"], rng)
-    a, noise, guess = alpha_bar[t], torch.randn(z[:, :n].shape, generator=rng), None
+    a, noise, guess = alpha_bar[t], torch.randn(z[:, :n].shape, generator=rng), ()
     if torch.rand(1, generator=rng).item() < c["spoilt"]: guess = imperfect(z[:, :n], z[:, n:], a, rng)
-    z_t, v = (x.to(device()) for x in diffuse(z[:, :n], noise, a, guess))
-    return F.mse_loss(unet(z_t, t.to(device())).sample, v)
+    z_t, v = (x.to(device()) for x in diffuse(z[:, :n], noise, a, *guess))
+    error = (unet(z_t, t.to(device())).sample - v).square().mean((0, 2, 3))
+    return error.mean() if weights is None else (error * weights).mean()
 
 def train_unet(config: dict, stage: str, vae, photos, val, job): # `job`: run folder, steps to stop after -> UNet2DModel
     "Stage two, `unet`: predict v for noise levels below `t_max`. Stage three, `finetune`, goes on from its weights."
@@ -207,13 +215,14 @@ def train_unet(config: dict, stage: str, vae, photos, val, job): # `job`: run fo
     torch.manual_seed(config["seed"])
     unet = UNet2DModel(**c["model"]).to(device())
     if stage == "finetune": unet.load_state_dict(averaged(Path(run)/"unet.safetensors"))
+    weights = channel_weights(vae) if c.get("weighted") else None
     x_val = check_views(val).to(device())
     z_val = torch.stack(encode_all(vae, x_val)).float().to(device())
     def loss_at(step):
         k = step // c["pool_every"]
         if k not in latents: latents.clear(); latents[k] = latent_pool(vae, photos, config, c, k)
         rng = generator(config["seed"], 5, step, stage == "finetune")
-        return unet_loss(unet, crops(latents[k], c["crop"], c["batch"], rng).float(), c, alpha_bar, rng)
+        return unet_loss(unet, crops(latents[k], c["crop"], c["batch"], rng).float(), c, alpha_bar, rng, weights)
     def validate(m): return validate_unet(m, vae, z_val, x_val, alpha_bar)
     unet.load_state_dict(train(unet, loss_at, validate, c, Path(run)/f"{stage}.safetensors", stop_after))
     return unet.eval()

@@ -110,12 +110,12 @@ def admm(
     fit = rho * norm2(A)                                            # penalty of the copy that meets the data
     c = fit if known is None else known.to(x)                       # what stands beside rho D^T D
     gains = (c + rho * gradient_gains(x.shape, weights)).to(x)
-    ATy = None if known is None else A.AT(y)
+    heard = 0 if known is None else q(y) * A.factors().gains.to(y)  # A^T y in its own basis: what a blur lost stays exactly lost
     s, us, v = x.clone(), torch.zeros_like(x), gradient(x, weights)
     uv = torch.zeros_like(v)
     while True:
-        right = fit * (s - us) if known is None else ATy
-        x = q.inverse(q(right + rho * gradient_T(v - uv, weights)) / gains)
+        pull = rho * gradient_T(v - uv, weights)
+        x = q.inverse((heard + q(pull if known is not None else pull.add_(s - us, alpha=fit))) / gains)
         g = gradient(x, weights).mul_(1.8).sub_(v, alpha=0.8)
         v = shrink(g + uv, mu / rho)
         uv += g - v

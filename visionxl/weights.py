@@ -83,7 +83,7 @@ def download(
         raise FileNotFoundError(f"the weights of {repo} are not on this machine and cannot be fetched ({type(e).__name__}): go online and try "
             f"again, or copy the model here and pass its folder; Prior.load('tiny') is bundled and needs no download") from e
 
-# %% ../nbs/02b_weights.ipynb #cell-18
+# %% ../nbs/02b_weights.ipynb #cell-20
 def find_model(
     name, # "tiny", "sdxl", a folder, or a model id of the hub
 ): # the model's folder, and its autoencoder's folder and part
