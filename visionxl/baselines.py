@@ -54,19 +54,19 @@ def cg_only(
 
 # %% ../nbs/10_baselines.ipynb #cell-12
 TV_TUNED = { # task: (mu, rho, weights of time, height, width), the best cells of bench/results/tune_tv.jsonl
-    "deblur": (1e-12, 1e-10, (0.1, 1., 1.)),
-    "sr": (1e-08, 3e-06, (0.5, 1., 1.)),
-    "inpaint": (1e-08, 1e-07, (0.05, 1., 1.)),
-    "deblur+": (1e-12, 1e-10, (0.1, 1., 1.)),
-    "sr+": (1e-06, 0.0003, (0.25, 1., 1.)),
-    "inpaint+": (1e-08, 1e-07, (0.25, 1., 1.)),
+    "deblur": (1e-14, 2e-12, (1., 1., 1.)),
+    "sr": (3e-9, 6e-7, (0.5, 1., 1.)),
+    "inpaint": (1e-8, 5e-8, (0.25, 1., 1.)),
+    "deblur+": (1e-14, 2e-12, (0.5, 1., 1.)),
+    "sr+": (3e-6, 6e-4, (0.5, 1., 1.)),
+    "inpaint+": (3e-9, 1.5e-8, (0.25, 1., 1.)),
 }
 
 def admm_tv(
     y: torch.Tensor, # measurement
     A, # linear operator; one made by `task` knows its tuned settings
     mu: float | None = None, # weight of the total variation; None: tuned for the task
-    rho: float | None = None, # penalty; None: tuned, or ten times `mu` where `mu` is given
+    rho: float | None = None, # penalty; None: tuned, and in the tuned ratio to `mu` where that is given
     weights: tuple | None = None, # of time, height and width; None: tuned
     steps: int = 30, # outer iterations
     progress: Callable | None = None, # called with (step, steps, x) after each
@@ -74,13 +74,13 @@ def admm_tv(
     "Total variation over time, height and width (METHOD 9). Deterministic: it draws nothing."
     if steps < 1: raise ValueError(f"steps={steps} must be at least 1")
     tuned = TV_TUNED.get(getattr(A, "name", None), (1e-3, 1e-2, (1., 1., 1.)))
-    rho = rho or (tuned[1] if mu is None else 10 * mu)
+    rho = rho or (tuned[1] if mu is None else mu * tuned[1] / tuned[0])
     run = admm(y, A, upsample(y, A), tuned[0] if mu is None else mu, rho, weights or tuned[2])
     for step, x in zip(range(1, steps + 1), run):
         if progress: progress(step, steps, x)
     return x
 
-# %% ../nbs/10_baselines.ipynb #cell-22
+# %% ../nbs/10_baselines.ipynb #cell-23
 def from_noise(
     y: torch.Tensor, # measurement
     A, # linear operator
@@ -97,7 +97,7 @@ def from_noise(
     a = schedule.a(t)
     return a**.5 * prior.encode(upsample(y, A).clamp(-1, 1)) + (1 - a)**.5 * noise, schedule
 
-# %% ../nbs/10_baselines.ipynb #cell-25
+# %% ../nbs/10_baselines.ipynb #cell-26
 class Walk(NamedTuple):
     "How a rival walks: share of new noise, CG steps, width of the filter (0 for none), what frames tell each other (latents -> latents)."
     eta: float = 0.15
@@ -125,7 +125,7 @@ def sample_down(
         z_bar = prior.encode(lowpass(x, lowpass_sigma(walk.lam, a_t)))
         z = renoise(z_bar, eps, noises(), schedule.a(s), walk.eta)
 
-# %% ../nbs/10_baselines.ipynb #cell-28
+# %% ../nbs/10_baselines.ipynb #cell-29
 def _draws(prior, A, seed: int, frames: int) -> Callable:
     "Gaussian latents from one generator: for all frames together, or for each."
     like = torch.empty(A.in_shape[0], *prior.latent_shape(*A.in_shape[-2:]))
@@ -160,7 +160,7 @@ def random(
     draw = _draws(prior, A, seed, A.in_shape[0])
     return sample_down(y, A, prior, from_noise(y, A, prior, steps, draw()), draw, Walk(**changes), progress)
 
-# %% ../nbs/10_baselines.ipynb #cell-33
+# %% ../nbs/10_baselines.ipynb #cell-34
 def _key_flows(x: torch.Tensor, every: int, factor: int) -> list:
     "For every frame the flows to its key frames and where they can be trusted, on the latents' grid."
     unit, out = x.clamp(-1, 1) / 2 + 0.5, []
