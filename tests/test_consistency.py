@@ -29,10 +29,24 @@ CASES += [Blur(SHAPE, ((.1, .5, .2), (.3, .3, .1, .2)), "circular"), Blur2d(SHAP
 each = pytest.mark.parametrize("A", CASES, ids=lambda A: f"{A.name or ''} {A!r}"[:70])
 
 
+class Rounded(LinearOperator):
+    "The same operator, its products rounded once more: up or down by one unit in the last place."
+    def __init__(self, A, seed): self.A, self.in_shape, self.out_shape, self.seed = A, A.in_shape, A.out_shape, seed
+    def __call__(self, x): return self.A(x) * (1 + 2.2e-16 * draw(*self.out_shape, seed=self.seed).sign())
+    def AT(self, y): return self.A.AT(y) * (1 + 2.2e-16 * draw(*self.in_shape, seed=self.seed + 1).sign())
+
+
 def reproducible(A, y, x, steps):
-    "How far plain CG moves when its start moves by one rounding: no other algorithm can be nearer to it than that."
-    moved = x * (1 + 2.2e-16 * draw(*x.shape, seed=9).sign())
-    return off(cg(A, y, moved, steps)[0], cg(A, y, x, steps)[0])
+    "How far plain CG moves when its products are rounded once more: no other algorithm can be nearer to it than that."
+    want = cg(A, y, x, steps)[0]
+    return max(off(cg(Rounded(A, s), y, x, steps)[0], want) for s in (9, 11))
+
+
+def same_as_plain(A, y, x, steps):
+    "To 1e-6; where plain CG does not keep six digits itself, to what one more rounding does to it, in order of magnitude."
+    apart = off(spectral_cg(A, y, x, steps)[0], cg(A, y, x, steps)[0])
+    assert apart <= 1e-9 or apart <= max(1e-6, 30 * reproducible(A, y, x, steps)), f"{A!r}, {steps} steps: {apart:.1e}"
+    return apart
 
 
 @each
@@ -40,9 +54,8 @@ def reproducible(A, y, x, steps):
 def test_equals_plain_cg(A, steps):
     truth, y = draw(*A.in_shape, seed=1), A(draw(*A.in_shape, seed=1))
     for x in (draw(*A.in_shape, seed=2), truth + .01 * draw(*A.in_shape, seed=2)):
-        want, history = cg(A, y, x, steps)
-        got, ours = spectral_cg(A, y, x, steps)
-        assert off(got, want) <= max(1e-10, 100 * reproducible(A, y, x, steps))
+        history, ours = (solve(A, y, x, steps)[1] for solve in (cg, spectral_cg))
+        assert same_as_plain(A, y, x, steps) < 1e-9
         n = min(len(history), len(ours), 4)
         assert ours[:n] == pytest.approx(history[:n], rel=1e-6, abs=1e-12 * history[0])
 
@@ -50,7 +63,7 @@ def test_equals_plain_cg(A, steps):
 @each
 def test_inconsistent_measurements(A):
     y, x = draw(*A.out_shape, seed=3), draw(*A.in_shape, seed=4)
-    for steps in (1, 3, 6): assert off(spectral_cg(A, y, x, steps)[0], cg(A, y, x, steps)[0]) <= max(1e-9, 100 * reproducible(A, y, x, steps))
+    for steps in (1, 3, 6): assert same_as_plain(A, y, x, steps) < 1e-9
 
 
 @each
@@ -61,10 +74,74 @@ def test_converged_starts_stay(A):
             got, history = solve(A, y, start, 20)
             assert got.isfinite().all() and (got - start).abs().max() < 1e-9
             assert all(h == h for h in history)
-        first = solve(A, A(x), draw(*A.in_shape, seed=5), 20)[0]
-        again = solve(A, A(x), first, 20)[0]
-        left = [float((A(v) - A(x)).norm() / A(x).norm().clamp_min(1e-30)) for v in (first, again)]
-        assert again.isfinite().all() and left[1] <= left[0] * (1 + 1e-6) + 1e-9 and left[0] < 0.1
+        start, y = draw(*A.in_shape, seed=5), A(x)
+        first, again = (first := solve(A, y, start, 60)[0]), solve(A, y, first, 20)[0]
+        left = [float((A(v) - y).norm()) for v in (start, first, again)]
+        assert again.isfinite().all() and left[2] <= left[1] * (1 + 1e-9) + 1e-13 * float(y.norm())
+        for before, after, distance, steps in zip(left, left[1:], (start - x, first - x), (60, 20)):
+            assert after <= before * (1 + 1e-9) + 1e-13 * float(y.norm())
+            assert after <= largest_gain(A) * float(distance.norm()) / (2 * steps + 1) + 1e-13 * float(y.norm())
+
+
+def largest_gain(A):
+    "The norm of `A`."
+    return float((A.spectrum().values.max()) ** .5)
+
+
+LONG = [task(n, (25, 1, 8, 12), temporal=b, **kw) for n, kw in (("sr+", {}), ("inpaint+", {}), ("deblur+", dict(kernel_size=9, sigma=1.))) for b in TEMPORAL]
+
+
+@pytest.mark.parametrize("A", LONG, ids=lambda A: f"{A.name} {A.temporal.boundary}")
+@pytest.mark.parametrize("start", ["random", "good"])
+def test_long_clips(A, start):
+    "25 frames, a window of 7: many eigenvalues over time, nearly equal ones among them."
+    truth = draw(*A.in_shape, seed=1)
+    x = draw(*A.in_shape, seed=2) if start == "random" else truth + .01 * draw(*A.in_shape, seed=2)
+    for steps in (1, 2, 5, 10, 20): same_as_plain(A, A(truth), x, steps)
+
+
+def test_what_no_algorithm_reproduces():
+    """`sr+` of 25 frames, ten steps from a random start: plain CG keeps five digits of its own result, and no more.
+
+    With 13 eigenvalues CG has converged at the large ones long before the small ones, and rounding then grows a
+    thousandfold every other step. In 64 bits of mantissa instead of 53 the same CG, on the same numbers, ends as far away."""
+    import numpy as np
+    A = LONG[0]
+    y, x = A(draw(*A.in_shape, seed=1)), draw(*A.in_shape, seed=2)
+    plain, ours = cg(A, y, x, 10)[0], spectral_cg(A, y, x, 10)[0]
+    s = A.spectrum()
+    r0, g = s.forward(A.AT(y - A(x))), s.values.squeeze()
+    wide = [np.asarray(v.numpy(), np.longdouble) for v in (s.values.expand(r0.shape), r0)]
+    want = x + s.inverse(torch.from_numpy(textbook(*wide, 10).astype(np.float64)))
+    moved = reproducible(A, y, x, 10)
+    assert g.ndim and moved > 1e-8, "then the others can be held to it"
+    assert 1e-8 < off(plain, want) < 30 * moved and off(ours, want) < 30 * moved and off(ours, plain) < 30 * moved
+    assert off(cg(A, y, x, 5)[0], spectral_cg(A, y, x, 5)[0]) < 1e-12
+
+
+def textbook(g, r, steps):
+    "CG on a diagonal matrix, in the numbers that it is given."
+    x, d = 0 * r, r
+    for _ in range(steps):
+        a = (r * r).sum() / (d * g * d).sum()
+        x, new = x + a * d, r - a * g * d
+        r, d = new, new + (new * new).sum() / (r * r).sum() * d
+    return x
+
+
+@pytest.mark.parametrize("steps", [60, 100])
+def test_isolated_eigenvalues_and_many_steps(steps, monkeypatch):
+    "A wide box has a few large eigenvalues far apart, where CG's polynomial is so steep that one rounding of g shows."
+    import visionxl.consistency as c
+    A = Blur.box((1, 1, 96, 80), 33, "circular")
+    y = A(draw(*A.in_shape, seed=1).cumsum(-1).cumsum(-2))
+    x = torch.zeros_like(y)
+    left = lambda v: float((A(v) - y).norm())
+    want = left(cg(A, y, x, steps)[0])
+    assert left(spectral_cg(A, y, x, steps)[0]) < 1.2 * want
+    with monkeypatch.context() as m:                                       # merged as on a large frame, if that may be
+        m.setattr(c.merge, "__defaults__", (8192, 0))
+        assert left(spectral_cg(A, y, x, steps)[0]) < 1.2 * want
 
 
 @each

@@ -152,10 +152,12 @@ def over_time(
 def svd_time(
     m: Tensor | None, # (T_out, T_in) float64, None for the identity
 ) -> tuple[Tensor | None, Tensor, Tensor | None]: # U (T_out, k), s (k,), V^T (k, T_in); None, ones(1), None
-    "Singular value decomposition over the frames; values below rounding become exactly 0."
+    "Singular value decomposition over the frames; values that differ by rounding become equal, those below it exactly 0."
     if m is None: return None, torch.ones(1, dtype=torch.float64), None
     u, s, vt = torch.linalg.svd(m, full_matrices=False)
-    return u, torch.where(s > s.max() * 1e-14 * max(m.shape), s, 0.), vt
+    rounding = s.max() * 1e-14 * max(m.shape)
+    new = torch.cat([torch.ones_like(s[:1], dtype=torch.bool), s[:-1] - s[1:] > rounding])
+    return u, torch.where(s > rounding, s[new][new.cumsum(0) - 1], 0.), vt
 
 # %% ../nbs/00b_bases.ipynb #cell-26
 def factor_spectrum(

@@ -159,12 +159,12 @@ def synthesise(
     d: Tensor, # coefficients from `analyse`, changed
     x: Tensor, # video
     out: Tensor, # the result; may be where `d` lies
-    gain, # function of the singular values, s -> factor
+    gain, # function of k -> factor (h, w) for the k-th gain over time, or one number where `op.flat`
 ) -> None:
-    "The other pass: `out = x + A^T`-side lift of `gain(s) d`."
-    f = gain(op.s * op.gains) if op.flat else None
-    for k, s in enumerate([] if op.flat else op.s.tolist()):
-        if not k or abs(s - op.s[k - 1]) > 1e-12 * s: f = gain(s * op.gains).to(d.device, d.dtype)
+    "The other pass: `out = x + A^T`-side lift of `gain(k) d_k`."
+    f = torch.stack([gain(k) for k in range(len(op.s))]) if op.flat else None
+    for k in range(0 if op.flat else len(op.s)):
+        if not k or op.s[k] != op.s[k - 1]: f = gain(k).to(d.device, d.dtype)
         d[k if op.u is not None else slice(None)].mul_(f)
     for at in slabs(op, x.device): lift(op, d[at[0]], x, at, out, f if op.flat else torch.ones(()))
 
