@@ -26,7 +26,7 @@ class PhotoSpectrum(LinearOperator):
     def forward(self, x: Tensor) -> Tensor: return idct2(dct2(x) * self.weight.to(x))
     def adjoint(self, y: Tensor) -> Tensor: return self.forward(y)
 
-# %% ../nbs/06b_smooth.ipynb #cell-13
+# %% ../nbs/06b_smooth.ipynb #cell-15
 def has_holes(
     A: LinearOperator, # spatial operator
 ) -> bool: # whether it keeps some directions as they are and drops the others: a mask, a pool
