@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from visionxl.cells import Cell, Grid, default_clips, sheet  # noqa: E402
+from visionxl.cells import NO_PRIOR, Cell, Grid, default_clips, sheet  # noqa: E402
 from visionxl.evaluate import BETTER, UNITS, markdown  # noqa: E402
 from visionxl.operators import TASKS  # noqa: E402
 
@@ -49,7 +49,7 @@ def summary(task: str, found: dict) -> str:
 
 def per_clip(found: dict, names: list) -> str:
     "PSNR / ST-LPIPS of each clip: where a method loses."
-    rows = [{"method": METHODS[m].strip("*")} | {n: f"{r['PSNR']:.2f} / {r.get('ST-LPIPS', float('nan')):.3f}" for n, r in zip(names, rows)} for m, rows in found.items()]
+    rows = [{"method": METHODS[m].replace("**", "")} | {n: f"{r['PSNR']:.2f} / {r.get('ST-LPIPS', float('nan')):.3f}" for n, r in zip(names, rows)} for m, rows in found.items()]
     return "Per clip, PSNR / ST-LPIPS:\n\n" + markdown(rows, bold=False)
 
 
@@ -66,6 +66,23 @@ def goals(all_found: dict) -> str:
         lines.append(f"- {task}: `best` " + ("is first in PSNR, SSIM and ST-LPIPS" if not lost else "loses " + ", ".join(lost)) +
                      ("; no more flicker than ADMM-TV" if calm else "; **more flicker than ADMM-TV**"))
     return f"`best` is first in all three on {first} of {len(lines)} tasks (goal: five of six).\n\n" + "\n".join(lines)
+
+
+def write(a, grid: Grid, names: list, all_found: dict, rows_out: list) -> str:
+    "The tables as Markdown and JSON; under another name while tasks are missing, so that a killed run spoils no kept table."
+    missing = [f"- {k}: {v}" for k, v in grid.nets.missing.items() if k in COLUMNS]
+    prior_id = None if set(a.methods) <= set(NO_PRIOR) else grid.prior_id
+    prior = f"prior `{a.prior}` ({prior_id}), float32" if prior_id else "no prior"
+    head = (f"# Quality\n\nClips: {', '.join(names)}; short side {a.size} pixels, {a.frames} frames, seed {a.seed}; {prior}. "
+            f"Mean ± standard deviation over {len(names)} clips. " + "; ".join(f"{k}: {UNITS[k]}" for k in COLUMNS) + ".\n")
+    text = "\n\n".join([head + "\n".join(missing), "## Goals", goals(all_found), "## Tasks",
+                        *[summary(t, f) + "\n\n" + per_clip(f, names) for t, f in all_found.items()]]) + "\n"
+    done = set(a.tasks) == set(all_found)
+    out = a.out / f"{'' if done else 'partial_'}quality_{a.size}.md"
+    if done: [f.unlink() for f in a.out.glob(f"partial_quality_{a.size}.*")]
+    out.write_text(text)
+    out.with_suffix(".json").write_text(json.dumps({"size": a.size, "frames": a.frames, "clips": names, "seed": a.seed, "prior": prior_id, "rows": rows_out}, indent=1))
+    return text
 
 
 def main() -> int:
@@ -92,14 +109,7 @@ def main() -> int:
         rows_out += [{"task": task, "method": m, "clip": n} | {k: r.get(k) for k in (*COLUMNS, "seconds")} for m, rows in all_found[task].items() for n, r in zip(names, rows)]
         views = {"clean": grid.views(Cell("clean", task, names[0], a.size, a.frames))} | {m: grid.views(line(m)[0]) for m in all_found[task]}
         sheet(views, a.out / f"quality_{a.size}_{task.replace('+', '_plus')}.png", side=160)
-    missing = [f"- {k}: {v}" for k, v in grid.nets.missing.items() if k in COLUMNS]
-    head = (f"# Quality\n\nClips: {', '.join(names)}; short side {a.size} pixels, {a.frames} frames, seed {a.seed}; prior `{a.prior}` ({grid.prior_id}), float32. "
-            f"Mean ± standard deviation over {len(names)} clips. " + "; ".join(f"{k}: {UNITS[k]}" for k in COLUMNS) + ".\n")
-    text = "\n\n".join([head + "\n".join(missing), "## Goals", goals(all_found), "## Tasks",
-                        *[summary(t, f) + "\n\n" + per_clip(f, names) for t, f in all_found.items()]]) + "\n"
-    out = a.out / f"quality_{a.size}.md"
-    out.write_text(text)
-    out.with_suffix(".json").write_text(json.dumps({"size": a.size, "frames": a.frames, "clips": names, "seed": a.seed, "prior": grid.prior_id, "rows": rows_out}, indent=1))
+        text = write(a, grid, names, all_found, rows_out)                     # after each task, so that a killed run leaves what it has
     print(text)
     return 0
 

@@ -108,7 +108,18 @@ def test_other_settings_are_other_cells(prior):
     assert len(files) == 5 and base.file("x", "blocks") != base.file("x", "retrained")
     assert C.Cell("paper", "sr+", "flower", 48, 8, label="ours").file("x", "blocks") == base.file("x", "blocks")
     assert C.Cell("cg", "sr+", "flower", 48, 8).identity("a") == C.Cell("cg", "sr+", "flower", 48, 8).identity("b")
+    assert C.Cell("paper", "sr+", "flower", 48, 8, changes={"tau": .3}).file("x", "blocks") == base.file("x", "blocks"), "the same settings by another way"
     with pytest.raises(ValueError, match="choose one of"): C.Cell("magic", "sr+", "flower", 48, 8).identity("a")
+
+
+def test_another_clip_of_the_same_name_and_another_judge_are_other_cells(clips, tmp_path):
+    video.write(tmp_path / "flower.mp4", -video.read(clips / "flower.mp4").x, lossless=True)
+    cell = C.Cell("cg", "sr", "flower", 48, 8)
+    here, there = grid(tmp_path / "cells", clips), grid(tmp_path / "cells", tmp_path)
+    assert here(cell)["PSNR"] != there(cell)["PSNR"] and here.path(cell) != there.path(cell)
+    known = here.path(cell)
+    here.nets.nets["LPIPS"] = None
+    assert here.path(cell) != known, "once a network is there, its column must not stay empty"
 
 
 @pytest.mark.parametrize("name", ["table2", "table4", "table7"])
