@@ -122,6 +122,14 @@ def test_the_course_has_next_and_previous(browser, site):
     assert wait(lambda: browser.current_url == f"{site}/{seen[0]}")
 
 
+@pytest.mark.parametrize("page", ["video", "tutorials/frequency", "api/restore"])
+def test_the_list_of_pages_shows_where_one_is(browser, site, page):
+    screen(browser, 1366, 768)
+    browser.get(f"{site}/{page}.html")
+    here = "const a = document.querySelector('#quarto-sidebar a.active'), r = a && a.getBoundingClientRect(); return r && r.top >= 0 && r.bottom <= window.innerHeight"
+    assert wait(lambda: browser.execute_script(here), 5), f"{page} is out of sight in the list of pages"
+
+
 def test_no_link_is_broken_and_nothing_is_remote(site): assert not docs_check.check(SITE)
 
 

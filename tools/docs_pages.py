@@ -183,6 +183,12 @@ SEARCH = """(() => {
       document.head.appendChild(s);
     });
   };
+  // The list of pages is longer than the screen: show the part of it where this page is.
+  const show = () => {
+    const list = document.getElementById("quarto-sidebar"), here = list && list.querySelector("a.active");
+    if (here) list.scrollTop += here.getBoundingClientRect().top - list.getBoundingClientRect().top - list.clientHeight / 2;
+  };
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", show); else show();
 })();
 """
 
