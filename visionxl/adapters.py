@@ -43,7 +43,7 @@ def from_scipy(L, in_shape: tuple, out_shape: tuple) -> LinearOperator:
     "`L` as a `LinearOperator` between videos. Raises ValueError if the sizes do not agree."
     return FromScipy(L, in_shape, out_shape)
 
-# %% ../nbs/01c_adapters.ipynb #cell-18
+# %% ../nbs/01c_adapters.ipynb #cell-20
 def _deepinv():
     "The deepinv package, or what to do about its absence."
     try: import deepinv
