@@ -13,8 +13,8 @@ NBS = ROOT / "nbs"
 sys.path.insert(0, str(ROOT / "tools"))
 from run_nbs import code_hash  # noqa: E402
 
-# What is not in step yet: printed as a warning, everything else fails. Take a name out as soon as its notebook is in step.
-# `python tests/test_notebooks.py` writes the list anew from what is found.
+# Everything that is out of step fails. The one exception is what this list names, which is printed as a warning; the list may
+# only shrink (see below). `python tests/test_notebooks.py` takes out of it what has come into step.
 LIST = ROOT / "tests" / "fixtures" / "notebooks_pending.json"
 PENDING: dict[str, list[str]] = json.loads(LIST.read_text()) if LIST.exists() else {}
 PICTURES = ("image/png", "image/svg+xml", "image/webp", "image/jpeg", "image/gif")
@@ -135,6 +135,13 @@ def test_no_errors_are_kept(path):
     assert not errors, f"{path.name} keeps {errors}"
 
 
+def test_the_list_of_exceptions_only_shrinks():
+    "It may hold what it held when the check became strict, or less."
+    last = {"exports": {"06_consistency", "08b_released", "09_solver", "training/00_photos", "training/02_training"},
+            "outputs": {"training/03_denoiser"}}
+    assert all(set(names) <= last.get(check, set()) for check, names in PENDING.items()), f"new exceptions in {LIST.name}: bring the notebook into step instead"
+
+
 def test_every_equation_has_its_notebook(): assert not [n for n in EQUATIONS if not (NBS / f"{n}.ipynb").exists()]
 
 
@@ -157,6 +164,6 @@ def test_the_checks_can_fail():
 
 
 if __name__ == "__main__":
-    found = {check: [called(p) for p in notebooks() if f(p)] for check, f in CHECKS.items()}
+    found = {check: [called(p) for p in notebooks() if called(p) in PENDING.get(check, ()) and f(p)] for check, f in CHECKS.items()}
     LIST.write_text(json.dumps({k: v for k, v in found.items() if v}, indent=1) + "\n")
     print(LIST.read_text())
