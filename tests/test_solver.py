@@ -109,7 +109,7 @@ def test_fifteen_evaluations_per_frame(preset, name):
 def test_official_inverts_one_frame_and_returns_the_last_decode():
     A, prior = task("inpaint", SHAPE), Gauss()
     state = last(A(clip()), A, prior, preset="official")
-    assert sum(n for c, n in prior.calls if c == "eps") == 7 + 8 * SHAPE[0]
+    assert sum(n for c, n in prior.calls if c == "eps") == 2 * (8 + 8 * SHAPE[0])     # both branches, and one evaluation on the spot
     assert state.x is state.x_hat and state.x_bar is None and state.z_bar is None
 
 
@@ -127,6 +127,23 @@ def test_resume_at_every_step(preset):
         assert torch.equal(again.x, whole[-1].x), f"repeated from t = {state.t}"
 
 
+def test_official_draws_in_the_released_order():
+    "One stream for all noise: the start, then for each step the shared draw and every frame's; the caller's generator stays as it is."
+    A, g = task("sr", SHAPE), torch.Generator().manual_seed(5)
+    y, before = A(clip()).float(), g.get_state()
+    states = list(solve(y, A, Gauss(), preset="official", noise=g))
+    assert torch.equal(g.get_state(), before)
+    assert torch.equal(last(y, A, Gauss(), preset="official", seed=5).x, states[-1].x)
+    again = [s.x for s in solve(y, A, Gauss(), preset="official", noise=g, resume=states[3])]
+    assert torch.equal(again[-1], states[-1].x)
+    hand, shape = torch.Generator().manual_seed(5), (1, *Gauss().latent_shape(*SHAPE[2:]))
+    torch.randn(shape, generator=hand)                                   # the first frame's posterior
+    shared = torch.randn(shape, generator=hand)
+    assert torch.equal(solver.prepare(y, A, Gauss(), "official", 5, None, None, {}).draw(0, states[0].z), shared)
+    fed = last(y, A, Gauss(), preset="official", seed=5, noise=torch.stack([shared] + [solver.prepare(y, A, Gauss(), "official", 5, None, None, {}).draw(k, shared) for k in range(1, 8)]))
+    assert torch.equal(fed.x, states[-1].x)
+
+
 def test_same_seed_same_bytes_and_nothing_global():
     A, prior = task("deblur", SHAPE, kernel_size=9), Gauss()
     y, before = A(clip()).float(), torch.random.get_rng_state()
@@ -134,6 +151,21 @@ def test_same_seed_same_bytes_and_nothing_global():
     assert torch.equal(a, b) and not torch.equal(a, c)
     assert torch.equal(before, torch.random.get_rng_state())
     assert torch.equal(last(y, A, prior, eta=0., seed=0).x, last(y, A, prior, eta=0., seed=1).x)
+
+
+def test_frames_per_batch_and_threads_change_nothing_that_counts():
+    "The bundled prior: 1e-5 between batches of frames, 1e-4 between numbers of threads; the same bytes when nothing differs."
+    A = task("inpaint", (3, 3, 32, 32))
+    y, threads, found = A(clip(A.in_shape).float()), torch.get_num_threads(), {}
+    try:
+        for n, batch in ((1, 1), (1, 3), (2, 1), (1, 1)):
+            torch.set_num_threads(n)
+            x = last(y, A, Prior.load("tiny", device="cpu", frames_per_batch=batch), tau=.05).x
+            if (n, batch) in found: assert torch.equal(x, found[n, batch])
+            found[n, batch] = x
+    finally: torch.set_num_threads(threads)
+    one = found[1, 1]
+    assert 0 < one.std() and (found[1, 3] - one).abs().max() < 1e-5 and (found[2, 1] - one).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("name", TASKS)

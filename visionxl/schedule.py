@@ -66,7 +66,8 @@ def make_schedule(
     if indexing not in INDEXINGS: raise ValueError(f"indexing={indexing!r} is not known: choose one of {INDEXINGS}")
     up = tuple(t for t in range(1, n, n // steps)[:steps] if t <= tau * n)
     if not up: raise ValueError(f"tau={tau} lies below the first timestep, 1 of {n}: choose at least {1 / n}")
-    return Schedule(alpha_bar, up[::-1], tuple(zip(up, up[1:])), tau, indexing)
+    climb = (up[:1] if indexing == "released" else ()) + up                 # that code stands still at the first
+    return Schedule(alpha_bar, up[::-1], tuple(zip(climb, climb[1:])), tau, indexing)
 
 # %% ../nbs/02_schedule.ipynb #cell-27
 def ddim_step(
@@ -76,4 +77,4 @@ def ddim_step(
     a_s: float, # alpha_bar to go to, in (0, 1]
 ): # (T, c, h, w) latents at the noise level of `a_s`
     "One deterministic step in either direction (Eq. 2): take the noise out, put the other amount of it back."
-    return a_s**.5 * (z - (1 - a_t)**.5 * eps) / a_t**.5 + (1 - a_s)**.5 * eps
+    return a_s**.5 * ((z - (1 - a_t)**.5 * eps) / a_t**.5) + (1 - a_s)**.5 * eps
