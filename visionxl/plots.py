@@ -221,7 +221,7 @@ def strip(states, # states of `solve`, or any objects with `t` and the named ten
 # %% ../nbs/12_plots.ipynb #cell-49
 _POINTS = {"E(y)": (-.88, .47, "$E(y)$", -.2, 0), "z_tau": (-1.47, 1.64, r"$z_\tau$", -.1, .1), "x_hat": (-.37, .93, r"$\hat x$", 0, -.14),
            "x_bar": (.05, 1.5, r"$\bar x$", .02, .14), "z_bar": (.37, .93, r"$\bar z$", 0, -.14), "z_s": (1.06, 1.46, "$z_s$", .02, .12), "x": (.79, .62, "$x$", -.1, -.06)}
-_ARROWS = (("E(y)", "z_tau", "1 invert", -1.75, .8), ("z_tau", "x_hat", "2 Tweedie", -1.02, 1.52), ("x_hat", "x_bar", "3 data\nconsistency", -.79, 1.22),
+_ARROWS = (("E(y)", "z_tau", "1 invert", -1.56, .62), ("z_tau", "x_hat", "2 Tweedie", -1.08, 1.), ("x_hat", "x_bar", "3 data\nconsistency", -.79, 1.22),
            ("x_bar", "z_bar", "4 low-pass,\nencode", .27, 1.38), ("z_bar", "z_s", "5 renoise", .8, 1.1))
 
 def sketch(caption: str = "", # alternative text
