@@ -61,6 +61,7 @@ def _task_options(p, task_help: str, default=None) -> None:
     g.add_argument("--temporal", help="of +, at the clip's ends: circular as in the benchmark, or replicate, symmetric (circular)")
     g.add_argument("--sigma-y", type=float, metavar="S", help="standard deviation of noise, in units of [-1, 1] (0)")
 
+# %% ../nbs/16_cli.ipynb #cell-13
 def _solver_options(p) -> None:
     "Preset, seed, prior, and how long clips are cut."
     g = p.add_argument_group("solver")
@@ -72,7 +73,7 @@ def _solver_options(p) -> None:
     g.add_argument("--set", type=_change, action="append", default=[], metavar="NAME=VALUE", help="change one value of the preset, e.g. eta=0.5")
     g.add_argument("--quiet", action="store_true", help="no progress bar")
 
-# %% ../nbs/16_cli.ipynb #cell-13
+# %% ../nbs/16_cli.ipynb #cell-14
 _EXAMPLES = {
     "": "visionxl demo\n  visionxl degrade clip.mp4 -o measured.mkv --task sr+\n  visionxl restore measured.mkv -o restored.mp4",
     "restore": "visionxl restore measured.mkv -o restored.mp4\n  visionxl restore small.mp4 -o large.mp4 --task sr --preset best --seed 0\n"
@@ -90,6 +91,7 @@ def _command(subs, name: str, text: str, **kw):
     return subs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", formatter_class=_Help, allow_abbrev=False,
                            epilog="examples:\n  " + _EXAMPLES[name], **kw)
 
+# %% ../nbs/16_cli.ipynb #cell-15
 def parser() -> argparse.ArgumentParser:
     "The whole command line."
     p = _Parser("visionxl", formatter_class=_Help, allow_abbrev=False, epilog="examples:\n  " + _EXAMPLES[""] +
@@ -109,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     d.add_argument("--seed", type=int, default=0, help="of the mask and of the noise (0)")
     return _more(subs, p)
 
-# %% ../nbs/16_cli.ipynb #cell-14
+# %% ../nbs/16_cli.ipynb #cell-16
 def _more(subs, p):
     "The commands that look rather than restore."
     m = _command(subs, "demo", "degrade a bundled clip, restore it, and show what came out")
@@ -127,7 +129,7 @@ def _more(subs, p):
     t.add_argument("rest", nargs=argparse.REMAINDER, help="table2 ... table7 and options")
     return p
 
-# %% ../nbs/16_cli.ipynb #cell-19
+# %% ../nbs/16_cli.ipynb #cell-21
 def _degradation(a, seed: int | None = None) -> dict:
     "The options of the degradation that were given."
     named = {k: getattr(a, k) for k in ("factor", "sigma", "kernel_size", "keep", "window", "boundary", "temporal", "sigma_y")}
@@ -145,6 +147,7 @@ def _run_degrade(a) -> None:
     T, h, w = degrade_file(_clip(a), a.out, d, a.overwrite)
     print(f"{a.out}: {T} frames of {w}x{h}, measured by {d.task}; restore it with\n  visionxl restore {a.out} -o restored.mp4")
 
+# %% ../nbs/16_cli.ipynb #cell-22
 def _run_restore(a) -> None:
     "`visionxl restore`."
     from visionxl.files import report_file, restore_file
@@ -163,7 +166,7 @@ def _page_name(path: str, overwrite: bool) -> None:
     if not path.parent.is_dir(): raise FileNotFoundError(f"the folder {path.parent} does not exist: create it first")
     if path.exists() and not overwrite: raise FileExistsError(f"{path} exists: choose another name, or allow replacing it (--overwrite)")
 
-# %% ../nbs/16_cli.ipynb #cell-20
+# %% ../nbs/16_cli.ipynb #cell-23
 def _run_info(a) -> None:
     "`visionxl info`."
     from visionxl.video import probe
@@ -188,7 +191,7 @@ def _run_demo(a) -> None:
     for line in demo(Path(a.out), a.clip, a.task, frames=a.frames, preset=a.preset, seed=a.seed, prior=a.prior, progress=not a.quiet,
                      chunk=a.chunk, overlap=a.overlap, **dict(a.set)): print(line, flush=True)
 
-# %% ../nbs/16_cli.ipynb #cell-25
+# %% ../nbs/16_cli.ipynb #cell-28
 def main(argv: list[str] | None = None # the arguments; those of the process if None
 ) -> int: # exit code: 0 done, 1 it could not be done, 2 it was not asked properly, 130 interrupted
     "The command `visionxl`."

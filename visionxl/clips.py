@@ -63,13 +63,14 @@ class Degradation:
         if self.reach and T < self.window: raise ValueError(f"{T} frame{'s' * (T != 1)} cannot hold the average over {self.window} of {self.task}: "
             f"give at least {self.window} frames, or choose {self.task[:-1]}")
 
+# %% ../nbs/13c_clips.ipynb #cell-08
 def from_notes(notes: dict, # of `video.probe`
 ) -> Degradation | None: # None where the file does not say
     "The degradation that `degrade` wrote into a file."
     known = {k: v for k, v in notes.items() if k in Degradation.__dataclass_fields__}
     return Degradation(**known) if "task" in known else None
 
-# %% ../nbs/13c_clips.ipynb #cell-10
+# %% ../nbs/13c_clips.ipynb #cell-11
 def padded(x: torch.Tensor, # (..., H, W)
     multiple: int, # that both sides shall be a multiple of
 ) -> torch.Tensor: # (..., H', W')
@@ -79,7 +80,7 @@ def padded(x: torch.Tensor, # (..., H, W)
     return F.pad(x.reshape(-1, 1, H, W), (0, -W % multiple, 0, -H % multiple), mode="replicate").reshape(
         *x.shape[:-2], H + -H % multiple, W + -W % multiple)
 
-# %% ../nbs/13c_clips.ipynb #cell-12
+# %% ../nbs/13c_clips.ipynb #cell-13
 def degrade(
     x: torch.Tensor, # (T, C, H, W) clean video in [-1, 1]
     degradation: Degradation | str = "deblur+", # what shall happen to it, or the name of a task
@@ -92,7 +93,7 @@ def degrade(
     if not d.sigma_y: return y
     return y + d.sigma_y * torch.randn(y.shape, generator=torch.Generator().manual_seed(seed)).to(y)
 
-# %% ../nbs/13c_clips.ipynb #cell-15
+# %% ../nbs/13c_clips.ipynb #cell-16
 class Reel:
     "Frames by number from a stream that only runs forward; what lies before the last request is forgotten."
     def __init__(self, frames: Iterable[torch.Tensor]): self.frames, self.kept, self.first = iter(frames), deque(), 0
@@ -108,6 +109,7 @@ class Reel:
             else: self.first += 1
         return torch.stack([self.kept[i - self.first] for i in range(a, b)])
 
+# %% ../nbs/13c_clips.ipynb #cell-17
 def degrade_frames(
     source, # called without arguments, gives the clean frames (C, H, W) from the first one on
     total: int, # how many there are
@@ -129,7 +131,7 @@ def degrade_frames(
         y = d.operator(x.shape)(x)[a - lo:b - lo]
         yield y + d.sigma_y * torch.randn(y.shape, generator=g).to(y) if d.sigma_y else y
 
-# %% ../nbs/13c_clips.ipynb #cell-20
+# %% ../nbs/13c_clips.ipynb #cell-22
 def plan(
     total: int, # frames of the clip
     chunk: int = 25, # frames restored at once
@@ -157,6 +159,7 @@ def ramp(
     down = ((b - i - margin) / fade).clamp(1e-3, 1) if b < total else torch.ones_like(i)
     return torch.minimum(up, down).float().reshape(-1, 1, 1, 1)
 
+# %% ../nbs/13c_clips.ipynb #cell-23
 def blend(
     windows: Iterable, # ((first, last + 1), weights, x (n, C, H, W)) in order
     total: int, # frames of the clip
@@ -177,7 +180,7 @@ def blend(
         top[a - first:] += w * x; bottom[a - first:] += w
     if top is not None: yield flush(total)
 
-# %% ../nbs/13c_clips.ipynb #cell-24
+# %% ../nbs/13c_clips.ipynb #cell-27
 def window_operator(
     d: Degradation, # of the whole clip
     window: tuple[int, int], # (first, last + 1)

@@ -41,6 +41,7 @@ class Clip:
         files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
         return repr([(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files] + [self.frames, self.start, self.height, self.width])
 
+# %% ../nbs/14b_files.ipynb #cell-09
 @dataclass
 class Outcome:
     "What a finished run has to say."
@@ -53,7 +54,7 @@ class Outcome:
     rows: list[dict] # metrics; empty without a clean video
     measured: Callable = None # called, gives the measurement's frames again
 
-# %% ../nbs/14b_files.ipynb #cell-11
+# %% ../nbs/14b_files.ipynb #cell-12
 class Meter:
     "PSNR and SSIM of videos that come in pieces, averaged over frames."
     def __init__(self): self.sums, self.n = {}, 0
@@ -70,7 +71,7 @@ class Meter:
     @property
     def rows(self) -> list[dict]: return [{"method": m} | {k: v / self.n for k, v in s.items()} for m, s in self.sums.items()]
 
-# %% ../nbs/14b_files.ipynb #cell-14
+# %% ../nbs/14b_files.ipynb #cell-15
 def degrade_file(
     clip: Clip | str | Path, # the clean video
     out: str | Path, # where the measurement shall be written: .mkv (16 bits), .mp4 (12 bits), .webm or a folder of png (8 bits)
@@ -87,7 +88,7 @@ def degrade_file(
         for y in degrade_frames(lambda: iter(clip), T, d): add(y)
     return T, *y.shape[-2:]
 
-# %% ../nbs/14b_files.ipynb #cell-18
+# %% ../nbs/14b_files.ipynb #cell-19
 def _sizes(clip: Clip, notes: dict, scale: int, simulate: bool) -> tuple:
     "The clip at the size to read it, its frames, and the sizes (H, W) to compute and to keep."
     asked, up = (clip.height, clip.width), lambda n: n and -(-n // scale)
@@ -102,6 +103,7 @@ def _named(x_true, y, x) -> dict:
     H, W = x_true.shape[-2:]
     return {"measurement": to_size(y, *x.shape[-2:])[..., :H, :W], "VISION-XL": x[..., :H, :W].clamp(-1, 1)}
 
+# %% ../nbs/14b_files.ipynb #cell-20
 def restore_file(
     clip: Clip | str | Path, # the measurement; with `simulate` a clean video
     out: str | Path, # where the restored video shall be written
@@ -133,7 +135,7 @@ def restore_file(
     parts.clear()
     return Outcome(out, n, keep, info.fps, time.time() - began, job, meter.rows, frames)
 
-# %% ../nbs/14b_files.ipynb #cell-26
+# %% ../nbs/14b_files.ipynb #cell-28
 def facts(job: Job, seconds: float) -> dict: # {name: value} for the report
     "How a restoration was made, for people."
     d = job.degradation
@@ -151,7 +153,7 @@ def report_file(
     y = torch.stack([f for f, _ in zip(done.measured(), range(len(x)))])
     return write_text(page_path, page(y, x, done.fps, done.rows, facts(done.job, done.seconds)))
 
-# %% ../nbs/14b_files.ipynb #cell-28
+# %% ../nbs/14b_files.ipynb #cell-30
 def demo(
     folder: str | Path = "demo", # where the results go; made if need be, those of an earlier demo are replaced
     clip: str = "flower", # one of the bundled clips

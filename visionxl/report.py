@@ -93,6 +93,7 @@ def _html_table(rows: list[dict], cls: str = "", head: bool = True) -> str:
     body = "".join(line(map(text, r.values()), "td") for r in rows)
     return f'<table class="{cls}">' + (line(map(html.escape, rows[0]), "th") if head else "") + body + "</table>"
 
+# %% ../nbs/13b_report.ipynb #cell-20
 def page(
     before: torch.Tensor, # (T, C, h, w) the measurement
     after: torch.Tensor, # (T, C, H, W) the restoration

@@ -74,6 +74,7 @@ def _boxes_end(f, size: int) -> int:
         pos += max(n, 8)
     return pos
 
+# %% ../nbs/00_video.ipynb #cell-17
 def _ebml_end(f, size: int) -> int:
     "Where a webm/mkv file says it ends: its EBML header, then one segment of stated (or open) length."
     def vint(keep):
@@ -95,7 +96,7 @@ def _check_whole(path: Path) -> None:
         else: return
     if end > size: raise ValueError(f"{path} is truncated ({size:,} of {end:,} bytes): copy or download it again")
 
-# %% ../nbs/00_video.ipynb #cell-19
+# %% ../nbs/00_video.ipynb #cell-20
 @contextmanager
 def _open(path: Path):
     "The container and its video stream; failures of the decoder become one sentence."
@@ -122,7 +123,7 @@ def _existing(path) -> Path:
     if not path.exists(): raise FileNotFoundError(f"{path} does not exist: check the name (a video file or a folder of frames)")
     return path
 
-# %% ../nbs/00_video.ipynb #cell-22
+# %% ../nbs/00_video.ipynb #cell-23
 def _upright(frame, size=None) -> np.ndarray:
     "One decoded frame as (H, W, 3) integers, turned as its rotation tag says, cropped to the size our notes give."
     deep = frame.format.components[0].bits > 8 and "pal" not in frame.format.name
@@ -144,6 +145,7 @@ def decode(
         size = _notes(box.metadata).get("size")
         for f in islice(box.decode(stream), start, stop): yield _upright(f, size)
 
+# %% ../nbs/00_video.ipynb #cell-24
 def probe(path # a video file, one picture, or a folder of frames
 ) -> Probe:
     "What is in the file, without decoding more than its first frame."
@@ -164,7 +166,7 @@ def probe(path # a video file, one picture, or a folder of frames
         with _open(path) as (box, stream): count = sum(p.size > 0 for p in box.demux(stream))
     return Probe(count, *first.shape[:2], float(rate), codec, bits, notes)
 
-# %% ../nbs/00_video.ipynb #cell-25
+# %% ../nbs/00_video.ipynb #cell-27
 def to_tensor(a: np.ndarray # (H, W, 3) uint8 or uint16
 ) -> torch.Tensor: # (3, H, W) float32 in [-1, 1]
     "Integers to floats: 0 becomes -1, the largest integer 1."
@@ -189,7 +191,7 @@ def fit(
     top, left = (h - height) // 2, (w - width) // 2
     return big[..., top:top + height, left:left + width].reshape(*x.shape[:-2], height, width)
 
-# %% ../nbs/00_video.ipynb #cell-30
+# %% ../nbs/00_video.ipynb #cell-32
 def stream(
     path, # a video file, one picture, or a folder of frames
     frames: int | None = None, # at most this many frames; None for all
@@ -219,7 +221,7 @@ def read(
     fps = probe(path).fps
     return Video(torch.stack(list(stream(path, frames, start, height, width))), fps)
 
-# %% ../nbs/00_video.ipynb #cell-35
+# %% ../nbs/00_video.ipynb #cell-37
 _X264, _TINY = {"crf": "10", "preset": "medium"}, ("libx264rgb", "rgb24", {"qp": "0"})  # H.265 has no frames below 32 pixels
 CODECS = { # suffix: codec, pixel format and options for the eye; the same without any loss
     ".mp4": (("libx264", "yuv420p", _X264), ("libx265", "gbrp12le", {"preset": "fast", "x265-params": "lossless=1:log-level=none"})),
@@ -249,7 +251,7 @@ def to_array(x: torch.Tensor, # (C, H, W), values outside [-1, 1] are clipped
     a = ((x.detach().double().cpu().clamp(-1, 1) + 1) * (top / 2)).round().permute(1, 2, 0).numpy()
     return np.ascontiguousarray(np.broadcast_to(a, (*a.shape[:2], 3)).astype(np.uint16 if deep else np.uint8))
 
-# %% ../nbs/00_video.ipynb #cell-38
+# %% ../nbs/00_video.ipynb #cell-40
 def check_out(
     path, # where a video shall be written
     overwrite: bool = False, # whether something there may be replaced
@@ -266,7 +268,7 @@ def check_out(
     if not os.access(path.parent, os.W_OK): raise PermissionError(f"the folder {path.parent} is not writable: choose another")
     return path
 
-# %% ../nbs/00_video.ipynb #cell-41
+# %% ../nbs/00_video.ipynb #cell-43
 @contextmanager
 def _codec_sink(path: Path, fps: float, lossless: bool, notes: dict):
     "Encode frames as they come. Odd sizes are padded by repeating the edge, and the true size is noted for `read`."
@@ -297,6 +299,7 @@ def _codec_sink(path: Path, fps: float, lossless: bool, notes: dict):
         yield add
         for p in (st.encode() if st else ()): box.mux(p)
 
+# %% ../nbs/00_video.ipynb #cell-44
 @contextmanager
 def _png_sink(folder: Path, fps: float, notes: dict):
     from PIL import Image
@@ -312,7 +315,7 @@ def _gif_sink(path: Path, fps: float):
     yield lambda x: frames.append(Image.fromarray(to_array(x)))
     frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=max(20, round(100 / fps) * 10), loop=0)
 
-# %% ../nbs/00_video.ipynb #cell-42
+# %% ../nbs/00_video.ipynb #cell-45
 def _remove(path: Path) -> None:
     if path.is_dir(): shutil.rmtree(path)
     else: path.unlink(missing_ok=True)
@@ -324,6 +327,7 @@ def _sink(path: Path, tmp: Path, fps: float, lossless: bool, notes: dict):
     if path.suffix.lower() in CODECS: return _codec_sink(tmp, fps, lossless, notes)
     return _png_sink(tmp, fps, notes)
 
+# %% ../nbs/00_video.ipynb #cell-46
 @contextmanager
 def writer(
     path, # .mp4, .mov, .mkv, .webm, .gif, or a name without ending: a folder of png frames
@@ -349,6 +353,7 @@ def writer(
         os.replace(tmp, path)
     finally: _remove(tmp)
 
+# %% ../nbs/00_video.ipynb #cell-47
 def write(
     path, # .mp4, .mov, .mkv, .webm, .gif, or a name without ending: a folder of png frames
     x: torch.Tensor, # (T, C, H, W) float, C 1 or 3; values outside [-1, 1] are clipped
@@ -362,7 +367,7 @@ def write(
     with writer(path, fps, overwrite, lossless, **notes) as add: add(x)
     return Path(path)
 
-# %% ../nbs/00_video.ipynb #cell-52
+# %% ../nbs/00_video.ipynb #cell-57
 SAMPLES = ("flower", "tears")
 
 def sample(
