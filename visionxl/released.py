@@ -136,7 +136,7 @@ def in_its_order(
     if isinstance(A, TemporalMean) and A.boundary == "circular" and A.window % 2: return RunningMean(A.in_shape, A.window)
     return A
 
-# %% ../nbs/08b_released.ipynb #cell-35
+# %% ../nbs/08b_released.ipynb #cell-36
 class OneByOne:
     "A prior called as the released code calls it: frame by frame, and for the noise twice in one batch, guided from one branch to its equal."
     def __init__(self,
