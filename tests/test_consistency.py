@@ -30,22 +30,48 @@ each = pytest.mark.parametrize("A", CASES, ids=lambda A: f"{A.name or ''} {A!r}"
 
 
 class Rounded(LinearOperator):
-    "The same operator, its products rounded once more: up or down by one unit in the last place."
+    "The same operator, its products off by a few units in the last place, as sums of a few dozen terms are."
     def __init__(self, A, seed): self.A, self.in_shape, self.out_shape, self.seed = A, A.in_shape, A.out_shape, seed
-    def __call__(self, x): return self.A(x) * (1 + 2.2e-16 * draw(*self.out_shape, seed=self.seed).sign())
-    def AT(self, y): return self.A.AT(y) * (1 + 2.2e-16 * draw(*self.in_shape, seed=self.seed + 1).sign())
+    def __call__(self, x): return self.A(x) * (1 + 8.9e-16 * draw(*self.out_shape, seed=self.seed).sign())
+    def AT(self, y): return self.A.AT(y) * (1 + 8.9e-16 * draw(*self.in_shape, seed=self.seed + 1).sign())
 
 
 def reproducible(A, y, x, steps):
-    "How far plain CG moves when its products are rounded once more: no other algorithm can be nearer to it than that."
+    "How far plain CG moves when its products are rounded otherwise: no other algorithm can be nearer to it than that."
     want = cg(A, y, x, steps)[0]
-    return max(off(cg(Rounded(A, s), y, x, steps)[0], want) for s in (9, 11))
+    return max(off(cg(Rounded(A, s), y, x, steps)[0], want) for s in (9, 11, 13))
+
+
+def exactly(A, y, x, steps):
+    "The same steps in 60 digits, for the eigenvalues and energies that the start has in float64."
+    from mpmath import mp
+    s = A.spectrum()
+    r0 = s.forward(A.AT(y - A(x)))
+    g = s.values.expand(r0.shape).flatten()
+    level, index = (g / g.max()).round(decimals=11).unique(return_inverse=True)
+    sums = lambda v: torch.zeros(len(level), dtype=torch.float64).index_add_(0, index, v)
+    with mp.workdps(60):
+        nodes, w = ([mp.mpf(float(v)) for v in vs] for vs in (sums(g) / sums(torch.ones_like(g)), sums(r0.abs().square().flatten())))
+        q, r, d = [mp.mpf(0)] * len(w), [mp.mpf(1)] * len(w), [mp.mpf(1)] * len(w)
+        energy = lambda: sum(a * b * b for a, b in zip(w, r))
+        rr = first = energy()
+        for _ in range(steps):
+            curvature = sum(a * b * c * c for a, b, c in zip(w, nodes, d))
+            if rr < 1e-30 * first or curvature == 0: break
+            alpha = rr / curvature
+            q, r, before = [a + alpha * b for a, b in zip(q, d)], [a - alpha * b * c for a, b, c in zip(r, nodes, d)], rr
+            rr = energy()
+            d = [a + rr / before * b for a, b in zip(r, d)]
+        p = torch.tensor([float(v) for v in q], dtype=torch.float64)[index].reshape(r0.shape)
+    return x + s.inverse(torch.where(s.values > 0, r0 * p, 0 * r0))
 
 
 def same_as_plain(A, y, x, steps):
-    "To 1e-6; where plain CG does not keep six digits itself, to what one more rounding does to it, in order of magnitude."
-    apart = off(spectral_cg(A, y, x, steps)[0], cg(A, y, x, steps)[0])
-    assert apart <= 1e-9 or apart <= max(1e-6, 30 * reproducible(A, y, x, steps)), f"{A!r}, {steps} steps: {apart:.1e}"
+    "To 1e-6; where plain CG does not keep six digits itself, as near to the exact iterate as it may come after other roundings."
+    plain, ours = cg(A, y, x, steps)[0], spectral_cg(A, y, x, steps)[0]
+    if (apart := off(ours, plain)) <= 1e-6: return apart
+    lost, moved = off(plain, want := exactly(A, y, x, steps)), reproducible(A, y, x, steps)
+    assert max(apart, off(ours, want)) <= max(4 * lost, 10 * moved), f"{A!r}, {steps} steps: {apart:.1e}; from the exact iterate plain CG {lost:.1e}, ours {off(ours, want):.1e}"
     return apart
 
 
@@ -104,29 +130,14 @@ def test_what_no_algorithm_reproduces():
     """`sr+` of 25 frames, ten steps from a random start: plain CG keeps five digits of its own result, and no more.
 
     With 13 eigenvalues CG has converged at the large ones long before the small ones, and rounding then grows a
-    thousandfold every other step. In 64 bits of mantissa instead of 53 the same CG, on the same numbers, ends as far away."""
-    import numpy as np
+    thousandfold every other step. The same steps in 60 digits, on the same eigenvalues and energies, end as far away."""
     A = LONG[0]
     y, x = A(draw(*A.in_shape, seed=1)), draw(*A.in_shape, seed=2)
     plain, ours = cg(A, y, x, 10)[0], spectral_cg(A, y, x, 10)[0]
-    s = A.spectrum()
-    r0, g = s.forward(A.AT(y - A(x))), s.values.squeeze()
-    wide = [np.asarray(v.numpy(), np.longdouble) for v in (s.values.expand(r0.shape), r0)]
-    want = x + s.inverse(torch.from_numpy(textbook(*wide, 10).astype(np.float64)))
-    moved = reproducible(A, y, x, 10)
-    assert g.ndim and moved > 1e-8, "then the others can be held to it"
+    moved, want = reproducible(A, y, x, 10), exactly(A, y, x, 10)
+    assert moved > 1e-8, "then the others can be held to it"
     assert 1e-8 < off(plain, want) < 30 * moved and off(ours, want) < 30 * moved and off(ours, plain) < 30 * moved
-    assert off(cg(A, y, x, 5)[0], spectral_cg(A, y, x, 5)[0]) < 1e-12
-
-
-def textbook(g, r, steps):
-    "CG on a diagonal matrix, in the numbers that it is given."
-    x, d = 0 * r, r
-    for _ in range(steps):
-        a = (r * r).sum() / (d * g * d).sum()
-        x, new = x + a * d, r - a * g * d
-        r, d = new, new + (new * new).sum() / (r * r).sum() * d
-    return x
+    for other in (cg(A, y, x, 5)[0], spectral_cg(A, y, x, 5)[0]): assert off(other, exactly(A, y, x, 5)) < 1e-12
 
 
 @pytest.mark.parametrize("steps", [60, 100])

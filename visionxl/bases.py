@@ -90,7 +90,10 @@ class Blocks:
     def forward(self, x: Tensor) -> Tensor:
         return block_sum(x, self.f) / self.f
     def inverse(self, c: Tensor) -> Tensor:
-        return (c / self.f).repeat_interleave(self.f, -2).repeat_interleave(self.f, -1)
+        return self.rows(c).repeat_interleave(self.f, -2)
+    def rows(self, c: Tensor) -> Tensor: # (..., h, W)
+        "One row of every row of blocks: all of its rows are the same."
+        return (c / self.f).repeat_interleave(self.f, -1)
 
 @dataclass(frozen=True)
 class BlockCosine:
@@ -106,8 +109,12 @@ def block_sum(
     x: Tensor, # (..., H, W), sides divisible by f
     f: int, # side of a block in pixels
 ) -> Tensor: # (..., H/f, W/f)
-    "Sums of `f x f` blocks; rows first, so that the long pass runs over contiguous memory."
-    return x.unflatten(-2, (-1, f)).sum(-2).unflatten(-1, (-1, f)).sum(-1)
+    "Sums of `f x f` blocks: every f-th row added to the next, then the columns; rows first, so that the long pass runs over contiguous memory."
+    for dim in (-2, -1):
+        first, *rest = x.unflatten(dim, (-1, f)).unbind(dim)
+        x = first + rest[0] if rest else first
+        for part in rest[1:]: x += part
+    return x
 
 # %% ../nbs/00b_bases.ipynb #cell-24
 class Spectrum(NamedTuple):
@@ -129,6 +136,12 @@ class Factors(NamedTuple):
         time = other.time if self.time is None else self.time if other.time is None else self.time @ other.time
         left, right = other.left if self.uniform else self.left, self.right if other.uniform else other.right
         return Factors(time, left, self.gains * other.gains, right)
+
+    @property
+    def level(self) -> Tensor | None:
+        "The only gain, zeros aside; None if there are several. A pool has one, and a mask of zeros and ones."
+        level = self.gains.flatten()[self.gains.abs().argmax()]
+        return level if bool(((self.gains == level) | (self.gains == 0)).all()) else None
 
     @property
     def uniform(self) -> bool:

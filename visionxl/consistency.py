@@ -9,6 +9,7 @@ __all__ = ['ROUNDING', 'History', 'cg', 'CGPolynomial', 'scalar_cg', 'merge', 'g
 # %% ../nbs/06_consistency.ipynb #cell-02
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -80,18 +81,21 @@ def scalar_cg(
     steps: int, # l
 ) -> tuple[CGPolynomial, History]:
     "CG where vectors are numbers: one unknown for each eigenvalue (METHOD 6)."
-    q, r, d, rr = torch.zeros_like(w), torch.ones_like(w), torch.ones_like(w), float(w.sum())
-    floor, history = (ROUNDING * 2.3e-16) ** 2 * rr, History([rr**0.5])
+    like = w
+    if w.numel() <= 4096: g, w = (v.cpu().numpy().astype(np.longdouble) for v in (g, w)) # few: more digits cost nothing
+    q, r, d, rr = 0 * w, 0 * w + 1, 0 * w + 1, w.sum()
+    floor, history = (ROUNDING * 2.3e-16) ** 2 * float(rr), History([float(rr) ** 0.5])
     for _ in range(int(steps)):
         gd = g * d
-        curvature = float((w * gd).mul_(d).sum())
+        curvature = (w * gd * d).sum()
         if not (rr > floor and curvature > 0): break
         alpha = rr / curvature
-        q.add_(d, alpha=alpha); r.sub_(gd, alpha=alpha)
-        before, rr = rr, float((w * r).mul_(r).sum())
-        d.mul_(rr / before).add_(r)
-        history.append(rr**0.5); history.alpha.append(alpha); history.beta.append(rr / before)
-    return CGPolynomial(history.alpha, history.beta, q), history
+        q, r = q + alpha * d, r - alpha * gd
+        before, rr = rr, (w * r * r).sum()
+        d = r + rr / before * d
+        history.append(float(rr) ** 0.5); history.alpha.append(float(alpha)); history.beta.append(float(rr / before))
+    values = q if isinstance(q, Tensor) else torch.from_numpy(q.astype(np.float64)).to(like.device)
+    return CGPolynomial(history.alpha, history.beta, values), history
 
 # %% ../nbs/06_consistency.ipynb #cell-21
 def merge(
@@ -136,7 +140,7 @@ def spectral_cg(
     if (f := A.factors()) is None: return _cg_by_spectrum(A, y, x_init, steps)
     op, out = Diagonal(f, A.in_shape, x_init.dtype), empty(x_init.shape, x_init.dtype, x_init.device)
     if op.flat and op.u is None and steps: # one eigenvalue: the first step is exact
-        w, g = solve_with(op, y, x_init, out, _inverse(0.)), op.gains.abs().square().reshape(-1)
+        w, g = solve_with(op, y, x_init, out, _inverse(0.), measure=True), op.gains.abs().square().reshape(-1)
         return out, scalar_cg(g, w[0] * g, steps)[1]
     d, w = analyse(op, y, x_init, out)
     p, history = filters(op, w, steps)
@@ -182,7 +186,7 @@ def proximal(
     "`argmin_x |y - A x|^2 + rho |x - x_init|^2 = x_init + A^T (A A^T + rho)^-1 (y - A x_init)` (METHOD 7), exact in the operator's coordinates."
     _check(A, y, y.new_zeros(()).expand(A.in_shape) if x_init is None else x_init, steps, rho)
     if (f := A.factors()) is not None:
-        wide = rho < 1e-4 * float(f.gains.abs().max()) ** 2
+        wide = rho < 1e-4 * float(f.gains.abs().max()) ** 2 and not (f.time is None and f.level is not None)
         op, out = Diagonal(f, A.in_shape, torch.float64 if wide else y.dtype), empty(A.in_shape, y.dtype, y.device)
         solve_with(op, y, x_init, out, _inverse(rho))
         return out
@@ -204,5 +208,7 @@ def data_consistency(
     if method not in ("auto", "spectral", "cg"): raise ValueError(f"method={method!r} is unknown: choose auto, spectral or cg")
     if method == "cg": return cg(A, y, x_init, steps, rho or 0.)[0]
     if rho is not None: return proximal(A, y, x_init, rho, steps)
-    known = A.factors() is not None or A.spectrum() is not None
+    if (f := A.factors()) is not None and steps > 0 and f.time is None and f.level is not None:
+        return proximal(A, y, x_init, 0.) # one eigenvalue: one step is exact, and nothing need be measured
+    known = f is not None or A.spectrum() is not None
     return (spectral_cg if known or method == "spectral" else cg)(A, y, x_init, steps)[0]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['empty', 'rotate', 'audible', 'Diagonal', 'side', 'slabs', 'coefficients', 'residual', 'lift', 'energies', 'analyse',
-           'synthesise', 'solve_with']
+           'synthesise', 'solve_with', 'blend']
 
 # %% ../nbs/01b_diagonal.ipynb #cell-02
 from itertools import product
@@ -58,11 +58,9 @@ class Diagonal:
         f = audible(f, shape, dtype)
         self.left, self.right, self.time, self.dtype, self.shape = f.left, f.right, f.time, dtype, tuple(shape)
         self.u, self.s, self.vt = svd_time(f.time)
-        live = f.gains != 0
-        levels = f.gains[live][:1].expand(int(live.sum()))
-        self.flat = bool((f.gains[live] == levels).all()) # a single gain: a pool, a mask of ones and zeros
-        self.support = live if self.flat and live.ndim and not live.all() else None
-        self.gains = f.gains if not self.flat else f.gains[live][0] if live.any() else f.gains.new_zeros(())
+        self.flat = (level := f.level) is not None # a single gain: a pool, a mask of ones and zeros
+        self.gains = level if self.flat else f.gains
+        self.support = f.gains != 0 if self.flat and level != 0 and (f.gains == 0).any() else None
         frames = shape[0] if f.time is None else len(self.s)
         self.coef_shape = (frames, shape[1], *(getattr(f.right, "keep", None) or (n // side(f.right) for n in shape[2:])))
         self.kind = torch.promote_types(torch.complex64, dtype) if f.gains.is_complex() else dtype
@@ -83,7 +81,7 @@ def slabs(
     fy, fx = side(op.left), side(op.right)
     local = op.flat and all(isinstance(b, (Pixels, Blocks)) for b in (op.left, op.right))
     if device.type != "cpu": size = 1 << 60
-    n = max(1, size // (4 * T * W * fx)) if local else H
+    n = max(1, size // (4 * T * W)) if local else H
     times = [slice(None)] if op.u is not None or local else [slice(t, t + 1) for t in range(T)]
     channels = [slice(None)] if device.type != "cpu" else [slice(c, c + 1) for c in range(C)]
     for t, c, i in product(times, channels, range(0, H // fx, n)):
@@ -110,7 +108,9 @@ def residual(
     "`U^T (P y - gains M Q x)`: what the measurement still asks for, in the operator's coordinates; the difference is taken in float64."
     iy, ix = at
     d = coefficients(op, op.left, y[iy])
-    if x is not None: d.sub_(rotate(op.time, coefficients(op, op.right, x[ix])).mul_(op.gains.to(d.device, d.dtype)))
+    if x is not None:
+        q = coefficients(op, op.right, x[ix])
+        d.sub_(rotate(op.time * op.gains, q) if op.flat and op.time is not None else rotate(op.time, q).mul_(op.gains.to(d.device, d.dtype)))
     d = rotate(None if op.u is None else op.u.T, d).to(op.kind)
     return d if op.support is None else d.mul_(op.support[iy[2]].to(d.device))
 
@@ -125,6 +125,10 @@ def lift(
     "Writes `x + Q^T V (gain c)` into the slab of `out`; a gain over time alone is folded into `V`."
     if gain.ndim == 1 and op.vt is not None: c = rotate(op.vt.T * gain, c)
     else: c = rotate(None if op.vt is None else op.vt.T, c * gain.to(c.device, c.dtype))
+    if isinstance(op.right, Blocks) and x is not None and c.dtype == x.dtype:
+        x, out, v = x[at[1]].unflatten(-2, (-1, op.right.f)), out[at[1]].unflatten(-2, (-1, op.right.f)), op.right.rows(c)
+        torch.add(x, v.unsqueeze(-2), out=out)
+        return
     v = op.right.inverse(c)
     if x is None: out[at[1]] = v
     else: torch.add(x[at[1]], v, out=out[at[1]]) if v.dtype == x.dtype else out[at[1]].copy_(x[at[1]] + v)
@@ -174,12 +178,27 @@ def solve_with(
     x: Tensor | None, # video, None for zero
     out: Tensor, # the result
     gain, # function of the singular values, s -> factor, known beforehand
-) -> Tensor: # energies (k, n) of the residual
+    measure: bool = False, # also the energies
+) -> Tensor | int: # energies (k, n) of the residual; 0 if not asked for
     "Both passes in one, where the gains do not depend on the residual: slabs never leave the cache."
     s = op.s * op.gains if op.flat else op.s.view(-1, 1, 1, 1) * op.gains
     f, w = gain(s), 0
+    if op.flat and op.u is None and op.left == op.right == Pixels() and not measure: return blend(op, y, x, out, float(f * s))
     for at in slabs(op, out.device):
         c = residual(op, y, x, at)
-        w = w + energies(op, c)
+        if measure: w = w + energies(op, c)
         lift(op, c, x, at, out, f)
     return w
+
+def blend(
+    op: Diagonal, # of a mask or a multiple of one: pixels are known or not
+    y: Tensor, # measurement
+    x: Tensor | None, # video, None for zero
+    out: Tensor, # the result
+    share: float, # weight of the measurement where there is one
+) -> int: # 0
+    "`(1 - share) x + share y / gain` where the pixel was measured, `x` elsewhere: one read of each and one write, the floor."
+    known = torch.tensor(share, device=y.device, dtype=y.dtype) if op.support is None else op.support.to(y.device, y.dtype) * share
+    v = y if op.gains == 1 else y / float(op.gains) if op.gains != 0 else y * 0
+    torch.mul(v, known, out=out) if x is None else torch.lerp(x, v, known, out=out)
+    return 0

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BOUNDARIES', 'TASKS', 'LinearOperator', 'Compose', 'Adjoint', 'Sum', 'Multiple', 'Identity', 'Mask', 'AveragePool',
            'extend', 'convolution', 'Bands', 'gaussian_kernel', 'cosine_gains', 'fourier_gains', 'Blur', 'Blur2d',
-           'FrameMix', 'TemporalMean', 'task', 'check_adjoint', 'check_spectrum']
+           'FrameMix', 'TemporalMean', 'task', 'after_time', 'check_adjoint', 'check_spectrum']
 
 # %% ../nbs/01_operators.ipynb #cell-02
 from functools import lru_cache
@@ -360,8 +360,18 @@ def task(
     make = {"deblur": lambda: Blur.gaussian(inner, kernel_size, sigma, boundary), "sr": lambda: AveragePool(inner, factor),
             "inpaint": lambda: Mask.random(inner, keep, seed)}
     S = make[name.rstrip("+")]()
-    A = S if T is None else Compose(S, T)
+    A = S if T is None else after_time(S, T)
     A.name, A.spatial, A.temporal = name, S, T
+    return A
+
+def after_time(
+    S: LinearOperator, # acts on every frame alone
+    T: FrameMix, # mixes frames
+) -> LinearOperator: # S @ T, with .spatial and .temporal
+    "`S T`, time first (METHOD 1). Means of pixels and of frames change places: frames pooled first leave `1/f^2` of the work to the mean over time."
+    if isinstance(S, AveragePool): A = FrameMix((T.in_shape[0], *S.out_shape[1:]), T.matrix) @ AveragePool(T.in_shape, S.factor)
+    else: A = S @ T
+    A.spatial, A.temporal = S, T
     return A
 
 # %% ../nbs/01_operators.ipynb #cell-51
