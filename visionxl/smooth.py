@@ -68,7 +68,7 @@ def smooth_step(
     r = y - A(x_init) if S is A else S(proximal(A, y, x_init, rho) - x_init)
     M = S @ K
     if isinstance(S, AveragePool): u = M.T(idct2(dct2(r) / (pool_gains(M) + rho).to(r)))
-    else: u, _ = cg(M, r, torch.zeros_like(x_init), steps, rho)
+    else: u = cg(M, r.double(), torch.zeros_like(x_init, dtype=torch.float64), steps, rho)[0].to(x_init) # in float32 rounding grows to 1e-2 in ten steps
     x = x_init + K(u)
     return proximal(A, y, x, rho) if rho < 1e-4 else x
 
