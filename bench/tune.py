@@ -22,9 +22,9 @@ from visionxl.video import sample
 
 HERE = Path(__file__).parent
 GRID = {  # field -> values, tried in this order, each with the best of the fields before it
-    "deblur": dict(slack=(1e-4, 1e-5), noise_scale=(.7, .85, 1.), tau=(.1, .18, .3, .42)),
-    "sr": dict(tau=(.05, .1, .18, .3, .42), noise_scale=(.6, .85, 1.), slack=(1e-4, 1e-3)),
-    "inpaint": dict(tau=(.05, .1, .18, .3, .42), noise_scale=(.6, .85, 1.), slack=(1e-4, 1e-3)),
+    "deblur": dict(tau=(.05, .1, .18), noise_scale=(.4, .7, 1.)),
+    "sr": dict(tau=(.1, .18, .3), noise_scale=(.2, .4, .7, 1.)),
+    "inpaint": dict(tau=(.05, .1, .18, .3), noise_scale=(.4, .7, 1.), cg_steps=(5, 10, 20)),
 }
 
 
