@@ -77,7 +77,8 @@ def ours(y, A, prior, method, clock):
     "Start and first step of `solve`; the last step encodes nothing."
     preset, changes = METHODS[method]
     t = now()
-    z = solver.start(solver.prepare(y, A, prior, preset, 0, None, None, dict(tau=.3, **changes)))
+    pb = solver.prepare(y, A, prior, preset, 0, None, None, dict(tau=.3, **changes))
+    z = solver.start(pb, solver.guess(pb))
     start, before = now() - t, dict(clock.seconds)
     t = now()
     next(solver.solve(y, A, prior, preset, resume=solver.State(281, z), tau=.3, **changes))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'RANGES', 'PRESETS', 'BEST', 'Preset', 'choose', 'State', 'to_size', 'filled', 'first_guess', 'tv_start',
-           'Problem', 'stream', 'start', 'encode', 'consistent', 'filtered', 'encoded', 'renoised', 'finite', 'check',
-           'prepare', 'solve']
+           'Problem', 'stream', 'guess', 'start', 'encode', 'consistent', 'filtered', 'encoded', 'renoised', 'finite',
+           'check', 'prepare', 'solve']
 
 # %% ../nbs/09_solver.ipynb #cell-02
 import warnings
@@ -64,6 +64,7 @@ class Preset:
     noise_scale: float = 1. # renoising with this much of the nominal noise
     final: str = "consistency"
     arithmetic: str = "ours"
+    prior_share: float = 1. # of the change against what was inverted, kept in the result; two half-right answers average to a better one
     sigma_y: float = 0. # standard deviation of the measurement's noise
 
     def __post_init__(self):
@@ -75,7 +76,7 @@ class Preset:
 
 # %% ../nbs/09_solver.ipynb #cell-09
 RANGES = dict(steps=(1, 1000), tau=(0.001, 1), cg_steps=(0, 1000), slack=(0, 2), final_slack=(1e-7, 2), trust=(1e-6, 100), lam=(0, 100), eta=(0, 1),
-              noise_scale=(0, 2), sigma_y=(0, 2))
+              noise_scale=(0, 2), sigma_y=(0, 2), prior_share=(0, 1))
 
 def _contradictions(p):
     "Refuse pairs of choices that exclude each other."
@@ -83,6 +84,8 @@ def _contradictions(p):
         raise ValueError(f"sigma_y={p.sigma_y} with consistency={p.consistency!r}: only consistency='proximal' knows about noise, choose it or sigma_y=0")
     if p.consistency == "proximal" and p.slack == 0 == p.sigma_y:
         raise ValueError("consistency='proximal' with slack=0 and sigma_y=0 would invert the operator exactly: give slack, for instance 1e-3")
+    if p.prior_share < 1 and (p.start in ("random", "shared") or p.final == "tweedie"):
+        raise ValueError(f"prior_share={p.prior_share} with start={p.start!r}, final={p.final!r}: only a result that agrees with the measurement can be mixed with an inverted start, choose prior_share=1")
     if p.encoding == "correction" and p.posterior == "sample":
         raise ValueError("encoding='correction' needs posterior='mode': the difference of two samples is noise")
 
@@ -95,7 +98,7 @@ PRESETS = dict(
 )
 
 BEST = { # what `best` chooses for each task: bench/tune.py on validation photos, with the bundled prior
-    "deblur": dict(invert_from="tv", slack=1e-6), "deblur+": dict(invert_from="tv", slack=1e-6),
+    "deblur": dict(invert_from="tv", slack=1e-6, tau=.05, prior_share=.6), "deblur+": dict(invert_from="tv", slack=1e-6, tau=.05, prior_share=.6),
     "sr": dict(invert_from="tv", noise_scale=.4), "sr+": dict(invert_from="tv", noise_scale=.4),
 }
 
@@ -163,7 +166,7 @@ def tv_start(
     sigma_y: float = 0., # standard deviation of its noise
     scale: float = 0.05, # typical difference of neighbouring pixels: that of a Laplace distribution
 ): # (T, C, H, W)
-    "Total variation's answer with the weight tuned for the task, or that of the noise where it is more."
+    "Total variation's answer with the weight tuned for the task, or that of the noise where it is more. Raises ValueError for other operators."
     from visionxl.baselines import TV_TUNED, admm_tv
     if (name := getattr(A, "name", None)) not in TV_TUNED: raise ValueError(f"invert_from='tv' is tuned for {', '.join(TV_TUNED)}, not for {A!r}: choose 'regularised'")
     return admm_tv(y, A, max(TV_TUNED[name][0], sigma_y**2 / scale))
@@ -199,15 +202,20 @@ def stream(seed: int, k: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + k)
 
 # %% ../nbs/09_solver.ipynb #cell-20
-def start(pb: Problem): # (T, c, h, w) noisy latents at tau
+def guess(pb: Problem): # (T, C, H, W), or None where noise is the start
+    "What is inverted: the measurement at full size, or the answer of a method without a prior."
+    y, A, p = pb.y, pb.A, pb.p
+    if p.start in ("random", "shared"): return None
+    rho = p.slack**2 + (p.sigma_y / 0.3)**2 or 1e-4                 # a filled video is off by about 0.3
+    return to_size(A, y) if p.invert_from == "measurement" else first_guess(A, y, rho) if p.invert_from == "regularised" else tv_start(A, y, p.sigma_y)
+
+def start(pb: Problem, x): # x: `guess`'s video -> (T, c, h, w) noisy latents at tau
     "Step 1: invert the measurement (Eq. 2), or draw noise."
     y, A, prior, p = pb.y, pb.A, pb.prior, pb.p
     n = A.in_shape[0]
     if p.start in ("random", "shared"):
         like = y.new_empty(1, *prior.latent_shape(*A.in_shape[2:]))
         return shared_noise(like, stream(pb.seed, -1), n if p.start == "random" else 1).expand(n, -1, -1, -1)
-    rho = p.slack**2 + (p.sigma_y / 0.3)**2 or 1e-4                 # a filled video is off by about 0.3
-    x = to_size(A, y) if p.invert_from == "measurement" else first_guess(A, y, rho) if p.invert_from == "regularised" else tv_start(A, y, p.sigma_y)
     if p.start == "frame0": x = x[:1]
     z = invert(finite(encode(pb, x, -1), "encode", "the start"), prior, pb.schedule)
     finite(z, "eps", "the inversion")
@@ -295,7 +303,8 @@ def solve(
     "Algorithm 1: yields a `State` for each timestep; the last one's `x` is the restored video."
     pb = prepare(y, A, prior, preset, seed, noise, resume, changes)
     prior, p, a, state = pb.prior, pb.p, pb.schedule.a, resume
-    z = start(pb) if resume is None else resume.z                                         # 1 inversion
+    first = guess(pb) if resume is None or p.prior_share < 1 else None
+    z = start(pb, first) if resume is None else resume.z                                  # 1 inversion
     for k, (t, s) in enumerate(pb.schedule.steps):
         if resume is not None and (t > resume.t or (t == resume.t and resume.z_bar is not None)): continue
         if state is not None and state.z_bar is not None:                                 # 5 renoise
@@ -307,6 +316,7 @@ def solve(
         if s is not None or p.final == "consistency":
             x_bar = consistent(pb, x_hat, a(t), s is None)                                        # 3 data consistency
             x = x_bar if p.final == "consistency" else x_hat
+            if s is None and p.prior_share < 1: x = first.lerp(x, p.prior_share)
         if s is not None:
             x_lp = filtered(p, x_hat, x_bar, a(t))                                        # 4 low-pass filtered encoding
             z_bar = finite(encoded(pb, z0_hat, x_hat, x_lp, k), "encode", f"t = {t}")

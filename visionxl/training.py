@@ -11,7 +11,7 @@ __all__ = ['CONFIG', 'load_config', 'state_tensors', 'averaged', 'save_state', '
 # %% ../nbs/training/02_training.ipynb #cell-02
 import argparse, json, os, time
 from pathlib import Path
-import numpy as np, torch, torch.nn.functional as F
+import numpy as np, torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from .photos import crops, generator, load_photos, pool, spoil, to_float, view
