@@ -1,44 +1,34 @@
 """Choose what the preset `best` does for each task: one field after the other, on validation photos, never on test clips.
 
-    python bench/tune.py                        all tasks: appends to bench/results/tune.txt and tune.jsonl
+    python bench/tune.py                        all tasks: writes bench/results/tune.md
     python bench/tune.py --tasks sr inpaint     some of them
 
-Spatial tasks see still frames: the middle of photos that training has left out, and frames of the two sample clips. Tasks
-with a temporal part see photos under synthetic camera motion. The score is the mean PSNR; the worst frame is printed beside it.
+Every task sees the same four clips: two photos that training has left out, under synthetic camera motion, and the two sample clips.
 """
 import argparse
-import json
 import os
-import time
 from pathlib import Path
 
 import torch
 
+from visionxl.baselines import admm_tv
 from visionxl.operators import task
 from visionxl.prior import Prior
-from visionxl.solver import BEST, PRESETS, choose, first_guess, solve
+from visionxl.solver import BEST, choose, solve
 from visionxl.training import load_photos, to_float, view
 from visionxl.video import sample
 
 HERE = Path(__file__).parent
 GRID = {  # field -> values, tried in this order, each with the best of the fields before it
-    "deblur": dict(tau=(.05, .1, .18), noise_scale=(.4, .7, 1.)),
+    "deblur": dict(tau=(.05, .1, .18), prior_share=(.4, .7, 1.)),
     "sr": dict(tau=(.1, .18, .3), noise_scale=(.2, .4, .7, 1.)),
     "inpaint": dict(tau=(.05, .1, .18, .3), noise_scale=(.4, .7, 1.), cg_steps=(5, 10, 20)),
 }
 
 
-def stills(val, count: int, size=(128, 192)):
-    "The middle of `count` validation photos at short side 192, and a frame of each sample clip."
-    middle = lambda x: x[:, (x.shape[1] - size[0]) // 2:, (x.shape[2] - size[1]) // 2:][:, :size[0], :size[1]]
-    wide = [p for p in val if p.shape[2] >= p.shape[1]]
-    photos = [to_float(middle(view(p, 192))) for p in wide[:: max(1, len(wide) // count)][:count]]
-    return torch.stack(photos + [middle(sample(n).x[12]) for n in ("flower", "tears")])
-
-
-def motion(val, frames: int, size=(96, 144)):
+def moving(photo, frames: int, size: tuple):
     "A photo under a hand-held camera: a slow pan, a little zoom, rendered at twice the size."
-    big = to_float(view(sorted(val, key=lambda p: p.float().std())[len(val) // 2], 384))[None]
+    big = to_float(view(photo, 384))[None]
     t = torch.linspace(-1, 1, frames)
     theta = torch.zeros(frames, 2, 3)
     theta[:, 0, 0] = size[1] * 2 / big.shape[3] * (1 + .05 * t)
@@ -49,56 +39,65 @@ def motion(val, frames: int, size=(96, 144)):
     return torch.nn.functional.avg_pool2d(x, 2)
 
 
+def clips(val, frames: int = 9, size: tuple = (96, 144)) -> dict:
+    "A plain and a busy validation photo under a moving camera, and the middle of the two sample clips."
+    val = sorted(val, key=lambda p: p.float().std())
+    film = {n: sample(n).x[8:8 + frames] for n in ("flower", "tears")}
+    middle = lambda x: x[..., (x.shape[-2] - size[0]) // 2:, (x.shape[-1] - size[1]) // 2:][..., :size[0], :size[1]].contiguous()
+    return {"plain photo": moving(val[len(val) // 4], frames, size), "busy photo": moving(val[3 * len(val) // 4], frames, size)} | {n: middle(x) for n, x in film.items()}
+
+
 def psnr(x, x_true):
-    "Decibels of every frame."
-    return 10 * torch.log10(4 / (x.clamp(-1, 1) - x_true).square().flatten(1).mean(1))
+    "Decibels, mean over frames."
+    return float((10 * torch.log10(4 / (x.clamp(-1, 1) - x_true).square().flatten(1).mean(1))).mean())
 
 
-def score(A, x, prior, **values):
-    "Mean and worst PSNR of `best` with these values."
-    for state in solve(A(x), A, prior, "best", **values): pass
-    p = psnr(state.x, x)
-    return p.mean().item(), p.min().item()
+def score(name, xs, prior, **values):
+    "PSNR of `best` with these values, for each clip."
+    out = []
+    for x in xs.values():
+        A = task(name, tuple(x.shape))
+        for state in solve(A(x), A, prior, "best", **values): pass
+        out.append(psnr(state.x, x))
+    return out
 
 
-def tune(name, x, prior, log):
-    "Coordinate search over the task's grid; a change must gain 0.01 dB."
-    A = task(name, tuple(x.shape))
-    kept = {}
-    best = score(A, x, prior)[0]
-    log(task=name, values={}, psnr=best, start=psnr(first_guess(A, A(x)), x).mean().item())
+def tune(name, xs, prior, log):
+    "Coordinate search over the task's grid; a change must gain 0.01 dB in the mean."
+    kept, mean = {}, lambda v: sum(v) / len(v)
+    best = mean(log(name, {}, score(name, xs, prior)))
     for field, values in GRID[name.rstrip("+")].items():
         for v in values:
             if v == getattr(choose("best", name, **kept), field): continue
-            mean, worst = score(A, x, prior, **(kept | {field: v}))
-            log(task=name, values=kept | {field: v}, psnr=mean, worst=worst)
-            if mean > best + .01: best, kept = mean, kept | {field: v}
+            new = mean(log(name, kept | {field: v}, score(name, xs, prior, **(kept | {field: v}))))
+            if new > best + .01: best, kept = new, kept | {field: v}
     return kept, best
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--tasks", nargs="*", default=["sr", "inpaint", "deblur", "sr+", "inpaint+", "deblur+"])
-    p.add_argument("--photos", type=int, default=4)
     p.add_argument("--prior", default="tiny")
     p.add_argument("--out", type=Path, default=HERE / "results" / "tune")
     a = p.parse_args()
     prior = Prior.load(a.prior)
-    val = load_photos(Path(os.environ.get("VISIONXL_DATA", "../shared/data")) / "train")[1]
+    xs = clips(load_photos(Path(os.environ.get("VISIONXL_DATA", "../shared/data")) / "train")[1])
     a.out.parent.mkdir(parents=True, exist_ok=True)
+    lines = ["# What `best` was tuned on", "", "PSNR (dB) of 9 frames of 96x144 by `bench/tune.py`: two validation photos under a moving camera and the two sample clips. The first line of a task is the preset as it is, "
+             "`ADMM-TV` beside it.", "", "| task | changed | " + " | ".join(xs) + " | mean |", "|---|---|" + "---|" * (len(xs) + 1)]
 
-    def log(**row):
-        row = {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()} | {"at": time.strftime("%H:%M:%S")}
-        with open(a.out.with_suffix(".jsonl"), "a") as f: f.write(json.dumps(row) + "\n")
-        print(row, flush=True)
+    def log(name, values, scores):
+        text = ", ".join(f"{k} = {v}" for k, v in values.items()) or "nothing"
+        lines.append(f"| {name} | {text} | " + " | ".join(f"{v:.2f}" for v in scores) + f" | {sum(scores) / len(scores):.2f} |")
+        a.out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+        print(lines[-1], flush=True)
+        return scores
 
     for name in a.tasks:
-        x = motion(val, 13) if name.endswith("+") else stills(val, a.photos)
-        kept, best = tune(name, x, prior, log)
-        own = BEST.get(name, {}) | kept
-        line = f"{name:9} {tuple(x.shape)}  {best:.2f} dB with {own}  (otherwise {PRESETS['best']})\n"
-        with open(a.out.with_suffix(".txt"), "a") as f: f.write(line)
-        print(line, flush=True)
+        ops = {n: task(name, tuple(x.shape)) for n, x in xs.items()}
+        log(name, {"ADMM-TV": "tuned"}, [psnr(admm_tv(ops[n](x), ops[n]), x) for n, x in xs.items()])
+        kept, best = tune(name, xs, prior, log)
+        print(f"{name}: {best:.2f} dB with {BEST.get(name, {}) | kept}", flush=True)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ PRESETS = dict(
 )
 
 BEST = { # what `best` chooses for each task: bench/tune.py on validation photos, with the bundled prior
-    "deblur": dict(invert_from="tv", slack=1e-6, tau=.05, prior_share=.6), "deblur+": dict(invert_from="tv", slack=1e-6, tau=.05, prior_share=.6),
+    "deblur": dict(invert_from="tv", slack=1e-6, tau=.05, prior_share=.4), "deblur+": dict(invert_from="tv", slack=1e-6, tau=.05, prior_share=.4),
     "sr": dict(invert_from="tv", noise_scale=.4), "sr+": dict(invert_from="tv", noise_scale=.4),
 }
 
