@@ -303,7 +303,7 @@ def solve(
     "Algorithm 1: yields a `State` for each timestep; the last one's `x` is the restored video."
     pb = prepare(y, A, prior, preset, seed, noise, resume, changes)
     prior, p, a, state = pb.prior, pb.p, pb.schedule.a, resume
-    first = guess(pb) if resume is None or p.prior_share < 1 else None
+    first = guess(pb) if resume is None else None
     z = start(pb, first) if resume is None else resume.z                                  # 1 inversion
     for k, (t, s) in enumerate(pb.schedule.steps):
         if resume is not None and (t > resume.t or (t == resume.t and resume.z_bar is not None)): continue
@@ -316,7 +316,7 @@ def solve(
         if s is not None or p.final == "consistency":
             x_bar = consistent(pb, x_hat, a(t), s is None)                                        # 3 data consistency
             x = x_bar if p.final == "consistency" else x_hat
-            if s is None and p.prior_share < 1: x = first.lerp(x, p.prior_share)
+            if s is None and p.prior_share < 1: x = (guess(pb) if first is None else first).lerp(x, p.prior_share)
         if s is not None:
             x_lp = filtered(p, x_hat, x_bar, a(t))                                        # 4 low-pass filtered encoding
             z_bar = finite(encoded(pb, z0_hat, x_hat, x_lp, k), "encode", f"t = {t}")
