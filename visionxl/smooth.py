@@ -42,12 +42,13 @@ def blur_gains(A: LinearOperator # any operator
     diagonal = f.right == Cosine() or (f.right == Pixels() and f.gains.numel() == 1)
     return f.gains.abs() ** 2 if diagonal else None
 
-def pool_gains(M: LinearOperator, # a pool times K
-) -> Tensor: # (1, 1, h, w), eigenvalues of M M^T in the cosine basis of small frames
-    "Read off the answer to a corner pixel."
-    e = torch.zeros(1, *M.out_shape[1:], dtype=torch.float64)
+def pool_gains(P: AveragePool) -> Tensor: # (1, 1, h, w), eigenvalues of P K (P K)^T in the cosine basis of small frames
+    "Read off the answer to a corner pixel, on one channel of one frame, since all are alike."
+    shape = (1, 1, *P.in_shape[-2:])
+    M = AveragePool(shape, P.factor) @ PhotoSpectrum(shape)
+    e = torch.zeros(M.out_shape, dtype=torch.float64)
     e[..., 0, 0] = 1
-    return (dct2(M(M.T(e.expand(M.out_shape)))[:1]) / dct2(e))[:, :1]
+    return dct2(M(M.T(e))) / dct2(e)
 
 # %% ../nbs/06b_smooth.ipynb #cell-22
 def smooth_step(
@@ -67,7 +68,7 @@ def smooth_step(
     if not has_holes(S): return proximal(A, y, x_init, rho)
     r = y - A(x_init) if S is A else S(proximal(A, y, x_init, rho) - x_init)
     M = S @ K
-    if isinstance(S, AveragePool): u = M.T(idct2(dct2(r) / (pool_gains(M) + rho).to(r)))
+    if isinstance(S, AveragePool): u = M.T(idct2(dct2(r) / (pool_gains(S) + rho).to(r)))
     else: u = cg(M, r.double(), torch.zeros_like(x_init, dtype=torch.float64), steps, rho)[0].to(x_init) # in float32 rounding grows to 1e-2 in ten steps
     x = x_init + K(u)
     return proximal(A, y, x, rho) if rho < 1e-4 else x
