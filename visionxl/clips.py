@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from . import video
-from .operators import BOUNDARIES, TASKS, FrameMix, LinearOperator, task
+from .operators import BOUNDARIES, TASKS, FrameMix, LinearOperator, after_time, task
 
 # %% ../nbs/13c_clips.ipynb #cell-07
 @dataclass(frozen=True)
@@ -193,7 +193,6 @@ def window_operator(
     if (a, b) == (0, total) or not m: return A
     known = torch.zeros(b - a, 1, dtype=torch.float64)
     known[m if a or ends else 0:b - a - (m if b < total or ends else 0)] = 1
-    mix = FrameMix(A.in_shape, known * A.temporal.matrix)
-    part = A.spatial @ mix
-    part.name, part.spatial, part.temporal = A.name, A.spatial, mix
+    part = after_time(A.spatial, FrameMix(A.in_shape, known * A.temporal.matrix))
+    part.name = A.name
     return part
