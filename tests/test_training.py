@@ -11,6 +11,7 @@ from PIL import Image
 
 from visionxl import training as tr
 from visionxl.autoencoder import PatchAutoencoder, fit_patches
+from visionxl.loop import rate
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,7 @@ def test_channels_weigh_by_the_root_of_their_deviation():
 
 def test_rate_rises_stays_and_falls():
     c = dict(steps=100, lr=1.0, warmup=10, decay=0.5)
-    assert [tr.rate(s, c) for s in (0, 9, 40, 75, 100)] == [0.1, 1, 1, 0.5, 0]
+    assert [rate(s, c) for s in (0, 9, 40, 75, 100)] == [0.1, 1, 1, 0.5, 0]
 
 
 def test_killed_and_resumed_is_the_same_run(folder, tmp_path):
