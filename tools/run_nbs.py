@@ -7,10 +7,12 @@ import argparse
 import hashlib
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import nbformat
+from jupyter_client import AsyncKernelManager
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +45,11 @@ def clean(nb) -> None:
 def run(path: Path, timeout: int) -> float:
     "Execute one notebook in place; returns the seconds taken. Nothing is written when a cell fails."
     nb, t = nbformat.read(path, as_version=4), time.time()
-    NotebookClient(nb, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    with tempfile.TemporaryDirectory() as d:
+        # sockets in a folder of their own: two runs at once may be given the same TCP port, and then wait for each other's kernel for ever
+        where = {"transport": "ipc", "ip": f"{d}/kernel"} if os.name == "posix" else {}
+        client = NotebookClient(nb, timeout=timeout, km=AsyncKernelManager(kernel_name="python3", **where), resources={"metadata": {"path": str(path.parent)}})
+        client.execute()
     clean(nb)
     tmp = path.with_suffix(".ipynb.tmp")
     nbformat.write(nb, tmp)
