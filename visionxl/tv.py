@@ -16,16 +16,30 @@ from .consistency import proximal
 from .smooth import blur_gains
 
 # %% ../nbs/09b_tv.ipynb #cell-09
+def _differences(x, t, weights, g):
+    "Weighted forward differences of frame `t` into `g` (3, C, H, W): to the next frame, the pixel below, the pixel to the right."
+    now, (wt, wh, ww) = x[t], weights
+    if t + 1 < len(x): torch.sub(x[t + 1], now, out=g[0]).mul_(wt)
+    else: g[0].zero_()
+    torch.sub(now[:, 1:], now[:, :-1], out=g[1, :, :-1]).mul_(wh)
+    torch.sub(now[..., 1:], now[..., :-1], out=g[2, ..., :-1]).mul_(ww)
+    g[1, :, -1], g[2, ..., -1] = 0, 0
+
+def _scatter(g, t, weights, out):
+    "Add D^T of frame `t`'s differences to `out`."
+    now, (wt, wh, ww) = out[t], weights
+    if t + 1 < len(out): now.sub_(g[0], alpha=wt); out[t + 1].add_(g[0], alpha=wt)
+    now[:, :-1].sub_(g[1, :, :-1], alpha=wh); now[:, 1:].add_(g[1, :, :-1], alpha=wh)
+    now[..., :-1].sub_(g[2, ..., :-1], alpha=ww); now[..., 1:].add_(g[2, ..., :-1], alpha=ww)
+
 def gradient(
     x: torch.Tensor, # (T, C, H, W)
     weights: tuple, # of time, height and width, >= 0
 ) -> torch.Tensor: # (3, T, C, H, W), zero behind the last frame, row and column
     "Weighted forward differences D x."
-    g = x.new_zeros(3, *x.shape)
-    torch.sub(x[1:], x[:-1], out=g[0, :-1])
-    torch.sub(x[..., 1:, :], x[..., :-1, :], out=g[1, ..., :-1, :])
-    torch.sub(x[..., 1:], x[..., :-1], out=g[2, ..., :-1])
-    return g.mul_(g.new_tensor(weights).view(3, 1, 1, 1, 1))
+    g = x.new_empty(3, *x.shape)
+    for t in range(len(x)): _differences(x, t, weights, g[:, t])
+    return g
 
 def gradient_T(
     g: torch.Tensor, # (3, T, C, H, W)
@@ -33,11 +47,7 @@ def gradient_T(
 ) -> torch.Tensor: # (T, C, H, W)
     "The adjoint D^T g."
     out = torch.zeros_like(g[0])
-    for axis, (part, w) in zip((0, 2, 3), zip(g, weights)):
-        n = part.shape[axis] - 1
-        step = w * part.narrow(axis, 0, n)
-        out.narrow(axis, 1, n).add_(step)
-        out.narrow(axis, 0, n).sub_(step)
+    for t in range(len(out)): _scatter(g[:, t], t, weights, out)
     return out
 
 def total_variation(x: torch.Tensor, weights: tuple = (1., 1., 1.)) -> float:
@@ -50,8 +60,8 @@ def shrink(
     by: float, # length to take away, >= 0
 ) -> torch.Tensor:
     "Shorten every vector by `by`, down to nothing: the proximal map of `by |g|_{2,1}`."
-    length = g.square().sum(0).sqrt_()
-    return g * (1 - by / length.clamp(min=1e-30)).clamp(min=0)
+    length = sum(part * part for part in g).sqrt_()
+    return g * (1 - by / length.clamp_(min=1e-30)).clamp_(min=0)
 
 # %% ../nbs/09b_tv.ipynb #cell-20
 def dct_matrix(n: int # samples
@@ -86,6 +96,17 @@ class _DCT:
     def __call__(self, x): return over_time(self.m, dct2(x))
     def inverse(self, c): return idct2(over_time(self.m.T, c))
 
+def _turn(x, v, u, weights, by, out):
+    "Gradient (over-relaxed), copy `v` and price `u` after one turn, in place, a frame at a time so that it stays in the cache; D^T (v - u) goes to `out`."
+    out.zero_()
+    g = torch.empty_like(v[0])
+    for t in range(len(x)):
+        _differences(x, t, weights, g)
+        g.mul_(1.8).sub_(v[t], alpha=0.8).add_(u[t])
+        v[t] = shrink(g, by)
+        torch.sub(g, v[t], out=u[t])
+        _scatter(torch.sub(v[t], u[t], out=g), t, weights, out)
+
 @torch.no_grad()
 def admm(
     y: torch.Tensor, # measurement
@@ -97,26 +118,23 @@ def admm(
 ) -> Iterator[torch.Tensor]: # (T, C, H, W), endless
     "ADMM for min 1/2 |y - A x|^2 + mu |D x|_{2,1}, over-relaxed by 1.8. Both inner systems are exact in a spectral basis."
     if not (mu > 0 and rho > 0): raise ValueError(f"mu={mu} and rho={rho} must be positive: without total variation use cg_only")
-    known, dtype = blur_gains(A), y.dtype
-    if known is not None and rho < 1e-3: y, x_init = y.double(), x_init.double()   # float32 would invert its own rounding
-    q, x = _DCT(len(x_init)), x_init.clone()
-    fit = rho * norm2(A)                                            # penalty of the copy that meets the data
-    c = fit if known is None else known.to(x)                       # what stands beside rho D^T D
-    gains = (c + rho * gradient_gains(x.shape, weights)).to(x)
-    heard = 0 if known is None else q(y) * A.factors().gains.to(y)  # A^T y in its own basis: what a blur lost stays exactly lost
-    s, us, v = x.clone(), torch.zeros_like(x), gradient(x, weights)
-    uv = torch.zeros_like(v)
+    known, q, dtype = blur_gains(A), _DCT(len(x_init)), y.dtype
+    fit = norm2(A)                                                  # penalty of the copy that meets the data, in units of rho
+    c = fit * rho if known is None else known                       # what stands beside rho D^T D
+    gains = c + rho * gradient_gains(x_init.shape, weights)         # float64: what a blur has dimmed is inverted once, exactly
+    heard = 0 if known is None else q.inverse(q(y.double()) * (A.factors().gains / gains)).to(dtype)
+    share, s, us = (rho / gains).to(dtype), x_init.clone(), torch.zeros_like(x_init)
+    v = gradient(x_init, weights).transpose(0, 1).contiguous()      # (T, 3, C, H, W)
+    u, pull = torch.zeros_like(v), gradient_T(v.transpose(0, 1), weights)
     while True:
-        pull = rho * gradient_T(v - uv, weights)
-        x = q.inverse((heard + q(pull if known is not None else pull.add_(s - us, alpha=fit))) / gains)
-        g = gradient(x, weights).mul_(1.8).sub_(v, alpha=0.8)
-        v = shrink(g + uv, mu / rho)
-        uv += g - v
+        if known is None: pull.add_(s, alpha=fit).sub_(us, alpha=fit)
+        x = q.inverse(q(pull).mul_(share)).add_(heard)
+        _turn(x, v, u, weights, mu / rho, pull)
         if known is None:
-            xr = 1.8 * x - 0.8 * s
-            s = proximal(A, y, xr + us, fit)
-            us += xr - s
-        yield (s if known is None else x).to(dtype)
+            us.add_(x, alpha=1.8).sub_(s, alpha=0.8)                # what is offered to the data
+            s = proximal(A, y, us, fit * rho)
+            us.sub_(s)
+        yield s if known is None else x
 
 # %% ../nbs/09b_tv.ipynb #cell-25
 def tv_objective(y: torch.Tensor, A, x: torch.Tensor, mu: float, weights: tuple = (1., 1., 1.)) -> float:
