@@ -150,6 +150,26 @@ def gallery(stage: Path, root: Path) -> None:
     (stage / "gallery.qmd").write_text("\n\n".join(body), encoding="utf-8")
 
 
+TITLES = {"operators": "Speed: the operators and the consistency step", "solver": "Speed and memory: the whole restoration"}
+ORDER = ("quality", "operators", "solver", "scale", "ablations", "tune")
+
+
+def place(result: Path) -> int:
+    "Where a result stands on the page: what most readers come for first, the tuning last."
+    return next((k for k, name in enumerate(ORDER) if result.name.startswith(name)), len(ORDER))
+
+
+def short_numbers(text: str) -> str:
+    "Numbers with more than six decimals, which are settings and not measurements, cut to three."
+    return re.sub(r"(\d\.\d{3})\d{4,}", r"\1", text)
+
+
+def last_print(text: str) -> str:
+    "A benchmark that prints its rows as they come prints the whole table at the end again: that one."
+    head = text.lstrip().partition("\n")[0]
+    return text[text.rfind(head):].rstrip()
+
+
 def measures(stage: Path, root: Path) -> None:
     "The measures: how and what, from the texts in bench/results."
     folder, out = root / "bench" / "results", stage / "results"
@@ -158,13 +178,13 @@ def measures(stage: Path, root: Path) -> None:
     body = ["---\ntitle: What is measured, and how\n---\n", intro.read_text(encoding="utf-8") if intro.exists() else
             "A figure counts as a ratio of two things measured in the same run, interleaved and repeated; median and spread are given. "
             "`make bench` repeats the short versions.\n"]
-    for f in sorted(folder.glob("*")) if folder.is_dir() else []:
+    for f in sorted(folder.glob("*"), key=lambda f: (place(f), f.name)) if folder.is_dir() else []:
         if f.suffix not in (".md", ".txt", ".json", ".png"): continue
         shutil.copy(f, out / f.name.replace(".md", ".txt"))
-        text = "" if f.suffix == ".png" else f.read_text(encoding="utf-8")
+        text = "" if f.suffix == ".png" else short_numbers(f.read_text(encoding="utf-8"))
         if f.suffix == ".png": body.append(f"![{f.stem.replace('_', ' ')}: the middle frame, a crop and a temporal slice of every method](results/{f.name})\n")
         if f.suffix == ".md": body.append(re.sub(r"(?m)^#(?=#* )", "##", text))
-        if f.suffix == ".txt": body.append(f"## {f.stem}\n\n```\n{text.rstrip()}\n```\n")
+        if f.suffix == ".txt": body.append(f"## {TITLES.get(f.stem, f.stem)}\n\n```\n{last_print(text)}\n```\n")
         if f.suffix == ".json": body.append(f"The raw numbers: [{f.name}](results/{f.name}).\n")
     if len(body) == 2: body.append("No results are kept yet.")
     (stage / "measures.qmd").write_text("\n\n".join(body), encoding="utf-8")

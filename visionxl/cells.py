@@ -93,6 +93,7 @@ def default_clips(folder=None # a folder of clips; None: $VISIONXL_DATA/clips, e
     first = [n for n in ("bikes_small", "dog_landscape") if n in found]
     return {n: found[n] for n in first + [n for n in found if n not in first]}
 
+# %% ../nbs/16b_cells.ipynb #cell-15
 def clip_identity(path) -> str:
     "A hash over the files of a clip, so that another clip of the same name is another one: of each its size and its first megabyte."
     h = hashlib.sha256()
@@ -109,7 +110,7 @@ def prior_identity(name: str, prior) -> str:
     for f in sorted(Path(find_model(name)[0]).rglob("*.safetensors")): h.update(f.read_bytes())
     return h.hexdigest()[:16]
 
-# %% ../nbs/16b_cells.ipynb #cell-17
+# %% ../nbs/16b_cells.ipynb #cell-18
 def _peak_gb(device) -> float:
     import resource
     if device.type == "cuda": return torch.cuda.max_memory_allocated(device) / 2**30
@@ -139,7 +140,7 @@ def run_cell(
     if features[0] is not None: row["features"] = [f.tolist() for f in features]
     return row, _views(out)
 
-# %% ../nbs/16b_cells.ipynb #cell-20
+# %% ../nbs/16b_cells.ipynb #cell-21
 def mean_row(rows: list) -> dict:
     "Mean over clips of every figure; FVD from the features of all of them."
     out = {k: float(np.nanmean([r[k] for r in rows])) for k in rows[0] if k != "features" and not all(np.isnan(r[k]) for r in rows)}
@@ -147,6 +148,7 @@ def mean_row(rows: list) -> dict:
         out["FVD"] = metrics.frechet_distance(*(np.array([r["features"][i] for r in rows]) for i in (0, 1)))
     return out
 
+# %% ../nbs/16b_cells.ipynb #cell-22
 def sheet(
     pictures: dict, # {title: views}, the clean clip first
     path, # PNG
@@ -172,7 +174,7 @@ def sheet(
     page.save(path, optimize=True)
     return Path(path)
 
-# %% ../nbs/16b_cells.ipynb #cell-22
+# %% ../nbs/16b_cells.ipynb #cell-24
 class Grid:
     "Runs cells once and keeps their results in a folder: a killed run goes on where it was."
     def __init__(self, folder, clips: dict, prior: str = "tiny", fetch: bool = False, say: Callable = print):

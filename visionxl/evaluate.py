@@ -52,6 +52,7 @@ def _frame_metrics(a, b, nets: Networks) -> dict:
         if net: row[name] = net(a[None], b[None]).item() if min(a.shape[-2:]) >= net.min_side else math.nan
     return row
 
+# %% ../nbs/13d_evaluate.ipynb #cell-11
 def measure(
     ref: Iterable, # frames (C, H, W) in [-1, 1] of the reference, a tensor or a stream
     out: Iterable, # the restoration's frames
@@ -79,7 +80,7 @@ def _features(small: tuple, nets: Networks) -> tuple:
     if len(small[0]) < 10: return None, None
     return tuple(nets.nets["FVD"](torch.cat(s, 1)[None]).double().numpy()[0] for s in small)
 
-# %% ../nbs/13d_evaluate.ipynb #cell-15
+# %% ../nbs/13d_evaluate.ipynb #cell-16
 def number(v, name: str = "") -> str:
     "A figure as it stands in a table."
     if isinstance(v, str): return v
@@ -107,7 +108,7 @@ def plain(rows: list # dicts with the same keys
     wide = [max(len(c[i]) for c in cells) for i in range(len(keys))]
     return "\n".join("  ".join(c.ljust(w) if not i else c.rjust(w) for i, (c, w) in enumerate(zip(line, wide))) for line in cells)
 
-# %% ../nbs/13d_evaluate.ipynb #cell-21
+# %% ../nbs/13d_evaluate.ipynb #cell-22
 def clips_in(
     path, # a video, a folder of frames, or a folder of videos and frame folders
 ) -> dict: # {name: path}; the name is "" where `path` is one clip itself
@@ -135,7 +136,7 @@ def evaluate(
     if "FVD" in nets.nets: mean["FVD"] = metrics.frechet_distance(*map(np.stack, zip(*features))) if all(f[0] is not None for f in features) else math.nan
     return {"method": str(restored)} | mean | {"clips": rows}
 
-# %% ../nbs/13d_evaluate.ipynb #cell-24
+# %% ../nbs/13d_evaluate.ipynb #cell-25
 def notes(nets: Networks, clips: int) -> list:
     "What a reader has to know beside the figures."
     said = [f"{name} not measured: {why}" for name, why in nets.missing.items()]
@@ -144,6 +145,7 @@ def notes(nets: Networks, clips: int) -> list:
     said.append("warping is " + UNITS["warping"] + "; the reference's own is what its motion and noise cost, and a blurred clip may lie below it")
     return said
 
+# %% ../nbs/13d_evaluate.ipynb #cell-27
 def main(argv: list | None = None # arguments; None takes the process's
 ) -> int: # 0
     "`visionxl evaluate REF RESTORED... [--json]`."

@@ -120,6 +120,7 @@ def frechet_distance(
     root = np.linalg.svd(ca @ cb.T, compute_uv=False).sum()                     # tr (S_a S_b)^1/2, exact at low rank
     return max(0., mean + float((ca**2).sum() + (cb**2).sum() - 2 * root))
 
+# %% ../nbs/11_metrics.ipynb #cell-27
 def fvd_preprocess(
     x: torch.Tensor, # (T, C, H, W) in [0, 1]
     side: int = 224, # pixels
@@ -140,6 +141,7 @@ def fvd_features(
     "Features of each clip, one clip in memory at a time."
     return np.concatenate([i3d(fvd_preprocess(v)[None]).double().cpu().numpy() for v in x])
 
+# %% ../nbs/11_metrics.ipynb #cell-29
 def fvd(
     a: torch.Tensor, b: torch.Tensor, # (B, T, C, H, W) in [0, 1], T at least 10
     i3d=None, # feature function; None loads I3D
@@ -152,7 +154,7 @@ def fvd(
     i3d = i3d or load_i3d(path, fetch)
     return frechet_distance(fvd_features(a, i3d), fvd_features(b, i3d))
 
-# %% ../nbs/11_metrics.ipynb #cell-30
+# %% ../nbs/11_metrics.ipynb #cell-34
 def warp_frame(
     ref: tuple, # two neighbouring frames (C, H, W) of the reference, [0, 1]
     out: tuple, # the same two of the clip to judge
@@ -173,7 +175,7 @@ def warping_error(
     each = [warp_frame(u[t:t + 2], v[t:t + 2]) for u, v in zip(ref, out) for t in range(len(u) - 1)]
     return float(np.nanmean(each)) if not np.isnan(each).all() else math.nan
 
-# %% ../nbs/11_metrics.ipynb #cell-37
+# %% ../nbs/11_metrics.ipynb #cell-41
 @torch.no_grad()
 def residual(
     y: torch.Tensor, # measurement

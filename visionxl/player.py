@@ -16,7 +16,7 @@ from string import Template
 
 import numpy as np
 
-# %% ../nbs/11b_player.ipynb #cell-07
+# %% ../nbs/11b_player.ipynb #cell-08
 def _pixels(x, # video (T, C, H, W) in [-1, 1], torch or numpy, C is 1 or 3
 ) -> np.ndarray: # (T, H, W, 3) uint8
     "A video as bytes, clipped to its range."
@@ -26,7 +26,7 @@ def _pixels(x, # video (T, C, H, W) in [-1, 1], torch or numpy, C is 1 or 3
     x = np.broadcast_to(x, (len(x), 3, *x.shape[2:])) if x.shape[1] == 1 else x
     return (np.clip(x.transpose(0, 2, 3, 1) / 2 + 0.5, 0, 1) * 255).round().astype(np.uint8)
 
-# %% ../nbs/11b_player.ipynb #cell-08
+# %% ../nbs/11b_player.ipynb #cell-09
 def _webp(frame: np.ndarray, # (H, W, 3) uint8
           size: tuple, # (width, height) in pixels
           quality: int, # 0 to 100
@@ -38,7 +38,7 @@ def _webp(frame: np.ndarray, # (H, W, 3) uint8
     image.save(out, "WEBP", quality=quality, method=4)
     return out.getvalue()
 
-# %% ../nbs/11b_player.ipynb #cell-18
+# %% ../nbs/11b_player.ipynb #cell-20
 _LADDER = [(85, 85, 1), (60, 80, 1), (40, 75, 1), (25, 65, 1), (40, 75, .75), (25, 60, .75), (40, 75, .5), (25, 50, .5), (25, 50, .25)]
 
 def _fit(before: np.ndarray, # (T, h, w, 3) uint8
@@ -57,7 +57,7 @@ def _fit(before: np.ndarray, # (T, h, w, 3) uint8
         if sum(map(len, films[0] + films[1])) <= max_bytes: return *films, size
     raise ValueError(f"{t} frames of {w}x{h} do not fit into {max_bytes} bytes: give fewer frames, e.g. before[:50], or raise max_bytes")
 
-# %% ../nbs/11b_player.ipynb #cell-22
+# %% ../nbs/11b_player.ipynb #cell-24
 def player_html(
     before, # video (T, C, h, w) in [-1, 1]; a smaller one is brought to the size of `after`
     after, # video (T, C, H, W) in [-1, 1], as many frames
@@ -78,7 +78,7 @@ def player_html(
         caption=text, alt=text or f"{left} on the left of the divider, {right} on the right", last=len(a) - 1,
         data=json.dumps({"fps": float(fps), "autoplay": True, "before": b, "after": a}))
 
-# %% ../nbs/11b_player.ipynb #cell-26
+# %% ../nbs/11b_player.ipynb #cell-28
 class Player:
     "A player that a notebook displays; takes what `player_html` takes."
 

@@ -10,7 +10,7 @@ __all__ = ['COLORS', 'GREY', 'METHODS', 'style', 'color', 'to_image', 'finish', 
 import numpy as np
 from .player import Player, player_html
 
-# %% ../nbs/12_plots.ipynb #cell-07
+# %% ../nbs/12_plots.ipynb #cell-08
 _all_ = ["Player", "player_html"]
 
 COLORS = {"blue": "#0072B2", "orange": "#D55E00", "green": "#009E73", "pink": "#CC79A7", "yellow": "#E69F00", "sky": "#56B4E9"}
@@ -24,7 +24,7 @@ _STYLE = {
     "axes.titlecolor": GREY, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": GREY,
     "grid.alpha": 0.2, "lines.linewidth": 2, "legend.frameon": False, "image.cmap": "gray", "image.interpolation": "nearest"}
 
-# %% ../nbs/12_plots.ipynb #cell-08
+# %% ../nbs/12_plots.ipynb #cell-09
 def style() -> None:
     "Use the figure style from here on: transparent ground, mid-grey text, Okabe-Ito colours."
     from matplotlib import cycler, rcParams
@@ -35,7 +35,7 @@ def color(name: str, # a method: best, paper, official, cg, admm_tv or svi; any 
     "The colour that a method has everywhere."
     return COLORS.get(METHODS.get(name, ""), GREY)
 
-# %% ../nbs/12_plots.ipynb #cell-12
+# %% ../nbs/12_plots.ipynb #cell-13
 def to_image(x, # video (T, C, H, W), frame (C, H, W) or (H, W, C) or (H, W); torch or numpy, C is 1 or 3
     frame: int | None = None, # which frame of a video; the middle one if None
 ) -> np.ndarray: # (H, W, 3) or (H, W), the values as they were
@@ -48,7 +48,7 @@ def to_image(x, # video (T, C, H, W), frame (C, H, W) or (H, W, C) or (H, W); to
         raise ValueError(f"shape {x.shape} is no picture: give (T, C, H, W), (C, H, W), (H, W, C) or (H, W) with 1 or 3 channels")
     return x
 
-# %% ../nbs/12_plots.ipynb #cell-16
+# %% ../nbs/12_plots.ipynb #cell-17
 def finish(fig, # matplotlib figure
     caption: str = "", # what a reader who cannot see the figure needs to know
 ) -> None:
@@ -69,7 +69,7 @@ def _draw(ax, image, title: str = "", **kw) -> None:
     ax.set_title(title)
     ax.axis("off")
 
-# %% ../nbs/12_plots.ipynb #cell-18
+# %% ../nbs/12_plots.ipynb #cell-19
 def show(*images, # each a video, frame or map: see `to_image`; [-1, 1] is black to white
     titles=None, # one string per image
     caption: str = "", # alternative text, printed under the figure
@@ -87,7 +87,7 @@ def show(*images, # each a video, frame or map: see `to_image`; [-1, 1] is black
     for ax, x, title in zip(axes.flat, images, titles + [""] * len(images)): _draw(ax, x, title, **kw)
     finish(fig, caption)
 
-# %% ../nbs/12_plots.ipynb #cell-22
+# %% ../nbs/12_plots.ipynb #cell-23
 def compare(*images, # frames or videos of one size, see `to_image`
     titles=None, # one string per image
     box: tuple | None = None, # (top, left, height, width) of the crop in pixels; the middle third if None
@@ -110,7 +110,7 @@ def compare(*images, # frames or videos of one size, see `to_image`
         above.plot(left + width * np.array([0, 1, 1, 0, 0]) - .5, top + height * np.array([0, 0, 1, 1, 0]) - .5, color=COLORS["yellow"], lw=1.5)
     finish(fig, caption)
 
-# %% ../nbs/12_plots.ipynb #cell-26
+# %% ../nbs/12_plots.ipynb #cell-27
 def radial_power(x, # (..., H, W), torch or numpy, any number of leading axes
     bins: int = 32, # rings of equal width between 0 and 0.5 cycles per pixel
 ) -> tuple[np.ndarray, np.ndarray]: # frequencies in cycles per pixel, mean power in each ring; empty rings left out
@@ -126,7 +126,7 @@ def radial_power(x, # (..., H, W), torch or numpy, any number of leading axes
     total, middle = np.bincount(ring[keep], power[keep], bins), np.bincount(ring[keep], radius[keep], bins)
     return middle[count > 0] / count[count > 0], total[count > 0] / count[count > 0]
 
-# %% ../nbs/12_plots.ipynb #cell-29
+# %% ../nbs/12_plots.ipynb #cell-30
 def _lines(curves: dict, xlabel: str, ylabel: str, caption: str, **axis) -> None:
     "Curves {name: (x, y)} in one frame; a method's name gives its colour."
     fig, ((ax,),) = _figure(6.4, 3.2)
@@ -151,7 +151,7 @@ def spectra(named: dict, # {name: video, frame or latent (..., H, W)}
     curves = {name: (f[1:], (p / base)[1:]) for name, (f, p) in curves.items()}
     _lines(curves, "frequency (cycles per pixel)", "power" if relative is None else f"power / {relative}", caption, xscale="log", yscale="log")
 
-# %% ../nbs/12_plots.ipynb #cell-32
+# %% ../nbs/12_plots.ipynb #cell-33
 def response(f, # a linear map of frames, (1, 1, n, n) -> the same
     n: int = 64, # side of the test frame in pixels
 ) -> tuple[np.ndarray, np.ndarray]: # frequencies in cycles per pixel, mean gain in each ring
@@ -169,7 +169,7 @@ def responses(filters: dict, # {name: linear map of (1, 1, n, n)}
     "Gain over frequency of several filters."
     _lines({name: response(f, n) for name, f in filters.items()}, "frequency (cycles per pixel)", "gain", caption, ylim=(0, 1.1))
 
-# %% ../nbs/12_plots.ipynb #cell-39
+# %% ../nbs/12_plots.ipynb #cell-40
 def slices(named: dict, # {name: video (T, C, H, W)} of one size
     row: int | None = None, # which row of the frames; the middle one if None
     caption: str = "", # alternative text
@@ -183,7 +183,7 @@ def slices(named: dict, # {name: video (T, C, H, W)} of one size
         _draw(ax, np.repeat(image, zoom, 0), name, aspect="auto")
     finish(fig, caption)
 
-# %% ../nbs/12_plots.ipynb #cell-42
+# %% ../nbs/12_plots.ipynb #cell-43
 def flicker_of(x, # video (T, C, H, W), at least two frames
 ) -> np.ndarray: # (T-1,) mean absolute change from frame to frame, in units of the video
     "How much a video changes from each frame to the next."
@@ -197,7 +197,7 @@ def flicker(named: dict, # {name: video (T, C, H, W)}
     curves = {name: flicker_of(x) for name, x in named.items()}
     _lines({name: (np.arange(1, len(y) + 1), y) for name, y in curves.items()}, "frame", "mean change", caption)
 
-# %% ../nbs/12_plots.ipynb #cell-46
+# %% ../nbs/12_plots.ipynb #cell-47
 def strip(states, # states of `solve`, or any objects with `t` and the named tensors (T, C, H, W)
     names: tuple = ("x_hat", "x_bar", "x_lp"), # one row for each
     frame: int | None = None, # which frame, the middle one if None
@@ -218,7 +218,7 @@ def strip(states, # states of `solve`, or any objects with `t` and the named ten
         row[0].text(-.08, .5, name, rotation=90, va="center", ha="right", transform=row[0].transAxes)
     finish(fig, caption)
 
-# %% ../nbs/12_plots.ipynb #cell-49
+# %% ../nbs/12_plots.ipynb #cell-50
 _POINTS = {"E(y)": (-.88, .47, "$E(y)$", -.2, 0), "z_tau": (-1.47, 1.64, r"$z_\tau$", -.1, .1), "x_hat": (-.37, .93, r"$\hat x$", 0, -.14),
            "x_bar": (.05, 1.5, r"$\bar x$", .02, .14), "z_bar": (.37, .93, r"$\bar z$", 0, -.14), "z_s": (1.06, 1.46, "$z_s$", .02, .12), "x": (.79, .62, "$x$", -.1, -.06)}
 _ARROWS = (("E(y)", "z_tau", "1 invert", -1.56, .62), ("z_tau", "x_hat", "2 Tweedie", -1.08, 1.), ("x_hat", "x_bar", "3 data\nconsistency", -.79, 1.22),
