@@ -2,7 +2,19 @@
 import pytest
 import torch
 
-from visionxl.consistency import CGPolynomial, cg, data_consistency, gauss2, merge, proximal, scalar_cg, spectral_cg
+from visionxl.consistency import (
+    CGPolynomial,
+    History,
+    cg,
+    data_consistency,
+    gauss2,
+    merge,
+    negligible,
+    proximal,
+    quiet,
+    scalar_cg,
+    spectral_cg,
+)
 from visionxl.diagonal import Diagonal, audible
 from visionxl.operators import (
     TASKS,
@@ -312,11 +324,88 @@ def test_slabs_do_not_show(monkeypatch):
             assert off(spectral_cg(A, y, x, 3)[0], want) < 1e-12
 
 
-def test_inaudible_frequencies_are_left_out():
-    A = task("deblur", (1, 1, 128, 128))
-    low = audible(A.factors(), A.in_shape, torch.float32)
-    assert low.gains.shape[0] < 100 and audible(A.factors(), A.in_shape, torch.float64).gains.shape == (128, 128)
-    assert Diagonal(A.factors(), A.in_shape, torch.float32).coef_shape[2:] == tuple(low.gains.shape)
+BAND = (5, 1, 160, 192)                                                    # large enough for a blur of width 3 to leave frequencies out
+
+
+def band_cases():
+    truth = draw(*BAND).cumsum(-1).cumsum(-2)
+    truth = truth / truth.abs().max()
+    for name in ("deblur", "deblur+"):
+        A = task(name, BAND, window=3)
+        y, noise = A(truth).float().double(), draw(*BAND, seed=3)
+        one = (torch.arange(5) == 1).view(-1, 1, 1, 1)
+        yield name + ", near", A, y, truth + .1 * draw(*BAND, seed=1), True
+        yield name + ", far", A, y, draw(*BAND, seed=1), True
+        yield name + ", from nothing", A, y, 0 * truth, True
+        yield name + ", noisy", A, y + .02 * noise, y, True
+        yield name + ", one frame noisy", A, y + .1 * noise * one, y, False
+        yield name + ", there already", A, A(truth), truth, None
+        yield name + ", all of it left out", A, noise - A(noise), 0 * truth, False
+        yield name + ", nothing", A, 0 * y, 0 * y, None
+
+
+@pytest.mark.parametrize("A,y,x,holds", [pytest.param(*case[1:], id=case[0]) for case in band_cases()])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_frequencies_left_out_change_nothing(A, y, x, holds, dtype, monkeypatch):
+    "Calculated in float64 with the band of either type: the result with all frequencies, to an eighth of that type's last place."
+    import visionxl.consistency as c
+    quiet, negligible, answers = c.quiet, c.negligible, []
+    monkeypatch.setattr(c, "quiet", lambda f, y, steps: quiet(f, y.to(dtype), steps))
+    monkeypatch.setattr(c, "negligible", lambda op, h, rest, x: answers.append((negligible(op, h, rest, x.to(dtype)), op)) or answers[-1][0])
+    for steps in (1, 5, 10, 20):
+        got, history = spectral_cg(A, y, x, steps)
+        with monkeypatch.context() as m:
+            m.setattr(c, "quiet", lambda *a: 0.)
+            want, full = spectral_cg(A, y, x, steps)
+        last_place = torch.finfo(dtype).eps if dtype == torch.float32 else 64 * torch.finfo(dtype).eps
+        assert float((got - want).norm()) <= last_place / 8 * max(float(x.norm()), float(want.norm()))
+        assert history == pytest.approx(full, rel=1e-3, abs=1e-13 * (1 + full[0]))
+    if dtype == torch.float32 and holds is not None: assert all(ok == holds for ok, _ in answers), [ok for ok, _ in answers]
+    if dtype == torch.float32 and holds: assert all(op.coef_shape[2] < .75 * BAND[2] and op.coef_shape[3] < .75 * BAND[3] for _, op in answers)
+
+
+def test_what_is_left_out_is_bounded():
+    "The bound against the change itself, for residuals that lie wholly in what is left out and touch it hardest."
+    A = task("deblur", BAND)
+    op = Diagonal(A.factors(), BAND, torch.float64, 1e-4)
+    h, w = op.coef_shape[2:]
+    g = A.factors().gains
+    assert float(g[h:].max()) <= 1e-4 and float(g[:, w:].max()) <= 1e-4 and float(g[h - 1, 0]) > 1e-4 and float(g[0, w - 1]) > 1e-4
+    x = draw(*BAND)
+    loud = History([1e4, 1e3], alpha=[3.], beta=[.25])                     # p = 3 everywhere
+    rest = ((1e-5 / (3 * 1e-4 * op.norm)) ** 2, 0.)                        # a p(0) |R| = 1e-5
+    assert op.norm == pytest.approx(1) and op.cut == 1e-4
+    size = lambda s: x * (s / float(x.norm()))
+    eps = torch.finfo(torch.float64).eps
+    assert negligible(op, loud, rest, size(8e-5 / eps * 1.01)) and not negligible(op, loud, rest, size(8e-5 / eps * .99))
+    assert not negligible(op, History([1e4, 1e-6 / eps**.5], alpha=[3.], beta=[.25]), rest, size(1e15)), "steps turned by what was left out"
+    assert not negligible(op, History([1e9, 1e8], alpha=[2e8], beta=[0.]), (0., 0.), size(1e30)), "p(0) is no bound there"
+    heavy = (0., (1e-5 / (3 * 1e-8)) ** 2)                                 # the video's part counts with the gain squared
+    assert negligible(op, loud, heavy, size(8e-5 / eps * 1.01)) and not negligible(op, loud, heavy, size(8e-5 / eps * .99))
+
+
+def test_blurs_without_decay_keep_everything():
+    for A in (Blur(BAND, (.1, .8, .1)), Blur.gaussian(BAND, 61, 3., "circular"), task("sr", BAND), Identity(BAND)):
+        y = A(draw(*BAND))
+        cut = quiet(A.factors(), y.float(), 10)
+        assert cut == 0 or Diagonal(A.factors(), BAND, y.dtype, cut).cut == 0
+    f = task("deblur", BAND).factors()
+    assert quiet(f, y, 0) == 0 and audible(f, BAND, 0.) is f
+    silent = 0 * Blur.gaussian(BAND)
+    assert torch.equal(spectral_cg(silent, silent(y), y, 3)[0], y)
+
+
+@pytest.mark.parametrize("rho", [10., 1e-1, 1e-3, 1e-6])
+def test_proximal_leaves_out_only_what_changes_nothing(rho):
+    A = task("deblur", BAND)
+    f, y, x = A.factors(), draw(*BAND, seed=3), draw(*BAND)
+    got = proximal(A, y.float(), x.float(), rho)
+    s = A.spectrum()
+    want = x.float().double() + s.inverse(f.gains / (f.gains**2 + rho) * (s.forward(y.float().double()) - f.gains * s.forward(x.float().double())))
+    assert off(got.double(), want) < 2e-7
+    cut = torch.finfo(torch.float32).eps / 16 * rho
+    g = f.gains[f.gains <= cut]
+    assert not g.numel() or float((g / (g**2 + rho)).max()) <= torch.finfo(torch.float32).eps / 16
 
 
 @pytest.mark.parametrize("call,error,message", [

@@ -7,21 +7,53 @@ __all__ = ['dct2', 'idct2', 'Pixels', 'Cosine', 'Fourier', 'Blocks', 'BlockCosin
            'over_time', 'svd_time', 'factor_spectrum']
 
 # %% ../nbs/00b_bases.ipynb #cell-02
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import pi
 from typing import Callable, NamedTuple
 
+import numpy as np
 import scipy.fft
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 # %% ../nbs/00b_bases.ipynb #cell-07
-def _scipy_dct(x: Tensor, shape: tuple, inverse: bool) -> Tensor:
-    "Both axes through scipy's pocketfft, which is the fastest on a CPU (float32 stays float32)."
-    v, how = x.detach().numpy(), dict(norm="ortho", workers=torch.get_num_threads())
-    if inverse: return torch.from_numpy(scipy.fft.idct(scipy.fft.idct(v, n=shape[0], axis=-2, **how), n=shape[1], axis=-1, **how))
-    return torch.from_numpy(scipy.fft.dct(scipy.fft.dct(v, axis=-1, **how)[..., : shape[1]], axis=-2, **how)[..., : shape[0], :])
+def _dct_small(x: np.ndarray, inverse: bool) -> np.ndarray:
+    "Both axes of many small frames through scipy's pocketfft, all at once (float32 stays float32)."
+    f = scipy.fft.idct if inverse else scipy.fft.dct
+    return f(f(x, axis=-1, norm="ortho"), axis=-2, norm="ortho")
+
+def _dct_frame(x: np.ndarray, out: np.ndarray, buf: np.ndarray, workers: int) -> float: # energy of the rest
+    "A large frame in a buffer that stays in cache: all columns, and then only those rows that are kept."
+    (h, w), how, energy = out.shape, dict(norm="ortho", overwrite_x=True, workers=workers), lambda v: float(np.einsum("ij,ij->", v, v))
+    buf[...] = x
+    c = scipy.fft.dct(buf, axis=0, **how)
+    low = scipy.fft.dct(c[:h], axis=1, **how)
+    out[...] = low[:, :w]
+    return energy(c[h:]) + energy(low[:, w:])
+
+def _idct_frame(x: np.ndarray, out: np.ndarray, buf: np.ndarray, workers: int) -> float: # 0
+    "The way back: only those rows that were kept, and then all columns."
+    (h, w), how = x.shape, dict(norm="ortho", overwrite_x=True, workers=workers)
+    buf[:h, :w], buf[:h, w:], buf[h:] = x, 0, 0
+    buf[:h] = scipy.fft.idct(buf[:h], axis=1, **how)
+    out[...] = scipy.fft.idct(buf, axis=0, **how)
+    return 0.
+
+# %% ../nbs/00b_bases.ipynb #cell-08
+def _scipy_dct(x: Tensor, shape: tuple, dtype: torch.dtype, inverse: bool) -> tuple[Tensor, float]: # (..., *shape), energy of what was left out
+    "Frames through scipy's pocketfft, as many at a time as torch has threads."
+    v, kind = x.detach().numpy().reshape(-1, *x.shape[-2:]), np.dtype(str(dtype).removeprefix("torch."))
+    H, W = (max(pair) for pair in zip(shape, v.shape[1:]))
+    if H * W < 1 << 14 and tuple(shape) == v.shape[1:]: return torch.from_numpy(_dct_small(v.astype(kind), inverse)).reshape(x.shape), 0.
+    out, threads = np.empty((len(v), *shape), kind), torch.get_num_threads()
+    many, step = max(1, min(threads, len(v))), _idct_frame if inverse else _dct_frame
+    def some(k):
+        buf = np.empty((H, W + 8), kind)[:, :W] # longer rows, or a column of 2^n of them would meet itself in the cache
+        return sum(step(v[i], out[i], buf, threads // many) for i in range(k, len(v), many))
+    with ThreadPoolExecutor(many) as pool: rest = sum(pool.map(some, range(many)) if many > 1 else [some(0)])
+    return torch.from_numpy(out).reshape(*x.shape[:-2], *shape), rest
 
 def _fft_dct(x: Tensor, dim: int) -> Tensor:
     "DCT-II along `dim` through a complex FFT of the same length (Makhoul 1980)."
@@ -42,15 +74,22 @@ def _fft_idct(c: Tensor, dim: int) -> Tensor:
     x[..., ::2], x[..., 1::2] = v[..., : (n + 1) // 2], v[..., (n + 1) // 2 :].flip(-1)
     return x.movedim(-1, dim)
 
-# %% ../nbs/00b_bases.ipynb #cell-08
+# %% ../nbs/00b_bases.ipynb #cell-09
 def dct2(
     x: Tensor, # (..., H, W), float
     keep: tuple | None = None, # (h, w) lowest frequencies to keep, all if None
+    dtype: torch.dtype | None = None, # of the calculation and the result, that of x if None
+    rest: list | None = None, # receives the energy of the frequencies that are not kept
 ) -> Tensor: # (..., h, w) coefficients; [..., 0, 0] is the mean times sqrt(H W)
     "Orthonormal DCT-II over the last two axes: scipy on a CPU, FFTs on a GPU and under autograd."
     h, w = keep or x.shape[-2:]
-    if x.device.type == "cpu" and not x.requires_grad: return _scipy_dct(x, (h, w), False)
-    return _fft_dct(_fft_dct(x, -1)[..., :w], -2)[..., :h, :]
+    if x.device.type == "cpu" and not x.requires_grad: c, left = _scipy_dct(x, (h, w), dtype or x.dtype, False)
+    else:
+        rows = _fft_dct(x.to(dtype or x.dtype), -2)
+        low = _fft_dct(rows[..., :h, :], -1)
+        c, left = low[..., :w], 0. if rest is None else float(rows[..., h:, :].square().sum() + low[..., w:].square().sum())
+    if rest is not None: rest.append(left)
+    return c
 
 def idct2(
     c: Tensor, # (..., h, w) coefficients
@@ -58,10 +97,10 @@ def idct2(
 ) -> Tensor: # (..., H, W)
     "Transpose of `dct2`, and its inverse where all was kept."
     H, W = shape or c.shape[-2:]
-    if c.device.type == "cpu" and not c.requires_grad: return _scipy_dct(c, (H, W), True)
+    if c.device.type == "cpu" and not c.requires_grad: return _scipy_dct(c, (H, W), c.dtype, True)[0]
     return _fft_idct(_fft_idct(pad(c, (0, W - c.shape[-1], 0, H - c.shape[-2])), -2), -1)
 
-# %% ../nbs/00b_bases.ipynb #cell-17
+# %% ../nbs/00b_bases.ipynb #cell-18
 @dataclass(frozen=True)
 class Pixels:
     "The pixels themselves."
@@ -73,7 +112,7 @@ class Cosine:
     "DCT-II over each frame: blurs with an even kernel and symmetric boundaries are diagonal in it."
     keep: tuple | None = None # (h, w) lowest frequencies, all if None
     shape: tuple | None = None # (H, W), where not all are kept
-    def forward(self, x: Tensor) -> Tensor: return dct2(x, self.keep)
+    def forward(self, x: Tensor, dtype=None, rest=None) -> Tensor: return dct2(x, self.keep, dtype, rest)
     def inverse(self, c: Tensor) -> Tensor: return idct2(c, self.shape)
 
 @dataclass(frozen=True)
@@ -82,7 +121,7 @@ class Fourier:
     def forward(self, x: Tensor) -> Tensor: return torch.fft.fft2(x, norm="ortho")
     def inverse(self, c: Tensor) -> Tensor: return torch.fft.ifft2(c, norm="ortho").real
 
-# %% ../nbs/00b_bases.ipynb #cell-18
+# %% ../nbs/00b_bases.ipynb #cell-19
 @dataclass(frozen=True)
 class Blocks:
     "Means of `f x f` blocks times `f`: orthonormal, and blind to what lies inside a block."
@@ -104,7 +143,7 @@ class BlockCosine:
     def inverse(self, c: Tensor) -> Tensor:
         return idct2(c).movedim(-2, -3).flatten(-4, -3).flatten(-2, -1)
 
-# %% ../nbs/00b_bases.ipynb #cell-19
+# %% ../nbs/00b_bases.ipynb #cell-20
 def block_sum(
     x: Tensor, # (..., H, W), sides divisible by f
     f: int, # side of a block in pixels
@@ -116,7 +155,7 @@ def block_sum(
         for part in rest[1:]: x += part
     return x
 
-# %% ../nbs/00b_bases.ipynb #cell-24
+# %% ../nbs/00b_bases.ipynb #cell-25
 class Spectrum(NamedTuple):
     "An orthonormal transform `Q` and the eigenvalues `g` of `A^T A = Q^T diag(g) Q` (METHOD 6)."
     forward: Callable # x (T, C, H, W) -> coefficients
@@ -153,7 +192,7 @@ class Factors(NamedTuple):
         "Factors of the adjoint."
         return Factors(None if self.time is None else self.time.T, self.right, self.gains.conj(), self.left)
 
-# %% ../nbs/00b_bases.ipynb #cell-25
+# %% ../nbs/00b_bases.ipynb #cell-26
 def over_time(
     m: Tensor | None, # (T_out, T_in) matrix, None for the identity
     x: Tensor, # (T_in, ...)
@@ -172,7 +211,7 @@ def svd_time(
     new = torch.cat([torch.ones_like(s[:1], dtype=torch.bool), s[:-1] - s[1:] > rounding])
     return u, torch.where(s > rounding, s[new][new.cumsum(0) - 1], 0.), vt
 
-# %% ../nbs/00b_bases.ipynb #cell-26
+# %% ../nbs/00b_bases.ipynb #cell-27
 def factor_spectrum(
     f: Factors, # of the operator
     shape: tuple, # (T, C, H, W) of the video
