@@ -22,7 +22,8 @@ from visionxl.evaluate import BETTER, UNITS, markdown  # noqa: E402
 from visionxl.operators import TASKS  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
-METHODS = {"measured": "measurement brought to size", "cg": "CG alone", "admm_tv": "ADMM-TV (tuned)", "diffir2vr": "DiffIR2VR-style",
+METHODS = {"measured": "measurement brought to size", "cg": "CG alone", "admm_tv": "ADMM-TV (tuned)",
+           "motion_tv": "ADMM-TV along the motion", "diffir2vr": "DiffIR2VR-style",
            "random": "random", "svi": "SVI", "official": "official", "paper": "paper", "best": "**best** (ours)"}
 COLUMNS = ("PSNR", "SSIM", "ST-LPIPS", "warping", "residual")
 

@@ -42,10 +42,11 @@ METHODS = { # name: f(y, A, prior, seed, progress, **changes) -> x
     "measured": lambda y, A, prior, seed=0, progress=None: baselines.upsample(y, A),
     "cg": lambda y, A, prior, seed=0, progress=None, **kw: baselines.cg_only(y, A, **kw),
     "admm_tv": lambda y, A, prior, seed=0, progress=None, **kw: baselines.admm_tv(y, A, progress=progress, **kw),
+    "motion_tv": lambda y, A, prior, seed=0, progress=None, **kw: baselines.motion_tv(y, A, progress=progress, **kw),
     "random": baselines.random, "svi": baselines.svi, "diffir2vr": baselines.diffir2vr, "from_top": from_top,
     "official": _solve(solver.choose("official", arithmetic="ours")), "paper": _solve("paper"), "best": _solve("best"),
 }
-NO_PRIOR = ("measured", "cg", "admm_tv")
+NO_PRIOR = ("measured", "cg", "admm_tv", "motion_tv")
 
 # %% ../nbs/16b_cells.ipynb #cell-10
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Cell:
         d = {k: v for k, v in asdict(self).items() if k != "label"} | {"prior": "none" if self.method in NO_PRIOR else prior_id}
         if self.method in solver.PRESETS: d["settings"], d["changes"] = asdict(solver.choose(self.method, self.task, **self.changes)), {}
         if self.method == "admm_tv": d["settings"] = baselines.TV_TUNED.get(self.task)
+        if self.method == "motion_tv": d["settings"] = [baselines.TV_TUNED.get(self.task), asdict(solver.choose("best", self.task))]
         return d
 
     def file(self, folder, prior_id: str, *rest: str) -> Path:

@@ -135,7 +135,7 @@ def restore_file(
     parts.clear()
     return Outcome(out, n, keep, info.fps, time.time() - began, job, meter.rows, frames)
 
-# %% ../nbs/14b_files.ipynb #cell-28
+# %% ../nbs/14b_files.ipynb #cell-29
 def facts(job: Job, seconds: float) -> dict: # {name: value} for the report
     "How a restoration was made, for people."
     d = job.degradation
@@ -153,7 +153,7 @@ def report_file(
     y = torch.stack([f for f, _ in zip(done.measured(), range(len(x)))])
     return write_text(page_path, page(y, x, done.fps, done.rows, facts(done.job, done.seconds)))
 
-# %% ../nbs/14b_files.ipynb #cell-30
+# %% ../nbs/14b_files.ipynb #cell-32
 def demo(
     folder: str | Path = "demo", # where the results go; made if need be, those of an earlier demo are replaced
     clip: str = "flower", # one of the bundled clips

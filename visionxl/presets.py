@@ -25,7 +25,7 @@ CHOICES = dict(
 )
 
 RANGES = dict(steps=(1, 1000), tau=(0.001, 1), cg_steps=(0, 1000), slack=(0, 2), final_slack=(1e-7, 2), trust=(1e-6, 100), lam=(0, 100), eta=(0, 1),
-              noise_scale=(0, 2), sigma_y=(0, 2), prior_share=(0, 1))
+              noise_scale=(0, 2), sigma_y=(0, 2), prior_share=(0, 1), motion=(0, 10), motion_rounds=(0, 100), tolerance=(1e-4, 10))
 
 # %% ../nbs/08c_presets.ipynb #cell-10
 def _contradictions(p):
@@ -66,6 +66,9 @@ class Preset:
     final: str = "consistency"
     arithmetic: str = "ours"
     prior_share: float = 1. # of the change against what was inverted, kept in the result; two half-right answers average to a better one
+    motion: int = 0 # neighbours on each side that a frame is averaged with along their motion; 0 for none
+    motion_rounds: int = 0 # of that average and consistency, on what is inverted, before anything else
+    tolerance: float = 0.1 # how different a neighbour may be, in the video's range
     sigma_y: float = 0. # standard deviation of the measurement's noise
 
     def __post_init__(self):
@@ -80,12 +83,13 @@ PRESETS = dict(
     paper=Preset(),
     official=Preset(indexing="released", start="frame0", posterior="sample", consistency="released", boundary="reflect", lam=2**.5,
                     kernel_size=61, filter_boundary="reflect", final="tweedie", arithmetic="released"),
-    best=Preset(tau=.18, invert_from="regularised", consistency="proximal", metric="photo", slack=1e-4, lam=0., eta=0., noise_scale=.7),
+    best=Preset(tau=.18, invert_from="regularised", consistency="proximal", metric="photo", slack=1e-4, lam=0., eta=0., noise_scale=.7,
+                motion=2, motion_rounds=3, tolerance=.12),
 )
 
 BEST = { # what `best` chooses for each task: bench/tune.py on validation photos, with the bundled prior
-    "deblur": dict(invert_from="tv", slack=1e-6, tau=.05, prior_share=.4), "deblur+": dict(invert_from="tv", slack=1e-6, tau=.05, prior_share=.4),
-    "sr": dict(invert_from="tv", noise_scale=.4), "sr+": dict(invert_from="tv", noise_scale=.4),
+    **dict.fromkeys(("deblur", "deblur+"), dict(invert_from="tv", slack=1e-5, final_slack=1e-6, noise_scale=.4, prior_share=.4, tolerance=.04)),
+    **dict.fromkeys(("sr", "sr+"), dict(invert_from="tv", noise_scale=.6, motion_rounds=8, tolerance=.2)),
 }
 
 def choose(

@@ -199,6 +199,7 @@ def _run_window(y, A, prior, job: Job, bar: Bar, parts, i: int) -> torch.Tensor:
         bar.step(i, k + 1); parts.save_state(i, state)
     return state.x.cpu()
 
+# %% ../nbs/14_restore.ipynb #cell-27
 def restore_frames(
     frames: Iterable[torch.Tensor], # the measurement (C, h, w), frame after frame
     total: int, # how many there are
@@ -224,7 +225,7 @@ def restore_frames(
         bar.close()
     return blend(restored(), total)
 
-# %% ../nbs/14_restore.ipynb #cell-30
+# %% ../nbs/14_restore.ipynb #cell-31
 def make_job(
     task: str | Degradation | None, # None: what the file says
     preset: str, seed: int, prior, # as for `restore`
@@ -243,13 +244,13 @@ def make_job(
     d, own = replace(d, **mine(Degradation)), mine(Job)
     return Job(d, preset, seed, prior, changes=options, **own)
 
-# %% ../nbs/14_restore.ipynb #cell-33
+# %% ../nbs/14_restore.ipynb #cell-34
 def quantisation(bits: int # per colour, of a file
 ) -> float: # standard deviation in units of [-1, 1]
     "Rounding to integers is noise: uniform over one step of 2 / (2^bits - 1)."
     return 2 / (2**bits - 1) / 12**.5
 
-# %% ../nbs/14_restore.ipynb #cell-40
+# %% ../nbs/14_restore.ipynb #cell-42
 def check_mask(y: torch.Tensor, # (C, h, w), a frame of the measurement
     d: Degradation,
 ) -> None:
@@ -260,7 +261,7 @@ def check_mask(y: torch.Tensor, # (C, h, w), a frame of the measurement
     if worst > .02 + 5 * d.sigma_y: raise ValueError(f"the measurement is not that of mask seed {d.seed} with keep={d.keep} (it has "
         f"{worst:.2f} where nothing was measured): give the seed of its mask with --mask-seed, and a file without loss")
 
-# %% ../nbs/14_restore.ipynb #cell-42
+# %% ../nbs/14_restore.ipynb #cell-44
 def restore(
     y, # the measurement: (T, C, h, w) in [-1, 1], a `Video`, or the name of a file or folder
     task: str | Degradation | None = None, # what happened to it: one of the six names; None for files that say so
