@@ -8,11 +8,12 @@ import hashlib
 import os
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import nbformat
-from jupyter_client import AsyncKernelManager
+from jupyter_client import AsyncKernelManager, BlockingKernelClient
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +43,16 @@ def clean(nb) -> None:
         c.outputs = keep
 
 
+def nudge(km, done: threading.Event, every: float = 5.) -> None:
+    "Ask the kernel how it is, now and then: on a busy machine one that has missed its wake-up call would wait for ever."
+    while not km.has_kernel and not done.wait(0.5): pass
+    client = BlockingKernelClient(connection_file=km.connection_file)
+    while not done.wait(every):
+        if not client.channels_running: client.load_connection_file(); client.start_channels(hb=False, stdin=False)
+        client.kernel_info()
+    client.stop_channels()
+
+
 def run(path: Path, timeout: int) -> float:
     "Execute one notebook in place; returns the seconds taken. Nothing is written when a cell fails."
     nb, t = nbformat.read(path, as_version=4), time.time()
@@ -49,7 +60,10 @@ def run(path: Path, timeout: int) -> float:
         # sockets in a folder of their own: two runs at once may be given the same TCP port, and then wait for each other's kernel for ever
         where = {"transport": "ipc", "ip": f"{d}/kernel"} if os.name == "posix" else {}
         client = NotebookClient(nb, timeout=timeout, km=AsyncKernelManager(kernel_name="python3", **where), resources={"metadata": {"path": str(path.parent)}})
-        client.execute()
+        done = threading.Event()
+        threading.Thread(target=nudge, args=(client.km, done), daemon=True).start()
+        try: client.execute()
+        finally: done.set()
     clean(nb)
     tmp = path.with_suffix(".ipynb.tmp")
     nbformat.write(nb, tmp)
