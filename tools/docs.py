@@ -45,7 +45,7 @@ def part(nb: Path) -> int:
     if folder == "tutorials": return 3
     if folder == "training": return 4
     number = int(re.match(r"\d*", nb.name)[0] or 0)
-    if nb.name[:3] in ("09b", "09c"): return 1    # total variation and optical flow serve the baselines
+    if nb.name[:3] == "09b": return 1    # total variation serves the baselines
     return 0 if number < 10 else 1 if number < 13 else 2
 
 

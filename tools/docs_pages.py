@@ -115,13 +115,17 @@ def errors_of(f: ast.AST) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+# a table of parameters that has neither a type nor a word to add to the signature above it
+BARE_TABLE = r"(?m)^\| Parameter \| Type \| Default \| Description \|\n\|[ |-]+\|\n(?:\| `[^|\n]+` \| (?:None)? \| [^|\n]+ \|  \|\n)+(?!\|)\n?"
+
+
 def add_errors(page: Path, package: Path) -> None:
-    "Append to each entry of an API page the errors that its code raises."
+    "Append to each entry of an API page the errors that its code raises, and drop tables that say nothing."
     module = package / f"{page.stem}.py"
     if not module.exists(): return
     tree = ast.parse(module.read_text(encoding="utf-8"))
     found = {n.name: errors_of(n) for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-    blocks = re.split(r"(?m)^(?=#{2,} )", page.read_text(encoding="utf-8"))
+    blocks = re.split(r"(?m)^(?=#{2,} )", re.sub(BARE_TABLE, "", page.read_text(encoding="utf-8")))
     for k, block in enumerate(blocks):
         name = re.match(r"#+ .*\{#([\w.]+)\}", block)
         raised = found.get(name[1].rsplit(".", 1)[-1], []) if name else []

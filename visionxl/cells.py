@@ -170,7 +170,7 @@ def sheet(
     height = head + sum(im.height + gap for im in columns[0][1])
     page = Image.new("RGB", (width * len(columns) - gap, height), "white")
     for i, (title, stack) in enumerate(columns):
-        ImageDraw.Draw(page).text((i * width, 2), title, fill=(40, 40, 40))
+        ImageDraw.Draw(page).text((i * width, 2), title, fill=(40, 40, 40), font_size=12)
         top = head
         for im in stack: page.paste(im, (i * width, top)); top += im.height + gap
     page.save(path, optimize=True)

@@ -69,7 +69,7 @@ def before_after(
         crop = im.crop((left, top, left + w, top + h)).resize((W, H), Image.Resampling.NEAREST)
         ImageDraw.Draw(im).rectangle((left, top, left + w - 1, top + h - 1), outline=(230, 159, 0))
         sheet.paste(im, (at, head)); sheet.paste(crop, (at, head + H + gap))
-        ImageDraw.Draw(sheet).text((at + 2, 3), title, fill=(80, 80, 80))
+        ImageDraw.Draw(sheet).text((at + 2, 3), title, fill=(80, 80, 80), font_size=13)
     return sheet
 
 # %% ../nbs/13b_report.ipynb #cell-19
