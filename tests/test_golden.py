@@ -1,8 +1,10 @@
 """The released code's recorded numbers, reproduced twice: by a plain transcription, and by the preset `official`.
 
-The golden model has random weights and multiplies any difference by about 3 at every step: float64 arithmetic and
-the recorded float32 run end 1e-2 apart. So `official` adds in the released order, and with the recording's two threads
-a whole run agrees in every bit; with another order of sums, each step is started from the recorded latents.
+The golden model has random weights and multiplies any difference by about 3 at every step: one unit in the last place
+of the first latents ends 1e-2 apart on deblurring. So `official` adds in the released order, and with the recording's
+two threads a whole run agrees in every bit. With one thread, or on another processor, the library adds in another order:
+then every single step, started from the recorded latents, is held to 1e-4, and the whole run (1.7e-2 from the recorded
+output on deblurring) to ten times what that one unit grows to on the same machine, step by step.
 """
 import sys
 from contextlib import contextmanager
@@ -120,24 +122,57 @@ def free_run(case, prior, noise):
     return seen, found
 
 
+def carried(case, prior):
+    "How far two runs of our own drift apart (each latent, then the output) of which one starts a unit in the last place away."
+    name, want, A, y = case
+    def run(z):
+        seen = list(solve(y, A, prior, preset="official", noise=recorded_stream(want), resume=State(int(want["timesteps"][0]), z)))
+        return [*(s.z for s in seen), seen[-1].x]
+    z = want["z"][0]
+    nudge = 1 + 2**-23 * torch.randn(z.shape, generator=torch.Generator().manual_seed(0))
+    return [worst(a, b) for a, b in zip(run(z), run(z * nudge))]
+
+
+def differs_by_rounding_alone(case, prior, found, steps=range(8)):
+    "Every single step agrees with the recording, and a whole run drifts from it no further than rounding does."
+    alone, grown = step_by_step(case, prior, steps), carried(case, prior)
+    drift = [*found["z"], found["output"]]
+    print("single steps", alone, "drift", drift, "what one unit in the last place grows to", grown)
+    assert max(alone) < 1e-4
+    assert all(d < 10 * g for d, g in zip(drift, grown))
+
+
 def test_official(case, prior):
     """Nothing but the measurement and the seed goes in; every recorded tensor comes out.
 
-    Two threads, as recorded. On a processor for which the library adds as it did for the recording, all bits agree. On another,
-    rounding differs, and this network of random weights multiplies it: then each single step is held to 1e-4, and the whole run
-    to what two runs of our own differ by that have nothing but the encoder's noise of 3e-7 apart.
+    Two threads, as recorded. On a processor for which the library adds as it did for the recording, all bits agree.
     """
     name, want, _, _ = case
-    with threads(2): seen, found = free_run(case, prior, recorded_stream(want))
-    print(name, found)
-    assert found["z_tau"] < 1e-5 and found["x0_first"] < 1e-4
-    if found["z_tau"] == 0 == found["x0_first"]:
-        assert max(found["z"]) < 1e-4 and found["output"] < 1e-4
-        return
-    steps = step_by_step(case, prior)
-    apart = [worst(a.z, b.z) for a, b in zip(seen, free_run(case, prior, torch.Generator().manual_seed(2))[0])] if "mask" not in want else [1.]
-    print("other arithmetic than the recording's: step by step", steps, "two of our own runs", apart)
-    assert max(steps) < 1e-4 and found["z"][-1] < 30 * apart[-1]
+    with threads(2):
+        _, found = free_run(case, prior, recorded_stream(want))
+        print(name, found)
+        assert found["z_tau"] < 1e-5 and found["x0_first"] < 1e-4
+        if found["z_tau"] == 0 == found["x0_first"]: assert max(found["z"]) < 1e-4 and found["output"] < 1e-4
+        else: differs_by_rounding_alone(case, prior, found)
+
+
+@pytest.mark.slow
+def test_official_with_one_thread_differs_by_rounding_alone(case, prior):
+    "A whole run with another order of sums than the recording's."
+    with threads(1):
+        _, found = free_run(case, prior, recorded_stream(case[1]))
+        assert found["z_tau"] < 1e-5 and found["x0_first"] < 1e-4
+        differs_by_rounding_alone(case, prior, found)
+
+
+@pytest.mark.slow
+def test_the_bounds_can_fail(case, prior):
+    "A filter wider by two percent, which nobody would see, is more than rounding."
+    name, want, A, y = case
+    t, noise = int(want["timesteps"][0]), recorded_stream(want)
+    pb = prepare(y, A, prior, "official", 0, noise, None, dict(lam=1.02 * 2**.5))
+    state = next(solve(y, A, prior, preset="official", noise=noise, lam=1.02 * 2**.5, resume=State(t, want["z"][0])))
+    assert worst(renoised(pb, state, pb.schedule.a(pb.schedule.steps[0][1]), 0), want["z"][1]) > 1e-4
 
 
 def test_official_with_one_thread(case, prior):
