@@ -3,7 +3,6 @@ import ast
 import json
 import re
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -13,10 +12,6 @@ NBS = ROOT / "nbs"
 sys.path.insert(0, str(ROOT / "tools"))
 from run_nbs import code_hash  # noqa: E402
 
-# Everything that is out of step fails. The one exception is what this list names, which is printed as a warning; the list may
-# only shrink (see below). `python tests/test_notebooks.py` takes out of it what has come into step.
-LIST = ROOT / "tests" / "fixtures" / "notebooks_pending.json"
-PENDING: dict[str, list[str]] = json.loads(LIST.read_text()) if LIST.exists() else {}
 PICTURES = ("image/png", "image/svg+xml", "image/webp", "image/jpeg", "image/gif")
 
 # METHOD.md's equations: the notebook, how the paper's number is written there, and what the formula must hold once
@@ -39,13 +34,6 @@ def text(value) -> str: return "".join(value) if isinstance(value, list) else va
 
 
 def cells(path: Path) -> list[dict]: return json.loads(path.read_text(encoding="utf-8"))["cells"]
-
-
-def complain(check: str, name: str, found: list[str]) -> None:
-    "Fail, or warn where the notebook is known to be out of step."
-    if found and name not in PENDING.get(check, ()): pytest.fail("\n".join(found))
-    for line in found: warnings.warn(line, stacklevel=2)
-    if not found and name in PENDING.get(check, ()): warnings.warn(f"{name} is in step: take it out of PENDING['{check}']", stacklevel=2)
 
 
 def called(path: Path) -> str: return path.relative_to(NBS).with_suffix("").as_posix()
@@ -127,19 +115,14 @@ def test_small(path): assert path.stat().st_size < 2e6, f"{path.name} holds {pat
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_in_step(path, check): complain(check, called(path), CHECKS[check](path))
+def test_in_step(path, check):
+    found = CHECKS[check](path)
+    assert not found, "\n".join(found)
 
 
 def test_no_errors_are_kept(path):
     errors = [o.get("ename") for c in cells(path) for o in c.get("outputs", []) if o.get("output_type") == "error"]
     assert not errors, f"{path.name} keeps {errors}"
-
-
-def test_the_list_of_exceptions_only_shrinks():
-    "It may hold what it held when the check became strict, or less."
-    last = {"exports": {"06_consistency", "09_solver", "training/00_photos", "training/02_training"},
-            "outputs": {"training/03_denoiser"}}
-    assert all(set(names) <= last.get(check, set()) for check, names in PENDING.items()), f"new exceptions in {LIST.name}: bring the notebook into step instead"
 
 
 def test_every_equation_has_its_notebook(): assert not [n for n in EQUATIONS if not (NBS / f"{n}.ipynb").exists()]
@@ -161,9 +144,3 @@ def test_the_checks_can_fail():
     assert code_hash([code("a = 1")]) != code_hash([code("a = 2")])
     assert not re.search(EQUATIONS["08_renoise"][1][1], bare(r"$\sqrt{1 - a_s}$"))
     assert re.search(EQUATIONS["08_renoise"][1][1], bare(r"$\sqrt{1 - \eta^2}\,\epsilon$"))
-
-
-if __name__ == "__main__":
-    found = {check: [called(p) for p in notebooks() if called(p) in PENDING.get(check, ()) and f(p)] for check, f in CHECKS.items()}
-    LIST.write_text(json.dumps({k: v for k, v in found.items() if v}, indent=1) + "\n")
-    print(LIST.read_text())
