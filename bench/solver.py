@@ -4,8 +4,9 @@
     python bench/solver.py --full      25 frames of 192x320, five tasks
     python bench/solver.py --prior sdxl --full     on a GPU: Table 4's columns for 25 frames of 768x1280
 
-One sampling step and the start are timed (CPU seconds where there is no GPU), interleaved, `--repeat` times; a run is a start and as many steps as the
-method takes, eight where tau is 0.3 (all do the same work). `best` chooses its own tau for each task. Writes bench/results/solver.json and prints what lies in bench/results/solver.txt.
+The start and the first two sampling steps are timed (CPU seconds where there is no GPU), interleaved, `--repeat` times; a run is a start and as many steps
+as the method takes, eight where tau is 0.3 (all do the same work but the last, which does not encode). `best` chooses its own tau for each task.
+Writes bench/results/solver.json and prints what lies in bench/results/solver.txt; `--memory` measures memory alone and keeps the rest of the file.
 """
 import argparse
 import json
@@ -32,7 +33,7 @@ now = time.perf_counter if torch.cuda.is_available() else time.process_time  # C
 OUT = Path(__file__).resolve().parent / "results"
 METHODS = {"official": ("official", {}), "official, ours": ("official", dict(arithmetic="ours")), "best": ("best", {}),
            "best, tau .3": ("best", dict(tau=.3))}  # "ours": equal but for rounding
-STAGES = ("encode", "eps", "decode", "consistency", "low-pass")
+STAGES = ("guess", "motion", "encode", "eps", "decode", "consistency", "low-pass")
 
 
 class Clock:
@@ -75,19 +76,19 @@ def released(y, name, nets, mask, clock):
 
 
 def ours(y, A, prior, method, clock):
-    "Start and first step of `solve`; the last step encodes nothing."
+    "Start and first two steps of `solve`, the second once more for each further step; the last step encodes nothing."
     preset, changes = METHODS[method]
-    t = now()
-    pb = solver.prepare(y, A, prior, preset, 0, None, None, changes)
-    z = solver.start(pb, solver.guess(pb))
-    start, before = now() - t, dict(clock.seconds)
-    t = now()
-    next(solver.solve(y, A, prior, preset, resume=solver.State(pb.schedule.sampling[0], z), **changes))
-    step, late = now() - t, clock.seconds["encode"] - before.get("encode", 0)
-    n = len(pb.schedule.steps)
-    parts = {s: before.get(s, 0) + n * (clock.seconds[s] - before.get(s, 0)) for s in STAGES}
-    parts["encode"] -= late
-    return start + n * step - late, parts
+    run, seen = solver.solve(y, A, prior, preset, **changes), [(0., {})]
+    for _ in range(2):
+        t = now()
+        next(run)
+        seen.append((seen[-1][0] + now() - t, dict(clock.seconds)))
+    (first, early), (total, parts) = seen[1:]
+    more = len(solver.prepare(y, A, prior, preset, 0, None, None, changes).schedule.steps) - 1
+    step = {s: parts.get(s, 0) - early.get(s, 0) for s in STAGES}
+    last = step["encode"] if more > 1 else 0                                # already left out where the second step was the last
+    parts = {s: early.get(s, 0) + more * step[s] - last * (s == "encode") for s in STAGES}
+    return first + more * (total - first) - last, parts
 
 
 def table(prior, label, shape, tasks, repeat):
@@ -96,7 +97,8 @@ def table(prior, label, shape, tasks, repeat):
     for owner in (prior, nets):
         for stage in ("encode", "eps", "decode"): clock.wrap(owner, stage, stage)
     clock.wrap(as_released, "cg", "consistency"); clock.wrap(solver, "consistent", "consistency")
-    clock.wrap(solver, "filtered", "low-pass")
+    clock.wrap(solver, "filtered", "low-pass"); clock.wrap(solver, "guess", "guess")
+    for name in ("estimate_motion", "motion_average"): clock.wrap(solver, name, "motion")
     x = torch.nn.functional.interpolate(sample("flower").x, shape[2:], mode="area").repeat(5, 1, 1, 1)[:shape[0]]
     for name in tasks:
         A, found = task(name, shape), defaultdict(list)
@@ -125,37 +127,46 @@ def line(r):
             + "".join(f"{r[s]:12.2f}" for s in STAGES) + f"{r['evaluations']:11.1f}")
 
 
-def peak(frames, h, w):
-    "Peak memory in MB of two steps with the bundled prior, in a fresh process."
+def peak(name, frames, h, w):
+    "Peak memory in bytes of a whole run of `best` with the bundled prior, in a fresh process."
     code = f"""
 import resource, torch
 from visionxl.operators import task; from visionxl.prior import Prior; from visionxl.solver import solve
+from visionxl.video import sample
 torch.set_num_threads(1)
-A, p = task("deblur+", ({frames}, 3, {h}, {w})), Prior.load("tiny", device="cpu")
-run = solve(torch.zeros(A.out_shape), A, p, tau=.3); next(run); next(run)
+x = sample("tears").x[..., :{h}, :{w}].repeat(4, 1, 1, 1)[:{frames}].contiguous()
+A, p = task("{name}", x.shape), Prior.load("tiny", device="cpu", frames_per_batch=1)
+y = A(x); del x
+for state in solve(y, A, p): pass
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"""
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=OUT.parent.parent)
     return int(out.stdout.split()[-1])
 
 
-def memory(counts, h, w):
+def memory(names=("inpaint", "deblur"), counts=(9, 25, 50, 100), h=64, w=96):
     "Peak memory against the number of frames."
     rows, frame = [], 3 * h * w * 4
-    for n in counts:
-        rows.append(dict(frames=n, peak_mb=peak(n, h, w) / 1e6))
-        print(f"{n:4} frames of {h}x{w}: peak {rows[-1]['peak_mb']:.0f} MB", flush=True)
-    slope = (rows[-1]["peak_mb"] - rows[0]["peak_mb"]) * 1e6 / (counts[-1] - counts[0])
-    print(f"bytes per further frame: {slope / 1e6:.2f} MB, or {slope / frame:.1f} times one float32 frame ({frame / 1e6:.2f} MB)")
-    return rows, slope / frame
+    print(f"\npeak memory (MB) of a whole run of best, {h}x{w}, one frame at a time through the networks\n"
+          f"{'task':9}" + "".join(f"{n:>6} frames" for n in counts) + "   frames of memory for each further frame")
+    for name in names:
+        peaks = [peak(name, n, h, w) for n in counts]
+        rows.append(dict(task=name, frames=counts, peak_mb=[p / 1e6 for p in peaks], frames_per_frame=(peaks[-1] - peaks[1]) / (counts[-1] - counts[1]) / frame))
+        print(f"{name:9}" + "".join(f"{p / 1e6:13.0f}" for p in peaks) + f"{rows[-1]['frames_per_frame']:10.1f}", flush=True)
+    return dict(size=(h, w), bytes_of_a_frame=frame, rows=rows)
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--full", action="store_true"); p.add_argument("--repeat", type=int, help="repetitions: 3, with --full 1")
     p.add_argument("--prior", default=None, help="only this one: tiny, sdxl or a folder"); p.add_argument("--no-memory", action="store_true")
+    p.add_argument("--memory", action="store_true", help="only the memory"); p.add_argument("--tasks", nargs="*", help="only these")
     a = p.parse_args()
+    kept = OUT / "solver.json"
+    if a.memory:
+        kept.write_text(json.dumps((json.loads(kept.read_text()) if kept.exists() else {}) | dict(memory=memory()), indent=1) + "\n")
+        return
     a.repeat = a.repeat or (1 if a.full else 3)
-    tasks = ("deblur", "sr", "inpaint", "deblur+", "inpaint+") if a.full else ("deblur", "sr")
+    tasks = a.tasks or (("deblur", "sr", "inpaint", "deblur+", "inpaint+") if a.full else ("deblur", "sr", "inpaint"))
     shape = (25, 3, 768, 1280) if a.prior == "sdxl" else (25, 3, 192, 320) if a.full else (5, 3, 96, 160)
     priors, golden = {}, (data_dir() or Path("missing")) / "golden"
     if a.prior: priors[a.prior] = Prior.load(a.prior)
@@ -169,13 +180,13 @@ def main():
           f"median of {a.repeat} interleaved repetitions\n{HEAD}")
     rows = [r for label, prior in priors.items() for r in table(prior, label, shape, tasks, a.repeat)]
     result = dict(shape=shape, threads=torch.get_num_threads(), load=os.getloadavg(), repeat=a.repeat, rows=rows)
-    if not a.no_memory: result["memory"], result["frames_per_frame"] = memory((9, 25, 50, 100), 64, 96)
+    if not a.no_memory: result["memory"] = memory()
     if torch.cuda.is_available():
         best = next(r for r in rows if r["method"] == "best")
         print(f"Table 4: {best['total'] / 60:.1f} min, {best['total'] / shape[0]:.1f} s per frame, "
               f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB (paper, RTX 4090: 2.5 min, 6 s, 12.7 GB)")
     OUT.mkdir(exist_ok=True)
-    (OUT / "solver.json").write_text(json.dumps(result, indent=1) + "\n")
+    kept.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__": main()
