@@ -182,8 +182,9 @@ def measures(stage: Path, root: Path) -> None:
     body = ["---\ntitle: What is measured, and how\n---\n", intro.read_text(encoding="utf-8") if intro.exists() else
             "A figure counts as a ratio of two things measured in the same run, interleaved and repeated; median and spread are given. "
             "`make bench` repeats the short versions.\n"]
-    for f in sorted(folder.glob("*"), key=lambda f: (place(f), f.name)) if folder.is_dir() else []:
-        if f.suffix not in (".md", ".txt", ".json", ".png"): continue
+    kinds = (".md", ".txt", ".png", ".json")
+    kept = [f for f in folder.glob("*") if f.suffix in kinds] if folder.is_dir() else []
+    for f in sorted(kept, key=lambda f: (place(f), kinds.index(f.suffix), f.name)):
         shutil.copy(f, out / f.name.replace(".md", ".txt"))
         text = "" if f.suffix == ".png" else short_numbers(f.read_text(encoding="utf-8"))
         if f.suffix == ".png": body.append(f"![{f.stem.replace('_', ' ')}: the middle frame, a crop and a temporal slice of every method](results/{f.name})\n")
