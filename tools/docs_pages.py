@@ -183,7 +183,7 @@ def measures(stage: Path, root: Path) -> None:
             "A figure counts as a ratio of two things measured in the same run, interleaved and repeated; median and spread are given. "
             "`make bench` repeats the short versions.\n"]
     kinds = (".md", ".txt", ".png", ".json")
-    kept = [f for f in folder.glob("*") if f.suffix in kinds] if folder.is_dir() else []
+    kept = [f for f in folder.glob("*") if f.suffix in kinds and not f.name.startswith("partial_")] if folder.is_dir() else []
     for f in sorted(kept, key=lambda f: (place(f), kinds.index(f.suffix), f.name)):
         shutil.copy(f, out / f.name.replace(".md", ".txt"))
         text = "" if f.suffix == ".png" else short_numbers(f.read_text(encoding="utf-8"))
