@@ -21,6 +21,7 @@ from .motion import estimate_motion, motion_average
 from .presets import choose
 from .renoise import renoise, shared_noise
 from .schedule import Schedule, make_schedule
+from .starts import filled
 from .smooth import smooth_step
 from .tv import admm
 from .tweedie import tweedie
@@ -37,14 +38,11 @@ def upsample(
     y: torch.Tensor, # measurement
     A, # the linear operator that made it
 ) -> torch.Tensor: # (T, C, H, W) of `A.in_shape`
-    "The measurement brought to size: bicubic where its frames are smaller, else the adjoint divided by what it does to ones."
+    "The measurement brought to size: as it is where it is a picture already, bicubic where its frames are smaller, else spread, with its holes."
     check_measurement(y, A)
-    if y.ndim == 4 and y.shape[:2] == A.in_shape[:2] and y.shape[-1] < A.in_shape[-1]:
-        return F.interpolate(y, A.in_shape[-2:], mode="bicubic", align_corners=False)
     ones = torch.ones(A.in_shape, dtype=y.dtype, device=y.device)
     if y.shape == ones.shape and torch.allclose(A(ones), ones, atol=1e-3): return y.clone()      # a blur: already a picture
-    weight = A.AT(A(ones))
-    return torch.where(weight > 1e-3, A.AT(y) / weight.clamp(min=1e-3), torch.zeros_like(weight))
+    return filled(A, y, 0.)
 
 @torch.no_grad()
 def cg_only(
