@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .operators import LinearOperator, _shape
+from .linear import LinearOperator, _shape
 
 # %% ../nbs/01c_adapters.ipynb #cell-05
 def to_scipy(
@@ -23,7 +23,7 @@ def to_scipy(
     n = tuple(int(np.prod(s)) for s in (A.out_shape, A.in_shape))
     return Scipy(n, matvec=on(A, A.in_shape), rmatvec=on(A.AT, A.out_shape), dtype=np.dtype(dtype))
 
-# %% ../nbs/01c_adapters.ipynb #cell-13
+# %% ../nbs/01c_adapters.ipynb #cell-17
 class FromScipy(LinearOperator):
     "A scipy operator or matrix as ours. scipy works in numpy on the CPU: tensors from elsewhere are brought there and back."
     def __init__(self,
@@ -43,7 +43,7 @@ def from_scipy(L, in_shape: tuple, out_shape: tuple) -> LinearOperator:
     "`L` as a `LinearOperator` between videos. Raises ValueError if the sizes do not agree."
     return FromScipy(L, in_shape, out_shape)
 
-# %% ../nbs/01c_adapters.ipynb #cell-20
+# %% ../nbs/01c_adapters.ipynb #cell-24
 def _deepinv():
     "The deepinv package, or what to do about its absence."
     try: import deepinv
