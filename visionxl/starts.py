@@ -56,7 +56,7 @@ def tv_start(
     A, # operator
     y, # measurement
     sigma_y: float = 0., # standard deviation of its noise
-    scale: float = 0.05, # typical difference of neighbouring pixels: that of a Laplace distribution
+    scale: float = 0.4, # the weight is the noise's variance over this
 ): # (T, C, H, W)
     "Total variation's answer with the weight tuned for the task, or that of the noise where it is more. Raises ValueError for other operators."
     from visionxl.baselines import TV_TUNED, admm_tv
