@@ -369,6 +369,30 @@ def test_cosine_transforms_agree(shape):
     assert torch.allclose(bases.idct2(low.clone().requires_grad_(), shape), bases.idct2(full), atol=1e-12)
 
 
+@pytest.mark.parametrize("keep", [None, (70, 90), (1, 160), (128, 3)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_cosine_transforms_of_large_frames(keep, threads):
+    "Frame by frame in buffers, in any layout, kept in part: scipy's numbers, and the energy of what was left out."
+    from scipy.fft import dctn, idctn
+    before, x = torch.get_num_threads(), draw(3, 2, 128, 160)
+    h, w = keep or (128, 160)
+    want = torch.from_numpy(dctn(x.numpy(), axes=(-2, -1), norm="ortho"))
+    full = torch.zeros_like(want); full[..., :h, :w] = want[..., :h, :w]
+    back, left = torch.from_numpy(idctn(full.numpy(), axes=(-2, -1), norm="ortho")), float((want - full).square().sum())
+    kept = x.clone()
+    try:
+        torch.set_num_threads(threads)
+        for v in (x, x.mT.contiguous().mT, torch.stack([x, x], -1)[..., 0], x.clone().requires_grad_()):
+            got = bases.dct2(v, keep, rest=(rest := []))
+            assert torch.allclose(got, want[..., :h, :w], atol=1e-12) and rest == pytest.approx([left], rel=1e-10, abs=1e-18)
+            assert torch.allclose(bases.idct2(got, (128, 160)), back, atol=1e-12)
+        one = bases.dct2(x.float(), keep, torch.float64)
+        assert one.dtype == torch.float64 and torch.allclose(one, want[..., :h, :w], atol=1e-4)
+        assert bases.dct2(x.float(), keep).dtype == bases.idct2(one.float(), (128, 160)).dtype == torch.float32
+    finally: torch.set_num_threads(before)
+    assert torch.equal(x, kept)
+
+
 def test_blocks_are_the_means():
     x = draw(2, 3, 6, 9)
     B, full = bases.Blocks(3), bases.BlockCosine(3)

@@ -87,7 +87,7 @@ def dct2(
     else:
         rows = _fft_dct(x.to(dtype or x.dtype), -2)
         low = _fft_dct(rows[..., :h, :], -1)
-        c, left = low[..., :w], 0. if rest is None else float(rows[..., h:, :].square().sum() + low[..., w:].square().sum())
+        c, left = low[..., :w], 0. if rest is None else float((rows[..., h:, :].square().sum() + low[..., w:].square().sum()).detach())
     if rest is not None: rest.append(left)
     return c
 
