@@ -384,6 +384,18 @@ def test_what_is_left_out_is_bounded():
     assert negligible(op, loud, heavy, size(8e-5 / eps * 1.01)) and not negligible(op, loud, heavy, size(8e-5 / eps * .99))
 
 
+def test_first_guess_of_the_band():
+    "From a silent measurement the video's own part decides, from a noisy one the noise."
+    f = task("deblur", BAND).factors()
+    small = torch.finfo(torch.float32).eps / 16
+    for steps in (1, 10):
+        cut = small**.5 / (steps + 1)
+        assert quiet(f, torch.ones(BAND), steps) == pytest.approx(cut)
+        h, w = audible(f, BAND, cut).gains.shape
+        loud = (1 - h * w / (BAND[2] * BAND[3])) ** .5                     # of white noise
+        assert quiet(f, draw(*BAND).float(), steps) == pytest.approx(small / (steps + 1) ** 2 / loud, rel=.02)
+
+
 def test_blurs_without_decay_keep_everything():
     for A in (Blur(BAND, (.1, .8, .1)), Blur.gaussian(BAND, 61, 3., "circular"), task("sr", BAND), Identity(BAND)):
         y = A(draw(*BAND))
