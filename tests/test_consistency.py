@@ -375,6 +375,7 @@ def test_what_is_left_out_is_bounded():
     loud = History([1e4, 1e3], alpha=[3.], beta=[.25])                     # p = 3 everywhere
     rest = ((1e-5 / (3 * 1e-4 * op.norm)) ** 2, 0.)                        # a p(0) |R| = 1e-5
     assert op.norm == pytest.approx(1) and op.cut == 1e-4
+    assert Diagonal((A @ FrameMix(BAND, 3 * torch.eye(5))).factors(), BAND, torch.float64, 1e-4).norm == pytest.approx(3), "time counts, too"
     size = lambda s: x * (s / float(x.norm()))
     eps = torch.finfo(torch.float64).eps
     assert negligible(op, loud, rest, size(8e-5 / eps * 1.01)) and not negligible(op, loud, rest, size(8e-5 / eps * .99))
