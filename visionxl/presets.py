@@ -87,7 +87,7 @@ PRESETS = dict(
                 motion=2, motion_rounds=3, tolerance=.12),
 )
 
-BEST = { # what `best` chooses for each task: bench/tune.py on validation photos, with the bundled prior
+BEST = { # what `best` chooses for each task: bench/tune.py on validation photos and the sample clips, with the bundled prior
     **dict.fromkeys(("deblur", "deblur+"), dict(invert_from="tv", slack=1e-5, final_slack=1e-6, noise_scale=.4, prior_share=.4, tolerance=.04)),
     **dict.fromkeys(("sr", "sr+"), dict(invert_from="tv", noise_scale=.6, motion_rounds=8, tolerance=.2)),
 }
