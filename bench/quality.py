@@ -28,7 +28,9 @@ METHODS = {"measured": "measurement brought to size", "cg": "CG alone", "admm_tv
 COLUMNS = ("PSNR", "SSIM", "ST-LPIPS", "warping", "residual")
 
 
-def fits(method: str, task: str) -> bool: return method != "diffir2vr" or task in ("sr", "deblur")
+def fits(method: str, task: str) -> bool:
+    "Whether the method has an answer for the task: the warped baseline is made for two, the released code stops at one."
+    return task in ("sr", "deblur") if method == "diffir2vr" else (method, task) != ("official", "sr+")
 
 
 def spread(rows: list, k: str) -> str:
@@ -107,6 +109,7 @@ def main() -> int:
     for task in a.tasks:
         line = lambda m: [Cell(m, task, n, a.size, a.frames, a.seed, a.prior) for n in names]
         all_found[task] = {m: [grid(c) for c in line(m)] for m in a.methods if fits(m, task)}
+        if not all_found[task]: sys.exit(f"none of {', '.join(a.methods)} has an answer for {task}: leave it out of --tasks, or add a method")
         rows_out += [{"task": task, "method": m, "clip": n} | {k: r.get(k) for k in (*COLUMNS, "seconds")} for m, rows in all_found[task].items() for n, r in zip(names, rows)]
         views = {"clean": grid.views(Cell("clean", task, names[0], a.size, a.frames))} | {m: grid.views(line(m)[0]) for m in all_found[task]}
         sheet(views, a.out / f"quality_{a.size}_{task.replace('+', '_plus')}.png", side=160)

@@ -32,7 +32,7 @@ from visionxl.video import data_dir, sample  # noqa: E402
 now = time.perf_counter if torch.cuda.is_available() else time.process_time  # CPU seconds: the same on a busy machine
 OUT = Path(__file__).resolve().parent / "results"
 METHODS = {"official": ("official", {}), "official, ours": ("official", dict(arithmetic="ours")), "best": ("best", {}),
-           "best, tau .3": ("best", dict(tau=.3))}  # "ours": equal but for rounding
+           "best, tau .3": ("best", dict(tau=.3)), "best, short": ("best", dict(steps=17, inversion_steps=1))}  # "ours": equal but for rounding
 STAGES = ("guess", "motion", "encode", "eps", "decode", "consistency", "low-pass")
 
 
@@ -110,9 +110,10 @@ def table(prior, label, shape, tasks, repeat):
                 found[method].append(out)
         for method, runs in found.items():
             total, parts = sorted(runs, key=lambda r: r[0])[len(runs) // 2]
-            n = 8 if method == "as released" else len(solver.prepare(y, A, prior, METHODS[method][0], 0, None, None, METHODS[method][1]).schedule.steps)
+            s = None if method == "as released" else solver.prepare(y, A, prior, METHODS[method][0], 0, None, None, METHODS[method][1]).schedule
+            n, up = (8, 7) if s is None else (len(s.steps), len(s.inversion))
             once = (n + n * shape[0]) / shape[0]                            # frame 0 alone is inverted; both branches of guidance
-            evaluations = {"as released": 2 * once, "official": 2 * once, "official, ours": once}.get(method, 2 * n - 1)
+            evaluations = {"as released": 2 * once, "official": 2 * once, "official, ours": once}.get(method, n + up)
             rows.append(dict(prior=label, task=name, method=method, total=total, spread=max(r[0] for r in runs) - min(r[0] for r in runs),
                              ratio=statistics.median(a[0] / b[0] for a, b in zip(found["as released"], runs)), evaluations=evaluations, **parts))
             print(line(rows[-1]), flush=True)

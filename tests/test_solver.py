@@ -107,6 +107,13 @@ def test_fifteen_evaluations_per_frame(preset, name):
     assert per_frame == dict(eps=15, encode=8, decode=8)                 # the start and seven returns; no last encode
 
 
+def test_a_shorter_way_up_saves_its_evaluations():
+    A, prior = task("sr", SHAPE), Gauss()
+    last(A(clip()), A, prior, preset="best", tau=0.3, inversion_steps=2)
+    assert sum(n for c, n in prior.calls if c == "eps") == (2 + 8) * SHAPE[0]
+    with pytest.raises(ValueError, match="inversion_steps=0 must lie between 1 and 1000"): last(A(clip()), A, prior, inversion_steps=0)
+
+
 def test_official_inverts_one_frame_and_returns_the_last_decode():
     A, prior = task("inpaint", SHAPE), Gauss()
     state = last(A(clip()), A, prior, preset="official")

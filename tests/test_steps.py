@@ -107,6 +107,18 @@ def test_up_and_down_again():
     assert error(500) < .02 < error(25) < .3
 
 
+@pytest.mark.parametrize("indexing", ["paper", "released"])
+@pytest.mark.parametrize("tau", [.001, .05, .18, .3])
+@pytest.mark.parametrize("n", [1, 2, 3, 40])
+def test_longer_strides_up_end_where_sampling_begins(indexing, tau, n):
+    s, every = (make_schedule(scaled_linear(), tau=tau, indexing=indexing, inversion_steps=k) for k in (n, None))
+    still = indexing == "released"
+    assert s.sampling == every.sampling and len(s.inversion) == min(n, len(s.sampling) - 1) + still
+    assert all(a[1] == b[0] for a, b in zip(s.inversion, s.inversion[1:])) and s.inversion[:still] == every.inversion[:still]
+    if s.inversion: assert s.inversion[-1][1] == s.sampling[0] and s.inversion[0][0] == s.sampling[-1]
+    if n == 40: assert s.inversion == every.inversion
+
+
 def test_climb_counts_one_evaluation_per_step_and_leaves_its_start_alone():
     prior, z0, asked = Gaussian(), draw(1, 2, 3, 3), []
     counting = Gaussian()

@@ -24,7 +24,7 @@ CHOICES = dict(
     arithmetic=("ours", "released"), # the released order of sums and calls: the same values to the last bit, at its price
 )
 
-RANGES = dict(steps=(1, 1000), tau=(0.001, 1), cg_steps=(0, 1000), slack=(0, 2), final_slack=(1e-7, 2), trust=(1e-6, 100), lam=(0, 100), eta=(0, 1),
+RANGES = dict(steps=(1, 1000), tau=(0.001, 1), inversion_steps=(1, 1000), cg_steps=(0, 1000), slack=(0, 2), final_slack=(1e-7, 2), trust=(1e-6, 100), lam=(0, 100), eta=(0, 1),
               noise_scale=(0, 2), sigma_y=(0, 2), prior_share=(0, 1), motion=(0, 10), motion_rounds=(0, 100), tolerance=(1e-4, 10))
 
 # %% ../nbs/08c_presets.ipynb #cell-10
@@ -45,6 +45,7 @@ class Preset:
     "All that can be chosen about Algorithm 1, as plain values. Raises ValueError for what cannot be meant."
     steps: int = 25 # the whole way from pure noise would take so many
     tau: float = 0.3 # where to start, as a fraction of the whole way
+    inversion_steps: int|None = None # of the way up; None for as many as the way down takes
     indexing: str = "paper"
     start: str = "inversion"
     invert_from: str = "measurement"
@@ -88,7 +89,7 @@ PRESETS = dict(
 )
 
 BEST = { # what `best` chooses for each task: bench/tune.py on validation photos and the sample clips, with the bundled prior
-    **dict.fromkeys(("deblur", "deblur+"), dict(invert_from="tv", slack=1e-5, final_slack=1e-6, noise_scale=.4, prior_share=.4, tolerance=.04)),
+    **dict.fromkeys(("deblur", "deblur+"), dict(invert_from="tv", slack=3e-6, final_slack=2e-6, noise_scale=.4, prior_share=.4, motion=3, tolerance=.03)),
     **dict.fromkeys(("sr", "sr+"), dict(invert_from="tv", noise_scale=.6, motion_rounds=8, tolerance=.2)),
 }
 

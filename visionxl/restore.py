@@ -83,7 +83,7 @@ class Job:
     def schedule(self, prior) -> Schedule:
         "The timesteps that `solve` will walk."
         p = self.chosen()
-        return make_schedule(prior.alpha_bar, p.steps, p.tau, p.indexing)
+        return make_schedule(prior.alpha_bar, p.steps, p.tau, p.indexing, p.inversion_steps)
 
     def load_prior(self):
         "The prior itself. Raises FileNotFoundError, with the remedy, where there is none."

@@ -57,6 +57,7 @@ def make_schedule(
     steps: int = 25, # how many steps the whole way from pure noise would take
     tau: float = 0.3, # where to start, as a fraction of the whole way, in (0, 1]
     indexing: str = "paper", # "paper", or "released": the table read one row early, as the authors' code does
+    inversion_steps: int|None = None, # of the way up; None: one for each step of the way down
 ) -> Schedule: # its timesteps are leading-spaced from 1 and at most `tau * n_train`
     "Lay the steps of Algorithm 1 on the table. Raises ValueError for what cannot be laid."
     alpha_bar = torch.as_tensor(alpha_bar, dtype=torch.float64).cpu()
@@ -64,9 +65,12 @@ def make_schedule(
     if not 1 <= steps <= n: raise ValueError(f"steps={steps} must lie between 1 and {n}, the number of trained timesteps")
     if not 0 < tau <= 1: raise ValueError(f"tau={tau} is a fraction of the whole way: choose it in (0, 1], the paper takes 0.3")
     if indexing not in INDEXINGS: raise ValueError(f"indexing={indexing!r} is not known: choose one of {INDEXINGS}")
+    if inversion_steps is not None and inversion_steps < 1: raise ValueError(f"inversion_steps={inversion_steps} must be at least 1, or None for as many as sampling takes")
     up = tuple(t for t in range(1, n, n // steps)[:steps] if t <= tau * n)
     if not up: raise ValueError(f"tau={tau} lies below the first timestep, 1 of {n}: choose at least {1 / n}")
-    climb = (up[:1] if indexing == "released" else ()) + up                 # that code stands still at the first
+    n_up = min(inversion_steps or len(up), len(up) - 1)
+    stairs = tuple(up[round(i * (len(up) - 1) / max(n_up, 1))] for i in range(n_up + 1))
+    climb = (up[:1] if indexing == "released" else ()) + stairs             # that code stands still at the first
     return Schedule(alpha_bar, up[::-1], tuple(zip(climb, climb[1:])), tau, indexing)
 
 # %% ../nbs/02_schedule.ipynb #cell-27
