@@ -32,7 +32,7 @@ from visionxl.video import data_dir, sample  # noqa: E402
 now = time.perf_counter if torch.cuda.is_available() else time.process_time  # CPU seconds: the same on a busy machine
 OUT = Path(__file__).resolve().parent / "results"
 METHODS = {"official": ("official", {}), "official, ours": ("official", dict(arithmetic="ours")), "best": ("best", {}),
-           "best, tau .3": ("best", dict(tau=.3)), "best, short": ("best", dict(steps=17, inversion_steps=1))}  # "ours": equal but for rounding
+           "best, tau .3": ("best", dict(tau=.3)), "best, 25 steps": ("best", dict(steps=25, inversion_steps=None))}  # "ours": equal but for rounding
 STAGES = ("guess", "motion", "encode", "eps", "decode", "consistency", "low-pass")
 
 

@@ -21,9 +21,9 @@ from visionxl.video import sample
 
 HERE = Path(__file__).parent
 GRID = {  # field -> values, tried in this order, each with the best of the fields before it
-    "deblur": dict(motion=(0, 1, 3), motion_rounds=(1, 5), tolerance=(.03, .06, .12), tau=(.05, .1), noise_scale=(.7,), prior_share=(.2, .7)),
-    "sr": dict(motion=(0, 1, 3), motion_rounds=(3, 5), tolerance=(.12, .3), tau=(.1, .26), noise_scale=(.4, .8), prior_share=(.7,)),
-    "inpaint": dict(motion=(0, 1, 3), motion_rounds=(0, 1, 5), tolerance=(.06, .2), tau=(.1, .26), noise_scale=(.4, .85), cg_steps=(20,)),
+    "deblur": dict(motion=(0, 2, 3), motion_rounds=(1, 5), tolerance=(.02, .06, .12), tau=(.05, .1), noise_scale=(.7,), prior_error=(.004, .012)),
+    "sr": dict(motion=(0, 1, 3), motion_rounds=(3, 5), tolerance=(.12, .3), tau=(.1, .26), noise_scale=(.4, .8), prior_error=(.004, .012)),
+    "inpaint": dict(motion=(0, 1, 3), motion_rounds=(0, 1, 5), tolerance=(.06, .2), tau=(.1, .26), noise_scale=(.4, .85), cg_steps=(20,), prior_error=(.004, .012)),
 }
 MOTION = ("motion", "motion_rounds", "tolerance")
 

@@ -114,6 +114,45 @@ def test_a_shorter_way_up_saves_its_evaluations():
     with pytest.raises(ValueError, match="inversion_steps=0 must lie between 1 and 1000"): last(A(clip()), A, prior, inversion_steps=0)
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_the_short_way_belongs_to_its_height(name):
+    A, prior = task(name, SHAPE, kernel_size=9, sigma=1.0, window=3), Gauss()
+    last(A(clip()), A, prior)
+    assert sum(n for c, n in prior.calls if c == "eps") == (1 + 4) * SHAPE[0]
+    for tau in (.18, .3): assert (choose("best", name, tau=tau).steps, choose("best", name, tau=tau).inversion_steps) == (25, None)
+    assert (choose("best", name, steps=25).tau, choose("best", name, steps=25).inversion_steps) == (.18, 1)
+
+
+@pytest.mark.parametrize("name", ["deblur", "sr", "inpaint"])
+def test_of_a_small_change_a_part_is_kept(name):
+    A, prior = task(name, SHAPE, kernel_size=9, sigma=1.0, window=3), Gauss()
+    y = A(clip())
+    whole = last(y, A, prior, prior_error=0.).x
+    pb = solver.prepare(y, A, prior, "best", 0, None, None, {})
+    first = solver.followed(pb, solver.guess(pb))[0]
+    size = float((whole - first).square().mean())
+    for error in (size**.5, 3 * size**.5):
+        x = last(y, A, prior, prior_error=error).x
+        assert torch.allclose(x, first + size / (size + error**2) * (whole - first), atol=1e-9)
+        assert (A(x) - y).abs().max() <= max((A(v) - y).abs().max() for v in (first, whole)) + 1e-12
+
+
+def test_of_an_answer_that_was_not_inverted_nothing_is_mixed():
+    A = task("inpaint", SHAPE)
+    y = A(clip()).float()
+    for changes in (dict(start="random", tau=1.), dict(final="tweedie")):
+        assert torch.equal(last(y, A, Gauss(), prior_error=.1, **changes).x, last(y, A, Gauss(), prior_error=0., **changes).x)
+
+
+@pytest.mark.parametrize("changes, count", [(dict(), 2), (dict(motion_estimates=1), 1), (dict(motion_rounds=0), 1)])
+def test_motion_is_estimated_as_often_as_asked(monkeypatch, changes, count):
+    A, calls = task("inpaint", SHAPE), []
+    estimate = solver.estimate_motion
+    monkeypatch.setattr(solver, "estimate_motion", lambda x, r: calls.append(r) or estimate(x, r))
+    last(A(clip()).float(), A, Gauss(), **changes)
+    assert calls == [2] * count
+
+
 def test_official_inverts_one_frame_and_returns_the_last_decode():
     A, prior = task("inpaint", SHAPE), Gauss()
     state = last(A(clip()), A, prior, preset="official")

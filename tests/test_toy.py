@@ -143,8 +143,8 @@ def test_one_start_one_answer():
 
 
 def test_frames_do_not_disturb_each_other():
-    "Without a temporal operator and without shared noise, a frame's answer is the same alone and in company."
+    "Without a temporal operator, shared noise and the one share of the prior that holds for a clip, a frame's answer is the same alone and in company."
     prior, truth = ToyPrior(), frames(curve(101)[20:81:20], PAIR)
-    both = restored(prior, Weigh((.5, .5), 4, PAIR), Weigh((.5, .5), 4, PAIR)(truth), preset="best", eta=0.)
-    alone = restored(prior, Weigh((.5, .5), 1, PAIR), Weigh((.5, .5), 1, PAIR)(truth[2:3]), preset="best", eta=0.)
+    both = restored(prior, Weigh((.5, .5), 4, PAIR), Weigh((.5, .5), 4, PAIR)(truth), preset="best", eta=0., prior_error=0.)
+    alone = restored(prior, Weigh((.5, .5), 1, PAIR), Weigh((.5, .5), 1, PAIR)(truth[2:3]), preset="best", eta=0., prior_error=0.)
     assert float((both[2:3] - alone).abs().max()) < 1e-6

@@ -21,14 +21,15 @@ def estimate_motion(
 ) -> Motion:
     "Where every pixel of a frame went in each of its neighbours. Raises ValueError for radius < 1 and small frames."
     if radius < 1: raise ValueError(f"radius={radius} must be at least 1: the number of neighbours on each side")
-    grey, pairs = (x.clamp(-1, 1) + 1) / 2, {}
+    grey, pairs, motion = (x.clamp(-1, 1) + 1) / 2, {}, []
     for i in range(len(x)):
         for j in range(i + 1, min(len(x), i + radius + 1)):
             there, back = flow(grey[i], grey[j]), flow(grey[j], grey[i])
             pairs[i, j], pairs[j, i] = (there, visible(there, back)), (back, visible(back, there))
-    near = [[j for j in range(len(x)) if (i, j) in pairs] for i in range(len(x))]
-    stack = lambda i, k: torch.stack([pairs[i, j][k] for j in near[i]]).to(x.device) if near[i] else torch.empty(0)
-    return [(js, stack(i, 0), stack(i, 1)) for i, js in enumerate(near)]
+        js = sorted(j for k, j in pairs if k == i)                             # complete: later frames add nothing to frame i
+        flows, seen = zip(*(pairs.pop((i, j)) for j in js)) if js else ((torch.empty(0),),) * 2
+        motion.append((js, torch.stack(flows).to(x.device), torch.stack(seen).to(x.device)))
+    return motion
 
 # %% ../nbs/08f_motion.ipynb #cell-11
 def motion_average(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['State', 'stream', 'Problem', 'finite', 'check', 'prepare', 'guess', 'encode', 'start', 'consistent', 'followed',
-           'averaged', 'filtered', 'encoded', 'renoised', 'solve', 'BEST', 'CHOICES', 'PRESETS', 'RANGES', 'Preset',
-           'choose', 'filled', 'first_guess', 'to_size', 'tv_start']
+           'averaged', 'filtered', 'encoded', 'renoised', 'mixed', 'solve', 'BEST', 'CHOICES', 'PRESETS', 'RANGES',
+           'Preset', 'choose', 'filled', 'first_guess', 'to_size', 'tv_start']
 
 # %% ../nbs/09_solver.ipynb #cell-02
 import warnings
@@ -150,7 +150,8 @@ def followed(pb: Problem, x): # (T, C, H, W) and the problem with its motion
     if not p.motion or x is None or len(x) == 1 or min(x.shape[-2:]) < 16: return x, pb
     a, motion = pb.schedule.a(pb.schedule.sampling[0]), estimate_motion(x, p.motion)
     for _ in range(p.motion_rounds): x = consistent(pb, motion_average(x, motion, p.tolerance), a)
-    return x, pb._replace(motion=estimate_motion(x, p.motion) if p.motion_rounds else motion)
+    if p.motion_rounds and p.motion_estimates == 2: motion = None; motion = estimate_motion(x, p.motion)   # never both: flows are larger than the clip
+    return x, pb._replace(motion=motion)
 
 def averaged(pb: Problem, x_hat): # (T, C, H, W)
     "Before step 3: the decoded estimate, each frame averaged with its neighbours along the motion."
@@ -177,6 +178,12 @@ def renoised(pb: Problem, state, a_s, k): # (T, c, h, w)
     return renoise(state.z_bar, state.eps, noise, a_s, p.eta, p.noise_scale)
 
 # %% ../nbs/09_solver.ipynb #cell-36
+def mixed(p: Preset, first, x): # (T, C, H, W) videos, both consistent -> one
+    "The end: half of a change from `first` to `x` that is as large as `prior_error`, more of a larger one."
+    size = (x - first).square().mean()
+    return first.lerp(x, size / (size + p.prior_error**2))
+
+# %% ../nbs/09_solver.ipynb #cell-39
 @torch.no_grad()
 def solve(
     y, # measurement, shape A.out_shape, of a video in [-1, 1]
@@ -191,9 +198,9 @@ def solve(
     "Algorithm 1: yields a `State` for each timestep; the last one's `x` is the restored video."
     pb = prepare(y, A, prior, preset, seed, noise, resume, changes)
     prior, p, a, state = pb.prior, pb.p, pb.schedule.a, resume
-    first, pb = followed(pb, guess(pb) if resume is None or p.motion or p.prior_share < 1 else None)
+    first, pb = followed(pb, guess(pb) if resume is None or p.motion or p.mixes else None)
     z = start(pb, first) if resume is None else resume.z                                  # 1 inversion
-    if p.prior_share == 1: first = None
+    if not p.mixes: first = None
     for k, (t, s) in enumerate(pb.schedule.steps):
         if resume is not None and (t > resume.t or (t == resume.t and resume.z_bar is not None)): continue
         if state is not None and state.z_bar is not None:                                 # 5 renoise
@@ -205,7 +212,7 @@ def solve(
         if s is not None or p.final == "consistency":
             x_bar = consistent(pb, averaged(pb, x_hat), a(t), s is None)                          # 3 data consistency
             x = x_bar if p.final == "consistency" else x_hat
-            if s is None and p.prior_share < 1: x = first.lerp(x, p.prior_share)
+            if s is None and p.mixes: x = mixed(p, first, x)
         if s is not None:
             x_lp = filtered(p, x_hat, x_bar, a(t))                                        # 4 low-pass filtered encoding
             z_bar = finite(encoded(pb, z0_hat, x_hat, x_lp, k), "encode", f"t = {t}")
