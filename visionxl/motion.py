@@ -30,7 +30,7 @@ def estimate_motion(
         motion.append((js, torch.stack(flows).to(x.device), torch.stack(seen).to(x.device)))
     return motion
 
-# %% ../nbs/08f_motion.ipynb #cell-10a
+# %% ../nbs/08f_motion.ipynb #cell-11
 def patch_mean(
     v: Tensor, # (..., H, W)
     patch: int, # pixels across, odd
@@ -46,7 +46,7 @@ def patch_mean(
         v = total.div_(count.view(-1, *[1] * (-1 - dim)))
     return v
 
-# %% ../nbs/08f_motion.ipynb #cell-11
+# %% ../nbs/08f_motion.ipynb #cell-14
 def motion_average(
     x: Tensor, # (T, C, H, W) in [-1, 1]
     motion: Motion, # of this clip or of a better version of it
