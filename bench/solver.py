@@ -4,8 +4,8 @@
     python bench/solver.py --full      25 frames of 192x320, five tasks
     python bench/solver.py --prior sdxl --full     on a GPU: Table 4's columns for 25 frames of 768x1280
 
-The start and the first two sampling steps are timed (CPU seconds where there is no GPU), interleaved, `--repeat` times; a run is a start and as many steps
-as the method takes, eight where tau is 0.3 (all do the same work but the last, which does not encode). `best` chooses its own tau for each task.
+CPU seconds where there is no GPU, methods interleaved, `--repeat` times. A run of up to five steps is timed whole; of a longer one the start and the
+first two steps, and it counts as a start and as many steps as the method takes, eight where tau is 0.3 (all do the same work but the last, which does not encode). `best` chooses its own tau for each task.
 Writes bench/results/solver.json and prints what lies in bench/results/solver.txt; `--memory` measures memory alone and keeps the rest of the file.
 """
 import argparse
@@ -76,19 +76,19 @@ def released(y, name, nets, mask, clock):
 
 
 def ours(y, A, prior, method, clock):
-    "Start and first two steps of `solve`, the second once more for each further step; the last step encodes nothing."
+    "A short way whole; of a longer one start and two steps of `solve`, the second once more for each further step, of which the last encodes nothing."
     preset, changes = METHODS[method]
+    n = len(solver.prepare(y, A, prior, preset, 0, None, None, changes).schedule.steps)
     run, seen = solver.solve(y, A, prior, preset, **changes), [(0., {})]
-    for _ in range(2):
+    for _ in range(n if n <= 5 else 2):
         t = now()
         next(run)
         seen.append((seen[-1][0] + now() - t, dict(clock.seconds)))
-    (first, early), (total, parts) = seen[1:]
-    more = len(solver.prepare(y, A, prior, preset, 0, None, None, changes).schedule.steps) - 1
-    step = {s: parts.get(s, 0) - early.get(s, 0) for s in STAGES}
-    last = step["encode"] if more > 1 else 0                                # already left out where the second step was the last
-    parts = {s: early.get(s, 0) + more * step[s] - last * (s == "encode") for s in STAGES}
-    return first + more * (total - first) - last, parts
+    (early, before), (total, parts) = seen[-2:]
+    if n == len(seen) - 1: return total, {s: parts.get(s, 0) for s in STAGES}
+    step, more = {s: parts.get(s, 0) - before.get(s, 0) for s in STAGES}, n - 1
+    parts = {s: before.get(s, 0) + more * step[s] - step[s] * (s == "encode") for s in STAGES}
+    return early + more * (total - early) - step["encode"], parts
 
 
 def table(prior, label, shape, tasks, repeat):

@@ -2,10 +2,13 @@
 import json
 import shutil
 import time
+from copy import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers.configuration_utils import FrozenDict
 from safetensors.torch import load_file
 
 import visionxl
@@ -104,6 +107,14 @@ def test_text_conditioning_of_an_sdxl_shaped_model(data):
     assert (Prior.load(golden / "tiny_sdxl", device="cpu").eps(z[:1], 281) - p.eps(z[:1], 281)).abs().max() > 1e-4  # zeros are another text
     with pytest.raises(ValueError, match="pooled embedding has width 3"):
         Prior.load(golden / "tiny_sdxl", device="cpu", text=i["prompt_embeds"], pooled=torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize("size, want", [(None, [44, 60, 0, 0, 44, 60]), (128, [512, 512, 0, 0, 44, 60])])
+def test_sizes_that_sdxl_is_told(tiny, size, want):
+    p = copy(tiny)
+    p.text, p.pooled = torch.zeros(1, 77, 8), torch.zeros(1, 8)
+    p.unet = SimpleNamespace(config=FrozenDict(addition_embed_type="text_time", sample_size=size))
+    assert p._condition(1, 11, 15)["added_cond_kwargs"]["time_ids"][0].tolist() == want
 
 
 def test_schedule_against_diffusers():

@@ -243,6 +243,7 @@ def test_noise_is_known(tmp_path, x):
     d = Degradation("deblur", sigma_y=.05)
     y = clips.degrade(x[:3], d)
     assert psnr(run(y, d), x[:3]) > psnr(run(y, "deblur"), x[:3]) + 3
+    assert (restore.Job(d).chosen().tau_end, restore.Job(Degradation("deblur")).chosen().tau_end) == (0, .03)
 
 
 def test_report_and_demo(tmp_path, monkeypatch):

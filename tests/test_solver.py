@@ -117,10 +117,30 @@ def test_a_shorter_way_up_saves_its_evaluations():
 @pytest.mark.parametrize("name", TASKS)
 def test_the_short_way_belongs_to_its_height(name):
     A, prior = task(name, SHAPE, kernel_size=9, sigma=1.0, window=3), Gauss()
+    down = 3 if name.startswith("deblur") else 4
     last(A(clip()), A, prior)
-    assert sum(n for c, n in prior.calls if c == "eps") == (1 + 4) * SHAPE[0]
+    assert {k: sum(n for c, n in prior.calls if c == k) / SHAPE[0] for k in ("eps", "encode", "decode")} == dict(eps=1 + down, encode=down, decode=down)
     for tau in (.18, .3): assert (choose("best", name, tau=tau).steps, choose("best", name, tau=tau).inversion_steps) == (25, None)
     assert (choose("best", name, steps=25).tau, choose("best", name, steps=25).inversion_steps) == (.18, 1)
+
+
+def test_the_way_down_may_end_above_the_bottom():
+    A, full, high = task("deblur", SHAPE, kernel_size=9, sigma=1.0), [], []
+    y = A(clip())
+    for out, changes in (full, dict(tau_end=0., final_rounds=0)), (high, dict(final_rounds=0)): out += solve(y, A, Gauss(), prior_error=0., motion=0, **changes)
+    assert [s.t for s in full] == [175, 117, 59, 1] and [s.t for s in high] == [175, 117, 59]
+    for a, b in zip(full[:2], high): assert torch.equal(a.z_bar, b.z_bar)
+    assert torch.equal(full[2].x_hat, high[2].x_hat) and high[2].z_bar is None
+    pb = solver.prepare(y, A, Gauss(), "best", 0, None, None, dict(motion=0))
+    x, a = high[2].x_hat, pb.schedule.a(59)
+    for _ in range(2): x = solver.consistent(pb, x, a)
+    assert torch.equal(last(y, A, Gauss(), prior_error=0., motion=0).x, solver.consistent(pb, x, a, last=True))
+
+
+def test_with_noise_the_prior_has_the_last_word():
+    A, prior = task("deblur", SHAPE, kernel_size=9, sigma=1.0), Gauss()
+    assert last(A(clip()), A, prior, sigma_y=.05).t == 1
+    assert (choose("best", "deblur", sigma_y=.05).final_rounds, choose("best", "deblur").final_rounds) == (0, 2)
 
 
 @pytest.mark.parametrize("name", ["deblur", "sr", "inpaint"])
@@ -281,7 +301,7 @@ def test_spectral_equals_cg():
 @pytest.mark.parametrize("changes, words", [
     (dict(preset="finest"), "paper, official, best"), (dict(colour=1), "no setting of a preset"), (dict(eta=2.), "between 0 and 1"),
     (dict(start="middle"), "inversion.*frame0"), (dict(consistency="exact"), "cg.*spectral.*proximal"), (dict(tau=0.), "between"),
-    (dict(preset="paper", sigma_y=.1), "only consistency='proximal'"), (dict(slack=0.), "slack"),
+    (dict(preset="paper", sigma_y=.1), "only consistency='proximal'"), (dict(slack=0.), "slack"), (dict(tau_end=.5), "lies above tau"),
     (dict(encoding="correction", posterior="sample"), "posterior='mode'"), (dict(steps=0), "between"), (dict(eta=float("nan")), "eta=nan"),
 ], ids=lambda v: str(v)[:40])
 def test_refused_settings(changes, words):

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from .consistency import cg, data_consistency
 from .flow import flow, visible, warp
 from .lowpass import lowpass, lowpass_sigma
-from .motion import estimate_motion, motion_average
+from .motion import estimate_motion, has_motion, motion_average
 from .presets import choose
 from .renoise import renoise, shared_noise
 from .schedule import Schedule, make_schedule
@@ -92,7 +92,7 @@ def motion_tv(
     p, x = choose("best", getattr(A, "name", None)), admm_tv(y, A)
     rounds = p.motion_rounds + 1 if rounds is None else rounds
     if rounds < 1: raise ValueError(f"rounds={rounds} must be at least 1: admm_tv is what none would be")
-    if len(x) == 1 or min(x.shape[-2:]) < 16: return x
+    if not has_motion(x): return x
     motion = estimate_motion(x, p.motion)
     for i in range(rounds):
         x = smooth_step(A, y, motion_average(x, motion, p.tolerance), p.slack**2, p.cg_steps)

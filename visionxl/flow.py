@@ -22,6 +22,14 @@ def flow(
     return torch.from_numpy(cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None))
 
 # %% ../nbs/08e_flow.ipynb #cell-11
+def _remap(x, places): # (N, C, H, W) float32 on the CPU, C <= 4, and (N, H, W, 2) -> (N, C, H, W)
+    "Bicubic interpolation by OpenCV."
+    import cv2
+    out = np.empty(x.shape, np.float32)
+    for o, v, p in zip(out, x.numpy(), places.float().numpy()):
+        cv2.split(cv2.remap(cv2.merge(list(v)), p, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), list(o))
+    return torch.from_numpy(out)
+
 def warp(
     x: torch.Tensor, # (C, H, W), or several (N, C, H, W)
     f: torch.Tensor, # (H, W, 2) flow in pixels, or one for each (N, H, W, 2)
@@ -30,8 +38,10 @@ def warp(
     "Fetch every pixel from where the flow says it went."
     if x.ndim == 3: return warp(x[None], f[None], mode)[0]
     h, w = x.shape[-2:]
-    y0, x0 = torch.meshgrid(torch.arange(h, device=f.device), torch.arange(w, device=f.device), indexing="ij")
-    grid = torch.stack([(x0 + f[..., 0] + .5) * 2 / w - 1, (y0 + f[..., 1] + .5) * 2 / h - 1], -1)
+    places = f + torch.stack(torch.meshgrid(torch.arange(w, device=f.device), torch.arange(h, device=f.device), indexing="xy"), -1)
+    if mode == "bicubic" and x.dtype == torch.float32 and x.device.type == "cpu" and x.shape[1] <= 4 and not x.requires_grad:
+        return _remap(x, places)
+    grid = (places + .5) * 2 / torch.tensor([w, h], device=f.device) - 1
     return F.grid_sample(x, grid.to(x), mode=mode, padding_mode="border", align_corners=False)
 
 # %% ../nbs/08e_flow.ipynb #cell-14

@@ -214,8 +214,9 @@ def _condition(self:Prior, n, h, w):
     if self.text is None: return {}
     args = dict(encoder_hidden_states=self.text.expand(n, -1, -1))
     if self.unet.config.get("addition_embed_type") != "text_time": return args
-    full = (self.unet.config.sample_size * self.factor,) * 2
-    ids = torch.tensor([*full, 0, 0, h * self.factor, w * self.factor], dtype=self.text.dtype, device=self.device)
+    target = h * self.factor, w * self.factor
+    full = (self.unet.config.sample_size * self.factor,) * 2 if self.unet.config.sample_size else target    # None: of any size
+    ids = torch.tensor([*full, 0, 0, *target], dtype=self.text.dtype, device=self.device)
     return args | dict(added_cond_kwargs=dict(text_embeds=self.pooled.expand(n, -1), time_ids=ids.expand(n, -1)))
 
 # %% ../nbs/03_prior.ipynb #cell-27

@@ -73,7 +73,8 @@ class Job:
         "The preset with its changes. A preset that knows about noise is told of it. Raises ValueError for what cannot be meant."
         d = self.degradation
         p = choose(self.preset, d.task, **self.changes)
-        return replace(p, sigma_y=d.sigma_y) if p.consistency == "proximal" and "sigma_y" not in self.changes else p
+        if p.consistency != "proximal" or "sigma_y" in self.changes: return p
+        return choose(self.preset, d.task, **self.changes, sigma_y=d.sigma_y)
 
     def with_noise(self, sigma: float):
         "The same job with more noise in the measurement: variances add up."
@@ -83,7 +84,7 @@ class Job:
     def schedule(self, prior) -> Schedule:
         "The timesteps that `solve` will walk."
         p = self.chosen()
-        return make_schedule(prior.alpha_bar, p.steps, p.tau, p.indexing, p.inversion_steps)
+        return make_schedule(prior.alpha_bar, p.steps, p.tau, p.indexing, p.inversion_steps, p.tau_end)
 
     def load_prior(self):
         "The prior itself. Raises FileNotFoundError, with the remedy, where there is none."

@@ -57,7 +57,8 @@ def make_schedule(
     steps: int = 25, # how many steps the whole way from pure noise would take
     tau: float = 0.3, # where to start, as a fraction of the whole way, in (0, 1]
     indexing: str = "paper", # "paper", or "released": the table read one row early, as the authors' code does
-    inversion_steps: int|None = None, # of the way up; None: one for each step of the way down
+    inversion_steps: int|None = None, # of the way up; None: one for each step of the way down to the first timestep
+    tau_end: float = 0., # where sampling ends, as a fraction of the whole way, at most `tau`; 0: at the first timestep
 ) -> Schedule: # its timesteps are leading-spaced from 1 and at most `tau * n_train`
     "Lay the steps of Algorithm 1 on the table. Raises ValueError for what cannot be laid."
     alpha_bar = torch.as_tensor(alpha_bar, dtype=torch.float64).cpu()
@@ -68,10 +69,12 @@ def make_schedule(
     if inversion_steps is not None and inversion_steps < 1: raise ValueError(f"inversion_steps={inversion_steps} must be at least 1, or None for as many as sampling takes")
     up = tuple(t for t in range(1, n, n // steps)[:steps] if t <= tau * n)
     if not up: raise ValueError(f"tau={tau} lies below the first timestep, 1 of {n}: choose at least {1 / n}")
+    down = tuple(t for t in up[::-1] if t >= tau_end * n)
+    if not down: raise ValueError(f"tau_end={tau_end} leaves no timestep of {up}: choose at most {up[-1] / n}")
     n_up = min(inversion_steps or len(up), len(up) - 1)
     stairs = tuple(up[round(i * (len(up) - 1) / max(n_up, 1))] for i in range(n_up + 1))
     climb = (up[:1] if indexing == "released" else ()) + stairs             # that code stands still at the first
-    return Schedule(alpha_bar, up[::-1], tuple(zip(climb, climb[1:])), tau, indexing)
+    return Schedule(alpha_bar, down, tuple(zip(climb, climb[1:])), tau, indexing)
 
 # %% ../nbs/02_schedule.ipynb #cell-27
 def ddim_step(

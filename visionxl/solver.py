@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['State', 'stream', 'Problem', 'finite', 'check', 'prepare', 'guess', 'encode', 'start', 'consistent', 'followed',
-           'averaged', 'filtered', 'encoded', 'renoised', 'mixed', 'solve', 'BEST', 'CHOICES', 'PRESETS', 'RANGES',
-           'Preset', 'choose', 'filled', 'first_guess', 'to_size', 'tv_start']
+           'averaged', 'agreed', 'filtered', 'encoded', 'renoised', 'mixed', 'solve', 'BEST', 'CHOICES', 'PRESETS',
+           'RANGES', 'Preset', 'choose', 'filled', 'first_guess', 'to_size', 'tv_start']
 
 # %% ../nbs/09_solver.ipynb #cell-02
 import warnings
@@ -17,7 +17,7 @@ from torch import Tensor
 from .consistency import data_consistency
 from .inversion import invert
 from .lowpass import lowpass, lowpass_sigma
-from .motion import Motion, estimate_motion, motion_average
+from .motion import Motion, estimate_motion, has_motion, motion_average
 from .presets import BEST, CHOICES, PRESETS, RANGES, Preset, choose
 from .released import OneByOne, SinglePrecision, as_released, dense_blur, dense_gaussian, released_cg, released_renoise
 from .renoise import renoise, shared_noise
@@ -96,7 +96,7 @@ def prepare(y, A, prior, preset, seed, noise, resume, changes):
     "The problem as `solve` needs it, checked."
     p = choose(preset, A.name if hasattr(A, "name") else None, **changes)
     check(y, A, prior, p, resume)
-    schedule = make_schedule(prior.alpha_bar, p.steps, p.tau, p.indexing, p.inversion_steps)
+    schedule = make_schedule(prior.alpha_bar, p.steps, p.tau, p.indexing, p.inversion_steps, p.tau_end)
     t_max = getattr(prior, "t_max", len(prior.alpha_bar) - 1)
     if schedule.sampling[0] > t_max: raise ValueError(f"tau={p.tau} starts at timestep {schedule.sampling[0]}, this prior was trained up to {t_max}: choose tau <= {t_max / len(prior.alpha_bar):.2f}")
     if torch.is_tensor(noise) and (noise.ndim != 5 or len(noise) < len(schedule.steps) - 1 or noise.shape[2:] != prior.latent_shape(*A.in_shape[2:])):
@@ -147,7 +147,7 @@ def consistent(pb: Problem, x_hat, a_t, last=False): # (T, C, H, W)
 def followed(pb: Problem, x): # (T, C, H, W) and the problem with its motion
     "The guess after `motion_rounds` rounds of average and consistency, and what moves in it."
     p = pb.p
-    if not p.motion or x is None or len(x) == 1 or min(x.shape[-2:]) < 16: return x, pb
+    if not p.motion or x is None or not has_motion(x): return x, pb
     a, motion = pb.schedule.a(pb.schedule.sampling[0]), estimate_motion(x, p.motion)
     for _ in range(p.motion_rounds): x = consistent(pb, motion_average(x, motion, p.tolerance), a)
     if p.motion_rounds and p.motion_estimates == 2: motion = None; motion = estimate_motion(x, p.motion)   # never both: flows are larger than the clip
@@ -156,6 +156,11 @@ def followed(pb: Problem, x): # (T, C, H, W) and the problem with its motion
 def averaged(pb: Problem, x_hat): # (T, C, H, W)
     "Before step 3: the decoded estimate, each frame averaged with its neighbours along the motion."
     return x_hat if pb.motion is None else motion_average(x_hat, pb.motion, pb.p.tolerance)
+
+def agreed(pb: Problem, x_hat, a_t, last=False): # (T, C, H, W)
+    "Step 3 as the loop takes it: averaged, then consistent; at the `last` step `final_rounds` times more."
+    for _ in range(pb.p.final_rounds if last else 0): x_hat = consistent(pb, averaged(pb, x_hat), a_t)
+    return consistent(pb, averaged(pb, x_hat), a_t, last)
 
 # %% ../nbs/09_solver.ipynb #cell-30
 def filtered(p: Preset, x_hat, x_bar, a_t): # (T, C, H, W)
@@ -210,7 +215,7 @@ def solve(
         x_hat = x = finite(prior.decode(z0_hat), "decode", f"t = {t}")
         x_bar = x_lp = z_bar = None
         if s is not None or p.final == "consistency":
-            x_bar = consistent(pb, averaged(pb, x_hat), a(t), s is None)                          # 3 data consistency
+            x_bar = agreed(pb, x_hat, a(t), s is None)                                    # 3 data consistency
             x = x_bar if p.final == "consistency" else x_hat
             if s is None and p.mixes: x = mixed(p, first, x)
         if s is not None:

@@ -58,10 +58,12 @@ def total_variation(x: torch.Tensor, weights: tuple = (1., 1., 1.)) -> float:
 def shrink(
     g: torch.Tensor, # (3, ...) vectors
     by: float, # length to take away, >= 0
+    out: torch.Tensor | None = None, # where to put the result
 ) -> torch.Tensor:
     "Shorten every vector by `by`, down to nothing: the proximal map of `by |g|_{2,1}`."
-    length = sum(part * part for part in g).sqrt_()
-    return g * (1 - by / length.clamp_(min=1e-30)).clamp_(min=0)
+    length = g[0] * g[0]
+    for part in g[1:]: length.addcmul_(part, part)
+    return torch.mul(g, 1 - by / length.sqrt_().clamp_(min=max(by, 1e-30)), out=out)
 
 # %% ../nbs/09b_tv.ipynb #cell-20
 def dct_matrix(n: int # samples
@@ -103,7 +105,7 @@ def _turn(x, v, u, weights, by, out):
     for t in range(len(x)):
         _differences(x, t, weights, g)
         g.mul_(1.8).sub_(v[t], alpha=0.8).add_(u[t])
-        v[t] = shrink(g, by)
+        shrink(g, by, v[t])
         torch.sub(g, v[t], out=u[t])
         _scatter(torch.sub(v[t], u[t], out=g), t, weights, out)
 
