@@ -1,4 +1,4 @@
-"""Bring the figures of the model card in step with the kept run of bench/quality.py.
+"""Bring the figures of the model card in step with the kept runs of bench/quality.py.
 
     python tools/card.py        rewrites what stands between the two comments in visionxl/assets/tiny/README.md
 """
@@ -6,28 +6,45 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-CARD, RUN = ROOT / "visionxl/assets/tiny/README.md", ROOT / "bench/results/quality_192.json"
+CARD, RUNS = ROOT / "visionxl/assets/tiny/README.md", [ROOT / f"bench/results/quality_{size}.json" for size in (192, 384)]
 METHODS = {"cg": "CG alone", "admm_tv": "ADMM-TV (tuned)", "motion_tv": "ADMM-TV along the motion", "best": "`best`"}
 
 
+def of(run: dict, t: str, m: str, k: str) -> dict:
+    "A metric of a method on a task, clip by clip."
+    return {r["clip"]: r[k] for r in run["rows"] if (r["task"], r["method"]) == (t, m)}
+
+
+def gain(run: dict, t: str, m: str) -> str:
+    "What `best` is ahead of a method in PSNR, in the mean and on the worst clip."
+    ours, theirs = of(run, t, "best", "PSNR"), of(run, t, m, "PSNR")
+    d = [ours[c] - theirs[c] for c in ours]
+    return f"{sum(d) / len(d):+.2f}, worst {min(d):+.2f}"
+
+
+def tasks(run: dict) -> dict: return dict.fromkeys(r["task"] for r in run["rows"])
+
+
+def markdown(head: list, rows: list) -> str: return "\n".join("| " + " | ".join(r) + " |" for r in (head, ["---"] * len(head), *rows))
+
+
 def table(run: dict) -> str:
-    "One row for each task: means of the methods, and what `best` gains over two of them, in the mean and on the worst clip."
-    def of(t, m, k): return {r["clip"]: r[k] for r in run["rows"] if (r["task"], r["method"]) == (t, m)}
-
-    def gain(t, m):
-        ours, theirs = of(t, "best", "PSNR"), of(t, m, "PSNR")
-        d = [ours[c] - theirs[c] for c in ours]
-        return f"{sum(d) / len(d):+.2f}, worst {min(d):+.2f}"
-
-    def cell(t, m): return " / ".join(f"{sum(v.values()) / len(v):.{digits}f}" for k, digits in (("PSNR", 2), ("SSIM", 4), ("warping", 2)) for v in (of(t, m, k),))
+    "One row for each task: means of the methods, and what `best` gains over two of them."
+    def cell(t, m): return " / ".join(f"{sum(v.values()) / len(v):.{digits}f}" for k, digits in (("PSNR", 2), ("SSIM", 4), ("warping", 2)) for v in (of(run, t, m, k),))
 
     head = ["task", *METHODS.values(), "over ADMM-TV", "over it along the motion"]
-    rows = [[t, *(cell(t, m) for m in METHODS), gain(t, "admm_tv"), gain(t, "motion_tv")] for t in dict.fromkeys(r["task"] for r in run["rows"])]
-    return "\n".join("| " + " | ".join(r) + " |" for r in (head, ["---"] * len(head), *rows))
+    return markdown(head, [[t, *(cell(t, m) for m in METHODS), gain(run, t, "admm_tv"), gain(run, t, "motion_tv")] for t in tasks(run)])
+
+
+def gains(run: dict) -> str:
+    "One row for each task: means of `best`, and its gains."
+    def mean(t, k, digits): return f"{sum(of(run, t, 'best', k).values()) / len(run['clips']):.{digits}f}"
+    head = ["task", "`best`", "over ADMM-TV", "over it along the motion"]
+    return markdown(head, [[t, mean(t, "PSNR", 2) + " / " + mean(t, "SSIM", 4), gain(run, t, "admm_tv"), gain(run, t, "motion_tv")] for t in tasks(run)])
 
 
 def main():
-    run, text = json.loads(RUN.read_text()), CARD.read_text()
+    (run, large), text = [json.loads(f.read_text()) for f in RUNS], CARD.read_text()
     head, rest = text.split("<!-- figures -->\n")
     _, tail = rest.split("<!-- end -->")
     methods = " ".join(dict.fromkeys(r["method"] for r in run["rows"]))
@@ -37,6 +54,10 @@ Test clips, all {len(run['clips'])}, short side {run['size']}, {run['frames']} f
 {table(run)}
 
 Most of what `best` is ahead of ADMM-TV comes from the average along the motion (`visionxl.motion`), which needs no network; the last column is what the prior adds to that, together with the consistency step in the photographs' metric (`visionxl.smooth`) on the inpaintings.
+
+The same at short side {large['size']}, {large['frames']} frames (`bench/results/quality_{large['size']}.md`), PSNR in dB / SSIM and gains in dB:
+
+{gains(large)}
 <!-- end -->{tail}""")
 
 
