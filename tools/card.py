@@ -3,9 +3,13 @@
     python tools/card.py        rewrites what stands between the two comments in visionxl/assets/tiny/README.md
 """
 import json
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT)]
+from visionxl.evaluate import markdown  # noqa: E402
+
 CARD, RUNS = ROOT / "visionxl/assets/tiny/README.md", [ROOT / f"bench/results/quality_{size}.json" for size in (192, 384)]
 METHODS = {"cg": "CG alone", "admm_tv": "ADMM-TV (tuned)", "motion_tv": "ADMM-TV along the motion", "best": "`best`"}
 
@@ -22,25 +26,13 @@ def gain(run: dict, t: str, m: str) -> str:
     return f"{sum(d) / len(d):+.2f}, worst {min(d):+.2f}"
 
 
-def tasks(run: dict) -> dict: return dict.fromkeys(r["task"] for r in run["rows"])
+def table(run: dict, methods: tuple, metrics: dict) -> str:
+    "One row for each task: means of the methods, to so many digits of each metric, and what `best` gains over two of them."
+    def cell(t, m): return " / ".join(f"{sum(of(run, t, m, k).values()) / len(run['clips']):.{digits}f}" for k, digits in metrics.items())
 
-
-def markdown(head: list, rows: list) -> str: return "\n".join("| " + " | ".join(r) + " |" for r in (head, ["---"] * len(head), *rows))
-
-
-def table(run: dict) -> str:
-    "One row for each task: means of the methods, and what `best` gains over two of them."
-    def cell(t, m): return " / ".join(f"{sum(v.values()) / len(v):.{digits}f}" for k, digits in (("PSNR", 2), ("SSIM", 4), ("warping", 2)) for v in (of(run, t, m, k),))
-
-    head = ["task", *METHODS.values(), "over ADMM-TV", "over it along the motion"]
-    return markdown(head, [[t, *(cell(t, m) for m in METHODS), gain(run, t, "admm_tv"), gain(run, t, "motion_tv")] for t in tasks(run)])
-
-
-def gains(run: dict) -> str:
-    "One row for each task: means of `best`, and its gains."
-    def mean(t, k, digits): return f"{sum(of(run, t, 'best', k).values()) / len(run['clips']):.{digits}f}"
-    head = ["task", "`best`", "over ADMM-TV", "over it along the motion"]
-    return markdown(head, [[t, mean(t, "PSNR", 2) + " / " + mean(t, "SSIM", 4), gain(run, t, "admm_tv"), gain(run, t, "motion_tv")] for t in tasks(run)])
+    return markdown([{"task": t} | {METHODS[m]: cell(t, m) for m in methods} |
+                     {"over ADMM-TV": gain(run, t, "admm_tv"), "over it along the motion": gain(run, t, "motion_tv")}
+                     for t in dict.fromkeys(r["task"] for r in run["rows"])])
 
 
 def main():
@@ -51,13 +43,13 @@ def main():
     CARD.write_text(f"""{head}<!-- figures -->
 Test clips, all {len(run['clips'])}, short side {run['size']}, {run['frames']} frames, seed {run['seed']}: PSNR in dB / SSIM / warping error, means over clips; the last two columns are the gain of `best` in dB over ADMM-TV, tuned per task on training material, and over the same followed by the average along the motion, with the gain on the worst clip. Per clip, with ST-LPIPS: `bench/results/quality_{run['size']}.md`, made by `bench/quality.py --full --methods {methods}`; this table by `tools/card.py`.
 
-{table(run)}
+{table(run, tuple(METHODS), dict(PSNR=2, SSIM=4, warping=2))}
 
 Most of what `best` is ahead of ADMM-TV comes from the average along the motion (`visionxl.motion`), which needs no network; the last column is what the prior adds to that, together with the consistency step in the photographs' metric (`visionxl.smooth`) on the inpaintings.
 
 The same at short side {large['size']}, {large['frames']} frames (`bench/results/quality_{large['size']}.md`), PSNR in dB / SSIM and gains in dB:
 
-{gains(large)}
+{table(large, ("best",), dict(PSNR=2, SSIM=4))}
 <!-- end -->{tail}""")
 
 

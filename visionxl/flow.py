@@ -22,6 +22,11 @@ def flow(
     return torch.from_numpy(cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None))
 
 # %% ../nbs/08e_flow.ipynb #cell-11
+def _places(f): # (..., H, W, 2) flow
+    "Where the flow leads: (..., H, W, 2) pixels (x, y)."
+    h, w = f.shape[-3:-1]
+    return f + torch.stack(torch.meshgrid(torch.arange(w, device=f.device), torch.arange(h, device=f.device), indexing="xy"), -1)
+
 def _remap(x, places): # (N, C, H, W) float32 on the CPU, C <= 4, and (N, H, W, 2) -> (N, C, H, W)
     "Bicubic interpolation by OpenCV."
     import cv2
@@ -37,10 +42,10 @@ def warp(
 ) -> torch.Tensor: # as x: x at p + f(p), edges repeated
     "Fetch every pixel from where the flow says it went."
     if x.ndim == 3: return warp(x[None], f[None], mode)[0]
-    h, w = x.shape[-2:]
-    places = f + torch.stack(torch.meshgrid(torch.arange(w, device=f.device), torch.arange(h, device=f.device), indexing="xy"), -1)
+    places = _places(f)
     if mode == "bicubic" and x.dtype == torch.float32 and x.device.type == "cpu" and x.shape[1] <= 4 and not x.requires_grad:
         return _remap(x, places)
+    h, w = x.shape[-2:]
     grid = (places + .5) * 2 / torch.tensor([w, h], device=f.device) - 1
     return F.grid_sample(x, grid.to(x), mode=mode, padding_mode="border", align_corners=False)
 
@@ -51,7 +56,5 @@ def visible(
     "Where the two flows agree and stay inside the frame (Sundaram et al. 2010); elsewhere something is covered."
     back = warp(backward.permute(2, 0, 1), forward).permute(1, 2, 0)            # (H, W, 2)
     gap, size = (forward + back).square().sum(-1), forward.square().sum(-1) + back.square().sum(-1)
-    h, w = gap.shape
-    y0, x0 = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    px, py = x0 + forward[..., 0], y0 + forward[..., 1]
+    (h, w), (px, py) = gap.shape, _places(forward).unbind(-1)
     return (gap < 0.01 * size + 0.5) & (px >= 0) & (px <= w - 1) & (py >= 0) & (py <= h - 1)

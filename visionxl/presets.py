@@ -8,7 +8,7 @@ __all__ = ['CHOICES', 'RANGES', 'PRESETS', 'SHORT', 'HIGH_END', 'BEST', 'Preset'
 # %% ../nbs/08c_presets.ipynb #cell-02
 from dataclasses import dataclass, fields, replace
 
-from .schedule import INDEXINGS
+from .schedule import INDEXINGS, Schedule, make_schedule
 
 # %% ../nbs/08c_presets.ipynb #cell-08
 CHOICES = dict(
@@ -86,6 +86,12 @@ class Preset:
     def mixes(self):
         "Whether the result is mixed with what was inverted: something was, and both agree with the measurement."
         return self.prior_error > 0 and self.start in ("inversion", "frame0") and self.final == "consistency"
+
+    def schedule(self,
+        alpha_bar, # (n_train,) table, for instance `prior.alpha_bar`
+    ) -> Schedule:
+        "The timesteps of a run. Raises ValueError for what cannot be laid on the table."
+        return make_schedule(alpha_bar, self.steps, self.tau, self.indexing, self.inversion_steps, self.tau_end)
 
 # %% ../nbs/08c_presets.ipynb #cell-15
 PRESETS = dict(

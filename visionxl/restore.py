@@ -20,7 +20,7 @@ from . import video
 from .operators import TASKS
 from .clips import Degradation, Reel, blend, from_notes, padded, plan, ramp, window_operator
 from .prior import Prior, frames_for
-from .schedule import Schedule, make_schedule
+from .schedule import Schedule
 from .solver import Preset, State, choose, solve
 from .video import Video
 
@@ -83,8 +83,7 @@ class Job:
 
     def schedule(self, prior) -> Schedule:
         "The timesteps that `solve` will walk."
-        p = self.chosen()
-        return make_schedule(prior.alpha_bar, p.steps, p.tau, p.indexing, p.inversion_steps, p.tau_end)
+        return self.chosen().schedule(prior.alpha_bar)
 
     def load_prior(self):
         "The prior itself. Raises FileNotFoundError, with the remedy, where there is none."

@@ -21,7 +21,7 @@ from .motion import Motion, estimate_motion, has_motion, motion_average
 from .presets import BEST, CHOICES, PRESETS, RANGES, Preset, choose
 from .released import OneByOne, SinglePrecision, as_released, dense_blur, dense_gaussian, released_cg, released_renoise
 from .renoise import renoise, shared_noise
-from .schedule import Schedule, make_schedule
+from .schedule import Schedule
 from .smooth import smooth_step
 from .starts import filled, first_guess, to_size, tv_start
 from .tweedie import noise_ratio, tweedie
@@ -96,7 +96,7 @@ def prepare(y, A, prior, preset, seed, noise, resume, changes):
     "The problem as `solve` needs it, checked."
     p = choose(preset, A.name if hasattr(A, "name") else None, **changes)
     check(y, A, prior, p, resume)
-    schedule = make_schedule(prior.alpha_bar, p.steps, p.tau, p.indexing, p.inversion_steps, p.tau_end)
+    schedule = p.schedule(prior.alpha_bar)
     t_max = getattr(prior, "t_max", len(prior.alpha_bar) - 1)
     if schedule.sampling[0] > t_max: raise ValueError(f"tau={p.tau} starts at timestep {schedule.sampling[0]}, this prior was trained up to {t_max}: choose tau <= {t_max / len(prior.alpha_bar):.2f}")
     if torch.is_tensor(noise) and (noise.ndim != 5 or len(noise) < len(schedule.steps) - 1 or noise.shape[2:] != prior.latent_shape(*A.in_shape[2:])):
