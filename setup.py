@@ -1,4 +1,5 @@
 """Packaging, read from settings.ini so that nbdev and pip agree."""
+
 import re
 from configparser import ConfigParser
 from pathlib import Path
@@ -21,12 +22,13 @@ def absolute(text):
     return re.sub(r"((?<!!)\[[^\]]*\]\()(?![a-z]+:|#)", rf"\1{git}/blob/{cfg['branch']}/", text)
 
 
-
 setup(
     name=cfg["lib_name"],
     version=cfg["version"],
     description=cfg["description"],
-    long_description=absolute(readme.read_text(encoding="utf-8")) if readme.exists() else cfg["description"],
+    long_description=absolute(readme.read_text(encoding="utf-8"))
+    if readme.exists()
+    else cfg["description"],
     long_description_content_type="text/markdown",
     author=cfg["author"],
     author_email=cfg["author_email"],

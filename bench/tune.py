@@ -6,24 +6,47 @@
 Every task sees the same six clips: two photos that training has left out, under synthetic camera motion, and four pieces of the two sample clips.
 What concerns motion is chosen on film alone: that of the photos is smooth and nothing covers anything, so it would flatter it.
 """
+
 import argparse
 import os
 from pathlib import Path
 
 import torch
 
-from visionxl.baselines import admm_tv
-from visionxl.operators import task
-from visionxl.prior import Prior
+from visionxl.compare.rivals import admm_tv
+from visionxl.operators.tasks import task
+from visionxl.prior.latent import Prior
 from visionxl.solver import BEST, choose, solve
-from visionxl.training import load_photos, to_float, view
+from visionxl.training.train import load_photos, to_float, view
 from visionxl.video import sample
 
 HERE = Path(__file__).parent
 GRID = {  # field -> values, tried in this order, each with the best of the fields before it
-    "deblur": dict(motion=(0, 2, 3), motion_rounds=(1, 5), tolerance=(.02, .06, .12), tau=(.05, .1), noise_scale=(.7,), prior_error=(.004, .012)),
-    "sr": dict(motion=(0, 1, 3), motion_rounds=(3, 5), tolerance=(.12, .3), tau=(.1, .26), noise_scale=(.4, .8), prior_error=(.004, .012)),
-    "inpaint": dict(motion=(0, 1, 3), motion_rounds=(0, 1, 5), tolerance=(.06, .2), tau=(.1, .26), noise_scale=(.4, .85), cg_steps=(20,), prior_error=(.004, .012)),
+    "deblur": dict(
+        motion=(0, 2, 3),
+        motion_rounds=(1, 5),
+        tolerance=(0.02, 0.06, 0.12),
+        tau=(0.05, 0.1),
+        noise_scale=(0.7,),
+        prior_error=(0.004, 0.012),
+    ),
+    "sr": dict(
+        motion=(0, 1, 3),
+        motion_rounds=(3, 5),
+        tolerance=(0.12, 0.3),
+        tau=(0.1, 0.26),
+        noise_scale=(0.4, 0.8),
+        prior_error=(0.004, 0.012),
+    ),
+    "inpaint": dict(
+        motion=(0, 1, 3),
+        motion_rounds=(0, 1, 5),
+        tolerance=(0.06, 0.2),
+        tau=(0.1, 0.26),
+        noise_scale=(0.4, 0.85),
+        cg_steps=(20,),
+        prior_error=(0.004, 0.012),
+    ),
 }
 MOTION = ("motion", "motion_rounds", "tolerance")
 
@@ -33,28 +56,47 @@ def moving(photo, frames: int, size: tuple):
     big = to_float(view(photo, 384))[None]
     t = torch.linspace(-1, 1, frames)
     theta = torch.zeros(frames, 2, 3)
-    theta[:, 0, 0] = size[1] * 2 / big.shape[3] * (1 + .05 * t)
-    theta[:, 1, 1] = size[0] * 2 / big.shape[2] * (1 + .05 * t)
-    theta[:, 0, 2], theta[:, 1, 2] = .15 * t + .01 * torch.sin(9 * t), .1 * t**2
-    grid = torch.nn.functional.affine_grid(theta, (frames, 3, 2 * size[0], 2 * size[1]), align_corners=False)
-    x = torch.nn.functional.grid_sample(big.expand(frames, -1, -1, -1), grid, align_corners=False, padding_mode="reflection")
+    theta[:, 0, 0] = size[1] * 2 / big.shape[3] * (1 + 0.05 * t)
+    theta[:, 1, 1] = size[0] * 2 / big.shape[2] * (1 + 0.05 * t)
+    theta[:, 0, 2], theta[:, 1, 2] = 0.15 * t + 0.01 * torch.sin(9 * t), 0.1 * t**2
+    grid = torch.nn.functional.affine_grid(
+        theta, (frames, 3, 2 * size[0], 2 * size[1]), align_corners=False
+    )
+    x = torch.nn.functional.grid_sample(
+        big.expand(frames, -1, -1, -1), grid, align_corners=False, padding_mode="reflection"
+    )
     return torch.nn.functional.avg_pool2d(x, 2)
 
 
 def clips(val, frames: int = 9, size: tuple = (96, 144)) -> dict:
     "A plain and a busy validation photo under a moving camera, and two pieces of each of the sample clips, early and late, left and right."
     val = sorted(val, key=lambda p: p.float().std())
+
     def piece(name, t, dy, dx):
-        x = sample(name).x[t:t + frames]
+        x = sample(name).x[t : t + frames]
         y0, x0 = (x.shape[-2] - size[0]) // 2 + dy, (x.shape[-1] - size[1]) // 2 + dx
-        return x[..., y0:y0 + size[0], x0:x0 + size[1]].contiguous()
-    film = {f"{n} {t}": piece(n, t, dy, dx) for n, t, dy, dx in (("flower", 3, 0, 0), ("flower", 14, -20, 40), ("tears", 6, 0, 0), ("tears", 15, 20, -40))}
-    return {"plain photo": moving(val[len(val) // 4], frames, size), "busy photo": moving(val[3 * len(val) // 4], frames, size)} | film
+        return x[..., y0 : y0 + size[0], x0 : x0 + size[1]].contiguous()
+
+    film = {
+        f"{n} {t}": piece(n, t, dy, dx)
+        for n, t, dy, dx in (
+            ("flower", 3, 0, 0),
+            ("flower", 14, -20, 40),
+            ("tears", 6, 0, 0),
+            ("tears", 15, 20, -40),
+        )
+    }
+    return {
+        "plain photo": moving(val[len(val) // 4], frames, size),
+        "busy photo": moving(val[3 * len(val) // 4], frames, size),
+    } | film
 
 
 def psnr(x, x_true):
     "Decibels, mean over frames."
-    return float((10 * torch.log10(4 / (x.clamp(-1, 1) - x_true).square().flatten(1).mean(1))).mean())
+    return float(
+        (10 * torch.log10(4 / (x.clamp(-1, 1) - x_true).square().flatten(1).mean(1))).mean()
+    )
 
 
 def score(name, xs, prior, **values):
@@ -62,7 +104,8 @@ def score(name, xs, prior, **values):
     out = []
     for x in xs.values():
         A = task(name, tuple(x.shape))
-        for state in solve(A(x), A, prior, "best", **values): pass
+        for state in solve(A(x), A, prior, "best", **values):
+            pass
         out.append(psnr(state.x, x))
     return out
 
@@ -72,36 +115,58 @@ def tune(name, xs, prior, log):
     kept, now = {}, log(name, {}, score(name, xs, prior))
     for field, values in GRID[name.rstrip("+")].items():
         those = [i for i, x in enumerate(xs) if field not in MOTION or "photo" not in x]
-        mean = lambda v: sum(v[i] for i in those) / len(those)
+
+        def mean(v):
+            return sum(v[i] for i in those) / len(those)
+
         for v in values:
-            if v == getattr(choose("best", name, **kept), field): continue
+            if v == getattr(choose("best", name, **kept), field):
+                continue
             new = log(name, kept | {field: v}, score(name, xs, prior, **(kept | {field: v})))
-            if mean(new) > mean(now) + .02: now, kept = new, kept | {field: v}
+            if mean(new) > mean(now) + 0.02:
+                now, kept = new, kept | {field: v}
     return kept, sum(now) / len(now)
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--tasks", nargs="*", default=["sr", "inpaint", "deblur", "sr+", "inpaint+", "deblur+"])
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument(
+        "--tasks", nargs="*", default=["sr", "inpaint", "deblur", "sr+", "inpaint+", "deblur+"]
+    )
     p.add_argument("--prior", default="tiny")
     p.add_argument("--out", type=Path, default=HERE / "results" / "tune")
     a = p.parse_args()
     prior = Prior.load(a.prior)
     xs = clips(load_photos(Path(os.environ.get("VISIONXL_DATA", "../shared/data")) / "train")[1])
     a.out.parent.mkdir(parents=True, exist_ok=True)
-    lines = ["# What `best` was tuned on", "", "PSNR (dB) of 9 frames of 96x144 by `bench/tune.py`: two validation photos under a moving camera and four pieces of the sample clips. The first line of a task is the preset as it is, "
-             "`ADMM-TV` beside it.", "", "| task | changed | " + " | ".join(xs) + " | mean |", "|---|---|" + "---|" * (len(xs) + 1)]
+    lines = [
+        "# What `best` was tuned on",
+        "",
+        "PSNR (dB) of 9 frames of 96x144 by `bench/tune.py`: two validation photos under a moving camera and four pieces of the sample clips. The first line of a task is the preset as it is, "
+        "`ADMM-TV` beside it.",
+        "",
+        "| task | changed | " + " | ".join(xs) + " | mean |",
+        "|---|---|" + "---|" * (len(xs) + 1),
+    ]
 
     def log(name, values, scores):
         text = ", ".join(f"{k} = {v}" for k, v in values.items()) or "nothing"
-        lines.append(f"| {name} | {text} | " + " | ".join(f"{v:.2f}" for v in scores) + f" | {sum(scores) / len(scores):.2f} |")
+        lines.append(
+            f"| {name} | {text} | "
+            + " | ".join(f"{v:.2f}" for v in scores)
+            + f" | {sum(scores) / len(scores):.2f} |"
+        )
         a.out.with_suffix(".md").write_text("\n".join(lines) + "\n")
         print(lines[-1], flush=True)
         return scores
 
     for name in a.tasks:
         ops = {n: task(name, tuple(x.shape)) for n, x in xs.items()}
-        log(name, {"ADMM-TV": "tuned"}, [psnr(admm_tv(ops[n](x), ops[n]), x) for n, x in xs.items()])
+        log(
+            name, {"ADMM-TV": "tuned"}, [psnr(admm_tv(ops[n](x), ops[n]), x) for n, x in xs.items()]
+        )
         kept, best = tune(name, xs, prior, log)
         print(f"{name}: {best:.2f} dB with {BEST.get(name, {}) | kept}", flush=True)
 

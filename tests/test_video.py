@@ -1,4 +1,5 @@
 "visionxl.video: what is written comes back, upright and whole, and what is no video is refused in one sentence."
+
 import json
 import struct
 
@@ -11,13 +12,17 @@ from PIL import Image
 from visionxl import video as V
 
 
-def psnr(a, b): return 10 * torch.log10(4 / ((a - b) ** 2).mean()).item()
+def psnr(a, b):
+    return 10 * torch.log10(4 / ((a - b) ** 2).mean()).item()
 
-def luma(x): return torch.einsum("tchw,c->thw", x, torch.tensor([.2126, .7152, .0722]))
+
+def luma(x):
+    return torch.einsum("tchw,c->thw", x, torch.tensor([0.2126, 0.7152, 0.0722]))
 
 
 @pytest.fixture(scope="module")
-def clip(): return V.sample("flower", 5)
+def clip():
+    return V.sample("flower", 5)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.webm", "a.mkv", "frames"])
@@ -29,18 +34,25 @@ def test_round_trip(tmp_path, clip, name, size):
         y = V.read(tmp_path / name)
         assert y.x.shape == x.shape and y.x.dtype == torch.float32
         assert y.fps == pytest.approx(fps, abs=1e-9)
-        assert psnr(luma(y.x), luma(x)) > 38 and psnr(y.x, x) > 26, "colour is kept at half size, brightness at full"
+        assert psnr(luma(y.x), luma(x)) > 38 and psnr(y.x, x) > 26, (
+            "colour is kept at half size, brightness at full"
+        )
     p = V.probe(tmp_path / name)
     assert (p.frames, p.height, p.width) == (5, *size)
 
 
-@pytest.mark.parametrize("name, worst", [("a.mp4", 6e-4), ("a.mov", 6e-4), ("a.webm", 1e-6), ("frames", 1e-6), ("a.mkv", 1e-6)])
+@pytest.mark.parametrize(
+    "name, worst",
+    [("a.mp4", 6e-4), ("a.mov", 6e-4), ("a.webm", 1e-6), ("frames", 1e-6), ("a.mkv", 1e-6)],
+)
 def test_lossless_keeps_every_bit(tmp_path, clip, name, worst):
     x = V.fit(clip.x, 47, 65)
     x8 = ((x + 1) * 127.5).round() / 127.5 - 1
     V.write(tmp_path / name, x8, lossless=True, task="sr", factor=4)
     y = V.read(tmp_path / name).x
-    assert (y - x8).abs().max() < worst and torch.equal(((y + 1) * 127.5).round(), ((x8 + 1) * 127.5).round())
+    assert (y - x8).abs().max() < worst and torch.equal(
+        ((y + 1) * 127.5).round(), ((x8 + 1) * 127.5).round()
+    )
     assert V.probe(tmp_path / name).notes.items() >= {"task": "sr", "factor": 4}.items()
 
 
@@ -48,7 +60,9 @@ def test_mp4_holds_12_bits_where_it_can(tmp_path, clip):
     for size, bits in ((47, 65), 12), ((20, 40), 8):
         x = V.fit(clip.x, *size)
         V.write(tmp_path / "a.mp4", x, lossless=True, overwrite=True)
-        assert (V.read(tmp_path / "a.mp4").x - x).abs().max() <= 2 / (2**bits - 1) and V.probe(tmp_path / "a.mp4").bits == bits
+        assert (V.read(tmp_path / "a.mp4").x - x).abs().max() <= 2 / (2**bits - 1) and V.probe(
+            tmp_path / "a.mp4"
+        ).bits == bits
 
 
 def test_mkv_holds_16_bits(tmp_path, clip):
@@ -62,20 +76,25 @@ def test_gif(tmp_path, clip):
     V.write(tmp_path / "a.gif", clip.x, 20)
     y = V.read(tmp_path / "a.gif")
     assert y.x.shape == clip.x.shape and y.fps == pytest.approx(20) and psnr(y.x, clip.x) > 28
-    with pytest.raises(ValueError, match="256 colours"): V.write(tmp_path / "b.gif", clip.x, lossless=True)
+    with pytest.raises(ValueError, match="256 colours"):
+        V.write(tmp_path / "b.gif", clip.x, lossless=True)
     assert not (tmp_path / "b.gif").exists()
 
 
 def test_same_bytes(tmp_path, clip):
     for name in ("a.mp4", "a.mkv", "a.webm"):
-        both = [V.write(tmp_path / f"{i}{name}", clip.x, 25, lossless=name == "a.mkv").read_bytes() for i in (0, 1)]
+        both = [
+            V.write(tmp_path / f"{i}{name}", clip.x, 25, lossless=name == "a.mkv").read_bytes()
+            for i in (0, 1)
+        ]
         assert both[0] == both[1]
 
 
 def test_the_odd_edge_is_padded_not_cut(tmp_path, clip):
     x = V.fit(clip.x, 63, 97)
     V.write(tmp_path / "odd.mp4", x)
-    with av.open(str(tmp_path / "odd.mp4")) as box: assert (box.streams.video[0].height, box.streams.video[0].width) == (64, 98)
+    with av.open(str(tmp_path / "odd.mp4")) as box:
+        assert (box.streams.video[0].height, box.streams.video[0].width) == (64, 98)
     assert psnr(luma(V.read(tmp_path / "odd.mp4").x)[..., -1, :], luma(x)[..., -1, :]) > 34
 
 
@@ -87,16 +106,19 @@ def test_start_frames_and_fit(tmp_path, clip):
     assert V.read(tmp_path / "f", height=96).x.shape == (5, 3, 96, 160)
     assert V.read(tmp_path / "f", width=80).x.shape == (5, 3, 48, 80)
     for bad in (dict(start=5), dict(start=-1), dict(frames=0), dict(height=0), dict(width=-4)):
-        with pytest.raises(ValueError): V.read(tmp_path / "f", **bad)
+        with pytest.raises(ValueError):
+            V.read(tmp_path / "f", **bad)
 
 
 def test_fit_crops_the_middle():
-    x = torch.zeros(1, 1, 8, 16); x[..., 4:12] = 1
+    x = torch.zeros(1, 1, 8, 16)
+    x[..., 4:12] = 1
     assert torch.equal(V.fit(x, 8, 8), torch.ones(1, 1, 8, 8))
 
 
 def test_natural_order(tmp_path):
-    for i in (0, 2, 10, 1): Image.new("RGB", (4, 4), (i, i, i)).save(tmp_path / f"frame{i}.png")
+    for i in (0, 2, 10, 1):
+        Image.new("RGB", (4, 4), (i, i, i)).save(tmp_path / f"frame{i}.png")
     assert [round((f[0, 0, 0].item() + 1) * 127.5) for f in V.stream(tmp_path)] == [0, 1, 2, 10]
 
 
@@ -109,21 +131,28 @@ def test_sixteen_bit_png_and_jpeg(tmp_path):
 
 def test_rotation_tag(tmp_path):
     "A phone held upright writes a lying picture and a matrix: quarter turns are undone."
-    x = torch.full((3, 3, 64, 96), -1.); x[..., :32, :48] = 1                    # bright corner at the top left
+    x = torch.full((3, 3, 64, 96), -1.0)
+    x[..., :32, :48] = 1  # bright corner at the top left
     f = V.write(tmp_path / "a.mp4", x)
-    one, data = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30), bytearray(f.read_bytes())
+    one, data = (
+        struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30),
+        bytearray(f.read_bytes()),
+    )
     at = data.index(one, data.index(b"tkhd"))
-    data[at:at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 64 << 16, 0, 1 << 30)   # a quarter turn clockwise
+    data[at : at + 36] = struct.pack(
+        ">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 64 << 16, 0, 1 << 30
+    )  # a quarter turn clockwise
     f.write_bytes(data)
     y = V.read(f).x
     assert y.shape == (3, 3, 96, 64) and (V.probe(f).height, V.probe(f).width) == (96, 64)
-    assert y[..., :40, 40:].min() > .5 and y[..., 60:, :].max() < -.5 and y[..., :20].max() < -.5
+    assert y[..., :40, 40:].min() > 0.5 and y[..., 60:, :].max() < -0.5 and y[..., :20].max() < -0.5
 
 
 def test_an_existing_file_is_safe(tmp_path, clip):
     f = tmp_path / "a.mp4"
     f.write_text("mine")
-    with pytest.raises(FileExistsError, match="overwrite"): V.write(f, clip.x)
+    with pytest.raises(FileExistsError, match="overwrite"):
+        V.write(f, clip.x)
     with pytest.raises(RuntimeError), V.writer(f, overwrite=True) as add:
         add(clip.x)
         raise RuntimeError("the power went")
@@ -133,8 +162,10 @@ def test_an_existing_file_is_safe(tmp_path, clip):
 
 
 def test_a_folder_with_other_things_is_never_replaced(tmp_path, clip):
-    (tmp_path / "d").mkdir(); (tmp_path / "d" / "thesis.tex").write_text("years")
-    with pytest.raises(FileExistsError, match="more than frames"): V.write(tmp_path / "d", clip.x, overwrite=True)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "thesis.tex").write_text("years")
+    with pytest.raises(FileExistsError, match="more than frames"):
+        V.write(tmp_path / "d", clip.x, overwrite=True)
     assert (tmp_path / "d" / "thesis.tex").read_text() == "years"
 
 
@@ -142,11 +173,23 @@ def bad_inputs(d, clip):
     "Name, what the message must say, and a path that is no video."
     good = V.write(d / "good.mp4", clip.x).read_bytes()
     webm = V.write(d / "good.webm", clip.x).read_bytes()
-    files = {"text.mp4": b"not a video at all", "empty.mp4": b"", "cut.mp4": good[:len(good) * 2 // 3], "head.mp4": good[:40],
-             "cut.webm": webm[:len(webm) // 2], "text.webm": b"hello", "text.gif": b"hello", "text.png": b"hello"}
-    for n, b in files.items(): (d / n).write_bytes(b)
-    (d / "void").mkdir(); (d / "sizes").mkdir(); (d / "text").mkdir()
-    for i in (0, 1): Image.new("RGB", (8, 8 + i)).save(d / "sizes" / f"{i}.png")
+    files = {
+        "text.mp4": b"not a video at all",
+        "empty.mp4": b"",
+        "cut.mp4": good[: len(good) * 2 // 3],
+        "head.mp4": good[:40],
+        "cut.webm": webm[: len(webm) // 2],
+        "text.webm": b"hello",
+        "text.gif": b"hello",
+        "text.png": b"hello",
+    }
+    for n, b in files.items():
+        (d / n).write_bytes(b)
+    (d / "void").mkdir()
+    (d / "sizes").mkdir()
+    (d / "text").mkdir()
+    for i in (0, 1):
+        Image.new("RGB", (8, 8 + i)).save(d / "sizes" / f"{i}.png")
     (d / "text" / "0.png").write_text("hello")
     yield from ((n, n) for n in files)
     yield from (("void", "holds no"), ("sizes", "one size"), ("text", "0.png"))
@@ -154,49 +197,67 @@ def bad_inputs(d, clip):
 
 def test_what_is_no_video(tmp_path, clip):
     for name, says in bad_inputs(tmp_path, clip):
-        with pytest.raises(ValueError) as e: V.read(tmp_path / name)
+        with pytest.raises(ValueError) as e:
+            V.read(tmp_path / name)
         assert says in str(e.value) and "\n" not in str(e.value), name
-    with pytest.raises(FileNotFoundError, match="does not exist"): V.read(tmp_path / "nowhere.mp4")
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        V.read(tmp_path / "nowhere.mp4")
 
 
 def test_moov_first_and_cut_behind(tmp_path, clip):
     "A file that plays while it loads has its index first: cut short it still opens, and must be noticed."
     f = tmp_path / "fast.mp4"
     with av.open(str(f), "w", options={"movflags": "faststart"}) as box:
-        st = box.add_stream("libx264", 25); st.height, st.width, st.pix_fmt = 192, 320, "yuv420p"
+        st = box.add_stream("libx264", 25)
+        st.height, st.width, st.pix_fmt = 192, 320, "yuv420p"
         for x in clip.x:
-            for p in st.encode(av.VideoFrame.from_ndarray(V.to_array(x), "rgb24")): box.mux(p)
-        for p in st.encode(): box.mux(p)
+            for p in st.encode(av.VideoFrame.from_ndarray(V.to_array(x), "rgb24")):
+                box.mux(p)
+        for p in st.encode():
+            box.mux(p)
     data = f.read_bytes()
-    f.write_bytes(data[:-len(data) // 3])
-    with pytest.raises(ValueError, match="truncated"): V.read(f)
+    f.write_bytes(data[: -len(data) // 3])
+    with pytest.raises(ValueError, match="truncated"):
+        V.read(f)
 
 
-@pytest.mark.parametrize("x, error, says", [
-    (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), TypeError, "127.5"),
-    (np.zeros((2, 3, 8, 8)), TypeError, "torch"),
-    (torch.full((2, 3, 8, 8), 200.), ValueError, "127.5"),
-    (torch.full((2, 3, 8, 8), float("nan")), ValueError, "NaN"),
-    (torch.full((2, 3, 8, 8), float("inf")), ValueError, "Inf"),
-    (torch.zeros(2, 8, 8, 3), ValueError, "permute"),
-    (torch.zeros(3, 8, 8), ValueError, "T, C, H, W"),
-    (torch.zeros(0, 3, 8, 8), ValueError, "at least one"),
-])
+@pytest.mark.parametrize(
+    "x, error, says",
+    [
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), TypeError, "127.5"),
+        (np.zeros((2, 3, 8, 8)), TypeError, "torch"),
+        (torch.full((2, 3, 8, 8), 200.0), ValueError, "127.5"),
+        (torch.full((2, 3, 8, 8), float("nan")), ValueError, "NaN"),
+        (torch.full((2, 3, 8, 8), float("inf")), ValueError, "Inf"),
+        (torch.zeros(2, 8, 8, 3), ValueError, "permute"),
+        (torch.zeros(3, 8, 8), ValueError, "T, C, H, W"),
+        (torch.zeros(0, 3, 8, 8), ValueError, "at least one"),
+    ],
+)
 def test_what_is_no_tensor_video(tmp_path, x, error, says):
-    with pytest.raises(error, match=says): V.write(tmp_path / "a.mp4", x)
+    with pytest.raises(error, match=says):
+        V.write(tmp_path / "a.mp4", x)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name, error, says", [
-    ("no/such/a.mp4", FileNotFoundError, "create it"), ("a.xyz", ValueError, ".mp4"), ("a.jpg", ValueError, "png")])
+@pytest.mark.parametrize(
+    "name, error, says",
+    [
+        ("no/such/a.mp4", FileNotFoundError, "create it"),
+        ("a.xyz", ValueError, ".mp4"),
+        ("a.jpg", ValueError, "png"),
+    ],
+)
 def test_where_nothing_can_be_written(tmp_path, clip, name, error, says):
-    with pytest.raises(error, match=says): V.write(tmp_path / name, clip.x)
+    with pytest.raises(error, match=says):
+        V.write(tmp_path / name, clip.x)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
 def test_fps(tmp_path, clip, fps):
-    with pytest.raises(ValueError, match="fps"): V.write(tmp_path / "a.mp4", clip.x, fps)
+    with pytest.raises(ValueError, match="fps"):
+        V.write(tmp_path / "a.mp4", clip.x, fps)
 
 
 def test_broken_notes_are_no_notes(tmp_path, clip):
@@ -210,5 +271,6 @@ def test_samples():
     for name in V.SAMPLES:
         x, fps = V.sample(name)
         assert x.shape == (25, 3, 192, 320) and fps > 23
-        assert (x[1:] - x[:-1]).abs().mean((1, 2, 3)).max() < .2, "no cut inside"
-    with pytest.raises(ValueError, match="flower"): V.sample("bird")
+        assert (x[1:] - x[:-1]).abs().mean((1, 2, 3)).max() < 0.2, "no cut inside"
+    with pytest.raises(ValueError, match="flower"):
+        V.sample("bird")

@@ -1,17 +1,26 @@
 """Bring the figures of the model card in step with the kept runs of bench/quality.py.
 
-    python tools/card.py        rewrites what stands between the two comments in visionxl/assets/tiny/README.md
+python tools/card.py        rewrites what stands between the two comments in visionxl/assets/tiny/README.md
 """
+
 import json
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
-from visionxl.evaluate import markdown  # noqa: E402
+from visionxl.measure.evaluate import markdown  # noqa: E402
 
-CARD, RUNS = ROOT / "visionxl/assets/tiny/README.md", [ROOT / f"bench/results/quality_{size}.json" for size in (192, 384)]
-METHODS = {"cg": "CG alone", "admm_tv": "ADMM-TV (tuned)", "motion_tv": "ADMM-TV along the motion", "best": "`best`"}
+CARD, RUNS = (
+    ROOT / "visionxl/assets/tiny/README.md",
+    [ROOT / f"bench/results/quality_{size}.json" for size in (192, 384)],
+)
+METHODS = {
+    "cg": "CG alone",
+    "admm_tv": "ADMM-TV (tuned)",
+    "motion_tv": "ADMM-TV along the motion",
+    "best": "`best`",
+}
 
 
 def of(run: dict, t: str, m: str, k: str) -> dict:
@@ -28,11 +37,24 @@ def gain(run: dict, t: str, m: str) -> str:
 
 def table(run: dict, methods: tuple, metrics: dict) -> str:
     "One row for each task: means of the methods, to so many digits of each metric, and what `best` gains over two of them."
-    def cell(t, m): return " / ".join(f"{sum(of(run, t, m, k).values()) / len(run['clips']):.{digits}f}" for k, digits in metrics.items())
 
-    return markdown([{"task": t} | {METHODS[m]: cell(t, m) for m in methods} |
-                     {"over ADMM-TV": gain(run, t, "admm_tv"), "over it along the motion": gain(run, t, "motion_tv")}
-                     for t in dict.fromkeys(r["task"] for r in run["rows"])])
+    def cell(t, m):
+        return " / ".join(
+            f"{sum(of(run, t, m, k).values()) / len(run['clips']):.{digits}f}"
+            for k, digits in metrics.items()
+        )
+
+    return markdown(
+        [
+            {"task": t}
+            | {METHODS[m]: cell(t, m) for m in methods}
+            | {
+                "over ADMM-TV": gain(run, t, "admm_tv"),
+                "over it along the motion": gain(run, t, "motion_tv"),
+            }
+            for t in dict.fromkeys(r["task"] for r in run["rows"])
+        ]
+    )
 
 
 def main():
@@ -41,16 +63,17 @@ def main():
     _, tail = rest.split("<!-- end -->")
     methods = " ".join(dict.fromkeys(r["method"] for r in run["rows"]))
     CARD.write_text(f"""{head}<!-- figures -->
-Test clips, all {len(run['clips'])}, short side {run['size']}, {run['frames']} frames, seed {run['seed']}: PSNR in dB / SSIM / warping error, means over clips; the last two columns are the gain of `best` in dB over ADMM-TV, tuned per task on training material, and over the same followed by the average along the motion, with the gain on the worst clip. Per clip, with ST-LPIPS: `bench/results/quality_{run['size']}.md`, made by `bench/quality.py --full --methods {methods}`; this table by `tools/card.py`.
+Test clips, all {len(run["clips"])}, short side {run["size"]}, {run["frames"]} frames, seed {run["seed"]}: PSNR in dB / SSIM / warping error, means over clips; the last two columns are the gain of `best` in dB over ADMM-TV, tuned per task on training material, and over the same followed by the average along the motion, with the gain on the worst clip. Per clip, with ST-LPIPS: `bench/results/quality_{run["size"]}.md`, made by `bench/quality.py --full --methods {methods}`; this table by `tools/card.py`.
 
 {table(run, tuple(METHODS), dict(PSNR=2, SSIM=4, warping=2))}
 
-Most of what `best` is ahead of ADMM-TV comes from the average along the motion (`visionxl.motion`), which needs no network; the last column is what the prior adds to that, together with the consistency step in the photographs' metric (`visionxl.smooth`) on the inpaintings.
+Most of what `best` is ahead of ADMM-TV comes from the average along the motion (`visionxl.extras.motion`), which needs no network; the last column is what the prior adds to that, together with the consistency step in the photographs' metric (`visionxl.extras.photo_spectrum`) on the inpaintings.
 
-The same at short side {large['size']}, {large['frames']} frames (`bench/results/quality_{large['size']}.md`), PSNR in dB / SSIM and gains in dB:
+The same at short side {large["size"]}, {large["frames"]} frames (`bench/results/quality_{large["size"]}.md`), PSNR in dB / SSIM and gains in dB:
 
 {table(large, ("best",), dict(PSNR=2, SSIM=4))}
 <!-- end -->{tail}""")
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,17 @@
 """The link check of tools/docs.py: every local target and anchor exists, and a page asks nothing of other hosts."""
+
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-LOADS = {("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src"), ("video", "src"), ("audio", "src")}
+LOADS = {
+    ("script", "src"),
+    ("img", "src"),
+    ("iframe", "src"),
+    ("source", "src"),
+    ("video", "src"),
+    ("audio", "src"),
+}
 
 
 class Links(HTMLParser):
@@ -16,8 +24,10 @@ class Links(HTMLParser):
     def handle_starttag(self, tag, attrs):
         a = dict(attrs)
         self.ids |= {a[k] for k in ("id", "name") if a.get(k)}
-        if tag in ("a", "area") and a.get("href"): self.links.append(a["href"])
-        if tag == "link" and a.get("href") and a.get("rel") not in ("canonical", "alternate"): self.loads.append(a["href"])
+        if tag in ("a", "area") and a.get("href"):
+            self.links.append(a["href"])
+        if tag == "link" and a.get("href") and a.get("rel") not in ("canonical", "alternate"):
+            self.loads.append(a["href"])
         self.loads += [a[k] for t, k in LOADS if t == tag and a.get(k)]
 
 
@@ -34,15 +44,27 @@ def check(site: Path) -> list[str]:
     found = []
     for page, links in pages.items():
         name = page.relative_to(site.resolve())
-        found += [f"{name}: loads {url} from elsewhere" for url in links.loads if urlsplit(url).scheme not in ("", "data") or url.startswith("//")]
+        found += [
+            f"{name}: loads {url} from elsewhere"
+            for url in links.loads
+            if urlsplit(url).scheme not in ("", "data") or url.startswith("//")
+        ]
         for url in links.links + links.loads:
             u = urlsplit(url)
-            if u.scheme or url.startswith("//"): continue
+            if u.scheme or url.startswith("//"):
+                continue
             target = (page.parent / unquote(u.path)).resolve() if u.path else page
-            if target.is_dir(): target = target / "index.html"
-            if not target.exists(): found.append(f"{name}: broken link {url}")
-            elif u.fragment and target in pages and unquote(u.fragment) not in pages[target].ids | {"top"}:
+            if target.is_dir():
+                target = target / "index.html"
+            if not target.exists():
+                found.append(f"{name}: broken link {url}")
+            elif (
+                u.fragment
+                and target in pages
+                and unquote(u.fragment) not in pages[target].ids | {"top"}
+            ):
                 found.append(f"{name}: no anchor {url}")
     for css in site.rglob("*.css"):
-        if "url(http" in css.read_text(encoding="utf-8"): found.append(f"{css.relative_to(site)}: loads from elsewhere")
+        if "url(http" in css.read_text(encoding="utf-8"):
+            found.append(f"{css.relative_to(site)}: loads from elsewhere")
     return list(dict.fromkeys(found))

@@ -1,4 +1,5 @@
 """What tools/docs.py does to single pages: figures with alternative texts, links, the gallery, the measures, our own assets."""
+
 import ast
 import base64
 import html
@@ -19,7 +20,8 @@ def text_of(value) -> str:
 
 def png_width(data: bytes) -> str:
     "` width=.. height=..` of a PNG, so that a page does not jump while it loads."
-    if data[:8] != b"\x89PNG\r\n\x1a\n": return ""
+    if data[:8] != b"\x89PNG\r\n\x1a\n":
+        return ""
     w, h = struct.unpack(">II", data[16:24])
     return f' width="{w}" height="{h}"'
 
@@ -33,12 +35,17 @@ def figure(data: dict, alt: str, path: Path, to_root: str) -> dict:
     path.write_bytes(raw)
     caption = f"<figcaption>{html.escape(alt)}</figcaption>" if alt else ""
     img = f'<img src="{to_root}figures/{path.name}" alt="{html.escape(alt, quote=True)}" class="img-fluid" loading="lazy"{png_width(raw)}>'
-    return {"output_type": "display_data", "metadata": {}, "data": {"text/html": f'<figure class="figure">{img}{caption}</figure>'}}
+    return {
+        "output_type": "display_data",
+        "metadata": {},
+        "data": {"text/html": f'<figure class="figure">{img}{caption}</figure>'},
+    }
 
 
 def first_line(outputs: list, k: int) -> str:
     "The line printed right after output `k`, taken out of the outputs: it is the figure's alternative text."
-    if k + 1 >= len(outputs) or outputs[k + 1].get("output_type") != "stream": return ""
+    if k + 1 >= len(outputs) or outputs[k + 1].get("output_type") != "stream":
+        return ""
     head, _, rest = text_of(outputs[k + 1]["text"]).partition("\n")
     outputs[k + 1]["text"] = rest
     return head.strip()
@@ -49,21 +56,32 @@ def outputs(cell: dict, stem: str, stage: Path, to_root: str) -> None:
     outs = cell.get("outputs", [])
     for k, o in enumerate(outs):
         if any(m in o.get("data", {}) for m in MIMES):
-            outs[k] = figure(o["data"], first_line(outs, k), stage / "figures" / f"{stem}-{k}", to_root)
-    cell["outputs"] = [o for o in outs if o.get("output_type") != "stream" or text_of(o["text"]).strip()]
+            outs[k] = figure(
+                o["data"], first_line(outs, k), stage / "figures" / f"{stem}-{k}", to_root
+            )
+    cell["outputs"] = [
+        o for o in outs if o.get("output_type") != "stream" or text_of(o["text"]).strip()
+    ]
 
 
 def relink(text: str, pages: dict, here: Path, stage: Path, links: dict) -> str:
     "Links to notebooks by their file names become links to their pages, links to other files of the repository go to its host."
+
     def new(m):
         target, tail = m[1], m[2] or ""
-        name = re.sub(r"\.html$", ".ipynb", target.rsplit("/", 1)[-1])
-        if name == "index.ipynb": page = "index"
-        elif name in pages: page = pages[name]
+        target = re.sub(r"\.html$", ".ipynb", target)
+        file = os.path.normpath(f"{os.path.dirname(links['file'])}/{target}")
+        alike = [v for k, v in pages.items() if k.endswith("/" + target.rsplit("/", 1)[-1])]
+        if file == "nbs/index.ipynb":
+            page = "index"
+        elif file in pages:
+            page = pages[file]
+        elif len(alike) == 1:  # a link made by nbdev, which writes them from its own folder
+            page = alike[0]
         else:
-            file = os.path.normpath(f"{os.path.dirname(links['file'])}/{target}")
             return m[0] if file.startswith(("nbs/", "..")) else f"]({links['host']}/{file}{tail})"
         return f"]({os.path.relpath(stage / page, here.parent)}.ipynb{tail})"
+
     return re.sub(r"\]\((?![a-z]+:|/|#)([^()\s#]+)(#[^()\s]*)?\)", new, text)
 
 
@@ -72,14 +90,24 @@ def page(nb: dict, dest: Path, stage: Path, pages: dict, links: dict) -> None:
     to_root = "../" * (len(dest.relative_to(stage).parts) - 1)
     stem = str(dest.relative_to(stage).with_suffix("")).replace("/", "-")
     for n, cell in enumerate(nb["cells"]):
-        if cell["cell_type"] == "code": outputs(cell, f"{stem}-{n}", stage, to_root)
-        if cell["cell_type"] == "markdown": cell["source"] = relink(text_of(cell["source"]), pages, dest, stage, links)
-        if cell["cell_type"] == "code" and re.search(r"^\s*interact\(", text_of(cell["source"]), re.M):
+        if cell["cell_type"] == "code":
+            outputs(cell, f"{stem}-{n}", stage, to_root)
+        if cell["cell_type"] == "markdown":
+            cell["source"] = relink(text_of(cell["source"]), pages, dest, stage, links)
+        if cell["cell_type"] == "code" and re.search(
+            r"^\s*interact\(", text_of(cell["source"]), re.M
+        ):
             note = '<p class="live">A slider: it moves in JupyterLab and in Colab. Still pictures of it follow.</p>'
-            cell["outputs"].append({"output_type": "display_data", "metadata": {}, "data": {"text/html": note}})
+            cell["outputs"].append(
+                {"output_type": "display_data", "metadata": {}, "data": {"text/html": note}}
+            )
     bar = f'<p class="open"><a href="{links["colab"]}">open in Colab</a> <a href="{links["host"]}/{links["file"]}">notebook</a></p>'
-    at = next((n + 1 for n, c in enumerate(nb["cells"]) if c["cell_type"] in ("raw", "markdown")), 0)
-    nb["cells"].insert(at, {"cell_type": "markdown", "metadata": {}, "source": f"```{{=html}}\n{bar}\n```"})
+    at = next(
+        (n + 1 for n, c in enumerate(nb["cells"]) if c["cell_type"] in ("raw", "markdown")), 0
+    )
+    nb["cells"].insert(
+        at, {"cell_type": "markdown", "metadata": {}, "source": f"```{{=html}}\n{bar}\n```"}
+    )
 
 
 def shown(nb: dict) -> dict:
@@ -87,19 +115,42 @@ def shown(nb: dict) -> dict:
     cells, first = [], next((c for c in nb["cells"] if c["cell_type"] == "markdown"), None)
     for cell in nb["cells"]:
         cells.append(cell)
-        head = re.match(r"\s*# .*\n(\s*> .*\n)*", text_of(cell["source"]) + "\n") if cell is first else None
-        if head and text_of(cell["source"])[head.end():].strip():      # nbdev keeps only title and claim of this cell
-            cells.append({"cell_type": "markdown", "metadata": {}, "source": text_of(cell["source"])[head.end():]})
+        head = (
+            re.match(r"\s*# .*\n(\s*> .*\n)*", text_of(cell["source"]) + "\n")
+            if cell is first
+            else None
+        )
+        if (
+            head and text_of(cell["source"])[head.end() :].strip()
+        ):  # nbdev keeps only title and claim of this cell
+            cells.append(
+                {
+                    "cell_type": "markdown",
+                    "metadata": {},
+                    "source": text_of(cell["source"])[head.end() :],
+                }
+            )
             cell["source"] = head[0].strip()
         source = text_of(cell["source"])
-        if cell["cell_type"] != "code" or not re.match(r"#\s*\|\s*exports?\b", source): continue
+        if cell["cell_type"] != "code" or not re.match(r"#\s*\|\s*exports?\b", source):
+            continue
         cell["source"] = source.partition("\n")[2]
-        try: body = ast.parse(cell["source"]).body
-        except SyntaxError: continue
-        if all(isinstance(n, ast.Import | ast.ImportFrom) for n in body): cells.pop()
+        try:
+            body = ast.parse(cell["source"]).body
+        except SyntaxError:
+            continue
+        if all(isinstance(n, ast.Import | ast.ImportFrom) for n in body):
+            cells.pop()
         names = [n.name for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
         names = [f"`{n}`" for n in names if not n.startswith("_")]
-        if names: cells.append({"cell_type": "markdown", "metadata": {}, "source": "::: {.refs}\nreference: " + ", ".join(names) + "\n:::"})
+        if names:
+            cells.append(
+                {
+                    "cell_type": "markdown",
+                    "metadata": {},
+                    "source": "::: {.refs}\nreference: " + ", ".join(names) + "\n:::",
+                }
+            )
     return nb | {"cells": cells}
 
 
@@ -107,11 +158,18 @@ def errors_of(f: ast.AST) -> list[str]:
     "What a function raises: `ValueError: message`, with `...` for the values in it."
     found = []
     for node in ast.walk(f):
-        if not isinstance(node, ast.Raise) or not isinstance(node.exc, ast.Call): continue
+        if not isinstance(node, ast.Raise) or not isinstance(node.exc, ast.Call):
+            continue
         message = node.exc.args[0] if node.exc.args else None
         parts = message.values if isinstance(message, ast.JoinedStr) else [message]
-        text = "".join(str(p.value) if isinstance(p, ast.Constant) else "…" for p in parts if p is not None)
-        found.append(f"`{ast.unparse(node.exc.func)}`: {html.escape(text)}" if text else f"`{ast.unparse(node.exc.func)}`")
+        text = "".join(
+            str(p.value) if isinstance(p, ast.Constant) else "…" for p in parts if p is not None
+        )
+        found.append(
+            f"`{ast.unparse(node.exc.func)}`: {html.escape(text)}"
+            if text
+            else f"`{ast.unparse(node.exc.func)}`"
+        )
     return list(dict.fromkeys(found))
 
 
@@ -121,40 +179,67 @@ BARE_TABLE = r"(?m)^\| Parameter \| Type \| Default \| Description \|\n\|[ |-]+\
 
 def add_errors(page: Path, package: Path) -> None:
     "Append to each entry of an API page the errors that its code raises, and drop tables that say nothing."
-    module = package / f"{page.stem}.py"
-    if not module.exists(): return
+    module = package / (page.stem.replace(".", "/") + ".py")
+    if not module.exists():
+        return
     tree = ast.parse(module.read_text(encoding="utf-8"))
-    found = {n.name: errors_of(n) for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    found = {
+        n.name: errors_of(n)
+        for n in ast.walk(tree)
+        if isinstance(n, ast.FunctionDef | ast.ClassDef)
+    }
     blocks = re.split(r"(?m)^(?=#{2,} )", re.sub(BARE_TABLE, "", page.read_text(encoding="utf-8")))
     for k, block in enumerate(blocks):
         name = re.match(r"#+ .*\{#([\w.]+)\}", block)
         raised = found.get(name[1].rsplit(".", 1)[-1], []) if name else []
-        if raised: blocks[k] = block.rstrip() + "\n\nRaises\n\n" + "\n".join(f"- {r}" for r in raised) + "\n\n"
+        if raised:
+            blocks[k] = (
+                block.rstrip() + "\n\nRaises\n\n" + "\n".join(f"- {r}" for r in raised) + "\n\n"
+            )
     page.write_text("".join(blocks), encoding="utf-8")
 
 
 def gallery(stage: Path, root: Path) -> None:
     "The gallery: every player in nbs/gallery with its facts."
     folder = root / "nbs" / "gallery"
-    facts = json.loads((folder / "gallery.json").read_text(encoding="utf-8")) if (folder / "gallery.json").exists() else {"clips": []}
-    body = ["---\ntitle: Gallery\ntoc: false\n---\n",
-            "Real restorations with the bundled prior, played beside what they were made from. Drag the border; space plays, "
-            "arrow keys move the border, comma and full stop step through the frames.\n", facts.get("note", "")]
+    facts = (
+        json.loads((folder / "gallery.json").read_text(encoding="utf-8"))
+        if (folder / "gallery.json").exists()
+        else {"clips": []}
+    )
+    body = [
+        "---\ntitle: Gallery\ntoc: false\n---\n",
+        "Real restorations with the bundled prior, played beside what they were made from. Drag the border; space plays, "
+        "arrow keys move the border, comma and full stop step through the frames.\n",
+        facts.get("note", ""),
+    ]
     (stage / "players").mkdir(exist_ok=True)
     import gallery as made
+
     old = [c["title"] for c in facts["clips"] if c.get("weights") != made.weights()]
-    if old: body.append(f"Made with earlier weights of the bundled prior than the ones in the package: {'; '.join(old)}. `python tools/gallery.py` makes them again.\n")
+    if old:
+        body.append(
+            f"Made with earlier weights of the bundled prior than the ones in the package: {'; '.join(old)}. `python tools/gallery.py` makes them again.\n"
+        )
     for clip in facts["clips"]:
         source = (folder / clip["file"]).read_text(encoding="utf-8")
         (stage / "players" / clip["file"]).write_text(source, encoding="utf-8")
-        frame = (f'<iframe class="player" title="{html.escape(clip["title"])}" srcdoc="{html.escape(source)}" '
-                 f'style="height:{clip["height"]}px"></iframe>')
-        body.append(f'## {clip["title"]}\n\n{clip["text"]}\n\n```{{=html}}\n{frame}\n```\n\n[the player alone](players/{clip["file"]})\n')
-    if not facts["clips"]: body.append("No restorations yet: `python tools/gallery.py` makes them.")
+        frame = (
+            f'<iframe class="player" title="{html.escape(clip["title"])}" srcdoc="{html.escape(source)}" '
+            f'style="height:{clip["height"]}px"></iframe>'
+        )
+        body.append(
+            f"## {clip['title']}\n\n{clip['text']}\n\n```{{=html}}\n{frame}\n```\n\n[the player alone](players/{clip['file']})\n"
+        )
+    if not facts["clips"]:
+        body.append("No restorations yet: `python tools/gallery.py` makes them.")
     (stage / "gallery.qmd").write_text("\n\n".join(body), encoding="utf-8")
 
 
-TITLES = {"operators": "Speed: the operators and the consistency step", "solver": "Speed and memory: the whole restoration"}
+TITLES = {
+    "operators": "Speed: the operators and the consistency step",
+    "solver": "Speed and memory: the whole restoration",
+}
 ORDER = ("quality", "operators", "solver", "scale", "ablations", "tune")
 
 
@@ -171,7 +256,7 @@ def short_numbers(text: str) -> str:
 def last_print(text: str) -> str:
     "A benchmark that prints its rows as they come prints the whole table at the end again: that one."
     head = text.lstrip().partition("\n")[0]
-    return text[text.rfind(head):].rstrip()
+    return text[text.rfind(head) :].rstrip()
 
 
 def measures(stage: Path, root: Path) -> None:
@@ -179,19 +264,34 @@ def measures(stage: Path, root: Path) -> None:
     folder, out = root / "bench" / "results", stage / "results"
     out.mkdir(exist_ok=True)
     intro = root / "bench" / "README.md"
-    body = ["---\ntitle: What is measured, and how\n---\n", intro.read_text(encoding="utf-8") if intro.exists() else
-            "A figure counts as a ratio of two things measured in the same run, interleaved and repeated; median and spread are given. "
-            "`make bench` repeats the short versions.\n"]
+    body = [
+        "---\ntitle: What is measured, and how\n---\n",
+        intro.read_text(encoding="utf-8")
+        if intro.exists()
+        else "A figure counts as a ratio of two things measured in the same run, interleaved and repeated; median and spread are given. "
+        "`make bench` repeats the short versions.\n",
+    ]
     kinds = (".md", ".txt", ".png", ".json")
-    kept = [f for f in folder.glob("*") if f.suffix in kinds and not f.name.startswith("partial_")] if folder.is_dir() else []
+    kept = (
+        [f for f in folder.glob("*") if f.suffix in kinds and not f.name.startswith("partial_")]
+        if folder.is_dir()
+        else []
+    )
     for f in sorted(kept, key=lambda f: (place(f), kinds.index(f.suffix), f.name)):
         shutil.copy(f, out / f.name.replace(".md", ".txt"))
         text = "" if f.suffix == ".png" else short_numbers(f.read_text(encoding="utf-8"))
-        if f.suffix == ".png": body.append(f"![{f.stem.replace('_', ' ')}: the middle frame, a crop and a temporal slice of every method](results/{f.name})\n")
-        if f.suffix == ".md": body.append(re.sub(r"(?m)^#(?=#* )", "##", text))
-        if f.suffix == ".txt": body.append(f"## {TITLES.get(f.stem, f.stem)}\n\n```\n{last_print(text)}\n```\n")
-        if f.suffix == ".json": body.append(f"The raw numbers: [{f.name}](results/{f.name}).\n")
-    if len(body) == 2: body.append("No results are kept yet.")
+        if f.suffix == ".png":
+            body.append(
+                f"![{f.stem.replace('_', ' ')}: the middle frame, a crop and a temporal slice of every method](results/{f.name})\n"
+            )
+        if f.suffix == ".md":
+            body.append(re.sub(r"(?m)^#(?=#* )", "##", text))
+        if f.suffix == ".txt":
+            body.append(f"## {TITLES.get(f.stem, f.stem)}\n\n```\n{last_print(text)}\n```\n")
+        if f.suffix == ".json":
+            body.append(f"The raw numbers: [{f.name}](results/{f.name}).\n")
+    if len(body) == 2:
+        body.append("No results are kept yet.")
     (stage / "measures.qmd").write_text("\n\n".join(body), encoding="utf-8")
 
 
@@ -223,16 +323,34 @@ def own_assets(site: Path, tools: Path) -> None:
     libs = site / "site_libs"
     katex = libs / "katex"
     shutil.copytree(tools / "katex", katex, dirs_exist_ok=True)
-    font = lambda m: f"url(data:font/woff2;base64,{base64.b64encode((tools / 'katex' / m[1]).read_bytes()).decode()})"
-    (katex / "katex.min.css").write_text(re.sub(r"url\((fonts/[^)]+)\)", font, (katex / "katex.min.css").read_text(encoding="utf-8")), encoding="utf-8")
+
+    def font(m):
+        return f"url(data:font/woff2;base64,{base64.b64encode((tools / 'katex' / m[1]).read_bytes()).decode()})"
+
+    (katex / "katex.min.css").write_text(
+        re.sub(
+            r"url\((fonts/[^)]+)\)", font, (katex / "katex.min.css").read_text(encoding="utf-8")
+        ),
+        encoding="utf-8",
+    )
     shutil.rmtree(katex / "fonts")
     for css in libs.rglob("*.css"):
         text = css.read_text(encoding="utf-8")
         css.write_text(re.sub(r"@import url\(https?:[^)]*\);?", "", text), encoding="utf-8")
     (libs / "search-from-disk.js").write_text(SEARCH, encoding="utf-8")
-    (site / "search.js").write_text("window.searchIndex = " + (site / "search.json").read_text(encoding="utf-8") + ";\n", encoding="utf-8")
+    (site / "search.js").write_text(
+        "window.searchIndex = " + (site / "search.json").read_text(encoding="utf-8") + ";\n",
+        encoding="utf-8",
+    )
     for page in site.rglob("*.html"):
         up = "../" * (len(page.relative_to(site).parts) - 1)
-        text = re.sub(r"https://cdn\.jsdelivr\.net/npm/katex@[\d.]+/dist/(?:contrib/)?", f"{up}site_libs/katex/", page.read_text(encoding="utf-8"))
-        text = text.replace(f'<script src="{up}site_libs/smalldocs.js"', f'<script src="{up}site_libs/search-from-disk.js"></script><script src="{up}site_libs/smalldocs.js"')
+        text = re.sub(
+            r"https://cdn\.jsdelivr\.net/npm/katex@[\d.]+/dist/(?:contrib/)?",
+            f"{up}site_libs/katex/",
+            page.read_text(encoding="utf-8"),
+        )
+        text = text.replace(
+            f'<script src="{up}site_libs/smalldocs.js"',
+            f'<script src="{up}site_libs/search-from-disk.js"></script><script src="{up}site_libs/smalldocs.js"',
+        )
         page.write_text(text, encoding="utf-8")

@@ -6,6 +6,7 @@
 A cell with `#| hide` is left out, of one with `#| echo: false` only what it printed is kept. Paths are made relative to the
 root of the repository.
 """
+
 import json
 import re
 import sys
@@ -16,15 +17,19 @@ INDEX, README = ROOT / "nbs" / "index.ipynb", ROOT / "README.md"
 HEAD = "<!-- Written by tools/readme.py from nbs/index.ipynb: change that. -->\n\n"
 
 
-def text(value) -> str: return "".join(value) if isinstance(value, list) else value
+def text(value) -> str:
+    return "".join(value) if isinstance(value, list) else value
 
 
 def from_root(markdown: str) -> str:
     "Links relative to nbs/ become relative to the root; `../x` becomes `x`."
+
     def new(m):
         target = m[2]
-        if re.match(r"[a-z]+:|#|/", target): return m[0]
+        if re.match(r"[a-z]+:|#|/", target):
+            return m[0]
         return m[1] + (target[3:] if target.startswith("../") else f"nbs/{target}")
+
     markdown = re.sub(r"(\]\()([^()\s]+)(?=\))", new, markdown)
     return re.sub(r"(src=\")([^\"]+)(?=\")", new, markdown)
 
@@ -32,7 +37,8 @@ def from_root(markdown: str) -> str:
 def output(o: dict) -> str:
     "One output as Markdown: Markdown as it is, text as a block."
     data = o.get("data", {})
-    if "text/markdown" in data: return text(data["text/markdown"]).strip()
+    if "text/markdown" in data:
+        return text(data["text/markdown"]).strip()
     said = text(o.get("text", data.get("text/plain", ""))).rstrip()
     return f"```\n{said}\n```" if said else ""
 
@@ -40,9 +46,11 @@ def output(o: dict) -> str:
 def cell(c: dict) -> str:
     "One cell as Markdown."
     source = text(c["source"]).strip()
-    if c["cell_type"] == "markdown": return source
+    if c["cell_type"] == "markdown":
+        return source
     flags = re.findall(r"(?m)^#\s*\|\s*(.+?)\s*$", source)
-    if any(f.startswith(("hide", "include: false", "default_exp")) for f in flags): return ""
+    if any(f.startswith(("hide", "include: false", "default_exp")) for f in flags):
+        return ""
     code = re.sub(r"(?m)^#\s*\|.*\n?", "", source).strip()
     parts = [] if "echo: false" in flags or not code else [f"```python\n{code}\n```"]
     return "\n\n".join(parts + [o for o in map(output, c.get("outputs", [])) if o])
@@ -55,10 +63,13 @@ def readme() -> str:
 
 
 def main() -> int:
-    if "--check" not in sys.argv[1:]: return README.write_text(readme(), encoding="utf-8") and 0
+    if "--check" not in sys.argv[1:]:
+        return README.write_text(readme(), encoding="utf-8") and 0
     same = README.exists() and README.read_text(encoding="utf-8") == readme()
-    if not same: print("README.md is not what nbs/index.ipynb says: run tools/readme.py")
+    if not same:
+        print("README.md is not what nbs/index.ipynb says: run tools/readme.py")
     return not same
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,35 @@
+"""Restore degraded video with a latent image diffusion model and no training (VISION-XL).
+
+The names below are loaded when they are first used, so that `import visionxl` stays fast.
+"""
+
 __version__ = "0.1.0"
+
+import importlib
+
+_LAZY = {
+    "Prior": "visionxl.prior.latent:Prior",
+    "solve": "visionxl.solver:solve",
+    "restore": "visionxl.app.restore:restore",
+    "task": "visionxl.operators.tasks:task",
+    "video": "visionxl.video",
+    "plots": "visionxl.show.plots",
+    "metrics": "visionxl.measure.metrics",
+}
+__all__ = ["__version__", *_LAZY]
+
+
+def __getattr__(name):
+    if name not in _LAZY:
+        raise AttributeError(
+            f"module 'visionxl' has no attribute {name!r}: it offers {', '.join(__all__)}"
+        )
+    module, _, attribute = _LAZY[name].partition(":")
+    found = importlib.import_module(module)
+    value = getattr(found, attribute) if attribute else found
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted([*globals(), *_LAZY])

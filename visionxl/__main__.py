@@ -1,6 +1,8 @@
 "Run as `python -m visionxl`."
+
 import sys
 
-from visionxl.cli import main
+from visionxl.app.cli import main
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,341 @@
+"From clip to clip and from file to file: any length, any size, the same bytes again, and on after a stop."
+
+import json
+
+import pytest
+import torch
+
+from visionxl import video
+from visionxl.app import clips, files, restore
+from visionxl.app.clips import Degradation
+from visionxl.operators.tasks import TASKS
+from visionxl.prior.latent import Prior
+
+
+def psnr(a, b):
+    return 10 * torch.log10(4 / ((a - b) ** 2).mean()).item()
+
+
+class Gaussian:
+    "An exact prior without weights: pixels of variance 1/4, folded into latents of a quarter of the size."
+
+    factor, channels, frames_per_batch, t_max = 4, 48, 5, 999
+    device = torch.device("cpu")
+    alpha_bar = (
+        1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    ).cumprod(0)
+    calls = 0
+
+    def latent_shape(self, h, w):
+        assert not (h % 4 or w % 4)
+        return 48, h // 4, w // 4
+
+    def encode(self, x, generator=None):
+        return torch.nn.functional.pixel_unshuffle(x, 4)
+
+    def decode(self, z):
+        return torch.nn.functional.pixel_shuffle(z, 4)
+
+    def eps(self, z, t):
+        Gaussian.calls += 1
+        a = float(self.alpha_bar[t])
+        z0 = a**0.5 * 0.25 / (a * 0.25 + 1 - a) * z
+        return (z - a**0.5 * z0) / (1 - a) ** 0.5
+
+
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch):
+    monkeypatch.setattr(Prior, "load", classmethod(lambda cls, name: Gaussian()))
+
+
+@pytest.fixture(scope="module")
+def x():
+    return video.fit(video.sample("tears").x, 48, 64)
+
+
+def run(y, task, **kw):
+    return restore.restore(y, task, progress=False, **kw).x
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("temporal", ["circular", "replicate"])
+def test_degrading_in_pieces_is_degrading(name, temporal):
+    x = torch.rand(40, 3, 16, 20) * 2 - 1
+    for window in (7, 6):
+        d = Degradation(name, window=window, temporal=temporal)
+        whole = clips.degrade(x, d)
+        for chunk in (3, 11):
+            assert (
+                torch.cat(list(clips.degrade_frames(lambda: iter(x), 40, d, chunk))) - whole
+            ).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("name", ["deblur+", "sr+", "inpaint+", "sr"])
+@pytest.mark.parametrize("temporal", ["circular", "replicate"])
+def test_a_windows_operator_is_that_of_the_clip(name, temporal):
+    x = torch.rand(60, 3, 16, 20) * 2 - 1
+    d = Degradation(name, temporal=temporal)
+    y = clips.degrade(x, d)
+    for a, b in clips.plan(60):
+        A = clips.window_operator(d, (a, b), 60, (16, 20))
+        known = A.temporal.matrix.abs().sum(1) > 0 if A.temporal is not None else slice(None)
+        assert torch.allclose(A(x[a:b])[known], y[a:b][known], atol=1e-6)
+        if d.reach:
+            assert int(known.sum()) >= b - a - 6
+
+
+@pytest.mark.parametrize("total", [1, 7, 24, 25, 26, 27, 60, 101])
+@pytest.mark.parametrize("chunk, overlap", [(25, 8), (8, 7), (10, 0)])
+def test_windows_cover_and_blend_to_one(total, chunk, overlap):
+    x, windows = torch.rand(total, 1, 2, 2), clips.plan(total, chunk, overlap)
+    assert len({b - a for a, b in windows}) == 1 and max(b - a for a, b in windows) <= chunk
+    pieces = list(
+        clips.blend(
+            ((w, clips.ramp(w, total, overlap, overlap // 3), x[w[0] : w[1]]) for w in windows),
+            total,
+        )
+    )
+    assert torch.allclose(torch.cat(pieces), x, atol=1e-6) and max(len(p) for p in pieces) <= chunk
+
+
+def test_a_reel_forgets():
+    reel = clips.Reel(iter(torch.arange(100.0)[:, None]))
+    assert reel.take(10, 13).flatten().tolist() == [10, 11, 12] and reel.take(12, 20)[0] == 12
+    assert len(reel.kept) == 8
+    with pytest.raises(ValueError, match="ends at frame 100"):
+        reel.take(90, 101)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_restored_videos_agree_with_their_measurement(x, name):
+    d, x = Degradation(name), x[:8]
+    y = clips.degrade(x, d)
+    out = run(y, name)
+    assert out.shape == x.shape and (d.operator(x.shape)(out) - y).abs().mean() < 0.01
+
+
+@pytest.mark.parametrize("name", ["sr", "deblur+", "inpaint"])
+@pytest.mark.parametrize("size", [(33, 47), (62, 30)])
+def test_any_size(tmp_path, name, size):
+    src = video.write(tmp_path / "x.mkv", video.fit(video.sample("tears", 8).x, *size), 12.5)
+    T, h, w = files.degrade_file(src, tmp_path / "y.mkv", name)
+    assert (h, w) == ((-(-size[0] // 4), -(-size[1] // 4)) if name == "sr" else size)
+    done = files.restore_file(tmp_path / "y.mkv", tmp_path / "out.mp4", progress=False)
+    back = video.read(tmp_path / "out.mp4")
+    assert back.x.shape == (8, 3, *size) == (done.frames, 3, *done.size) and back.fps == 12.5
+    sim = files.restore_file(src, tmp_path / "sim.mp4", name, simulate=True, progress=False)
+    assert sim.size == size and {r["method"] for r in sim.rows} == {"measurement", "VISION-XL"}
+
+
+def test_one_frame(x):
+    assert run(clips.degrade(x[:1], "sr"), "sr").shape == x[:1].shape
+    with pytest.raises(ValueError, match="1 frame cannot hold the average over 7"):
+        run(x[:1], "deblur+")
+    with pytest.raises(ValueError, match="6 frames cannot hold"):
+        run(x[:6], "inpaint+")
+
+
+def test_the_same_seed_gives_the_same_video(x):
+    y = clips.degrade(x[:3], "deblur")
+    a, b, c = (run(y, "deblur", preset="paper", cg_steps=2, seed=s) for s in (0, 0, 1))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+@pytest.mark.parametrize("name", ["sr", "deblur+"])
+def test_windows_give_what_the_whole_clip_gives(x, name):
+    y = clips.degrade(x, Degradation(name, temporal="replicate"))
+    kw = (
+        dict(preset="paper", cg_steps=1) if name == "sr" else {}
+    )  # frame by frame: then nothing may differ
+    whole, parts = (run(y, name, temporal="replicate", chunk=c, overlap=8, **kw) for c in (25, 14))
+    assert psnr(whole.clamp(-1, 1), parts) > (60 if name == "sr" else 25)
+
+
+@pytest.mark.parametrize("kind", ["y.mkv", "y.mp4", "y.webm", "frames"])
+@pytest.mark.parametrize("name", TASKS)
+def test_through_a_file_is_nearly_as_good_as_without(tmp_path, x, kind, name):
+    if kind in ("y.webm", "frames") and name != "deblur+":
+        pytest.skip("one task is enough for this format")
+    src = video.write(tmp_path / "x.mkv", x[:8], lossless=True)
+    files.degrade_file(src, tmp_path / kind, Degradation(name, seed=5))
+    kw = (
+        dict(slack=1e-3, final_slack=1e-3, invert_from="regularised")
+        if name.startswith("deblur")
+        else {}
+    )  # a prior that knows nothing: hold it a little
+    out = restore.restore(tmp_path / kind, seed=5, progress=False, **kw).x
+    direct = run(clips.degrade(x[:8], Degradation(name, seed=5)), Degradation(name, seed=5), **kw)
+    loss = psnr(direct, x[:8]) - psnr(out, x[:8])
+    worst = (
+        {"y.mkv": 0.3, "y.mp4": 1.5}.get(kind, 5) if name.startswith("deblur") else 0.3
+    )  # 16, 12 and 8 bits
+    assert loss < worst, f"{loss:.2f} dB lost on the way through {kind}"
+
+
+def test_the_file_knows_its_mask(tmp_path, x):
+    src = video.write(tmp_path / "x.mkv", x[:3], lossless=True)
+    files.degrade_file(src, tmp_path / "y.mkv", Degradation("inpaint", seed=3, keep=0.4))
+    y = video.read(tmp_path / "y.mkv").x
+    assert torch.equal(
+        restore.restore(tmp_path / "y.mkv", progress=False).x,
+        restore.restore(tmp_path / "y.mkv", "inpaint", progress=False).x,
+    )
+    run(y, "inpaint", mask_seed=3, keep=0.4)
+    with pytest.raises(ValueError, match="not that of mask seed 0"):
+        run(y, "inpaint", keep=0.4)
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("chunk, calls", [(12, 25), (6, 50)])
+def test_a_stopped_run_goes_on(tmp_path, x, monkeypatch, chunk, calls):
+    "Stopped inside a window, in the first or a later one: the same bytes as without the stop, and less work."
+    src = video.write(tmp_path / "x.mkv", x[:12], lossless=True)
+    kw = dict(
+        task="sr", simulate=True, progress=False, chunk=chunk, overlap=2, preset="paper", cg_steps=2
+    )
+    whole = files.restore_file(src, tmp_path / "a.mp4", **kw).path.read_bytes()
+    eps, Gaussian.calls = Gaussian.eps, 0
+
+    def stops(self, z, t):
+        if Gaussian.calls >= calls:
+            raise Stop
+        return eps(self, z, t)
+
+    monkeypatch.setattr(Gaussian, "eps", stops)
+    with pytest.raises(Stop):
+        files.restore_file(src, tmp_path / "b.mp4", **kw)
+    assert not (tmp_path / "b.mp4").exists()
+    monkeypatch.setattr(Gaussian, "eps", eps)
+    with pytest.raises(ValueError, match="other settings"):
+        files.restore_file(src, tmp_path / "b.mp4", resume=True, **kw | {"seed": 7})
+    Gaussian.calls = 0
+    assert files.restore_file(src, tmp_path / "b.mp4", resume=True, **kw).path.read_bytes() == whole
+    assert Gaussian.calls < {12: 45, 6: 90}[chunk] - calls / 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "b.mp4", "x.mkv"]
+
+
+def test_memory_is_that_of_a_window(tmp_path, x):
+    "Forty frames in windows of ten: the reel never holds more than a window."
+    long = torch.cat([x, x.flip(0)[:15]])
+    most = []
+
+    class Watched(clips.Reel):
+        def take(self, a, b):
+            out = super().take(a, b)
+            most.append(len(self.kept))
+            return out
+
+    old, restore.Reel = restore.Reel, Watched
+    try:
+        out = run(clips.degrade(long, "sr"), "sr", chunk=10, overlap=2)
+    finally:
+        restore.Reel = old
+    assert out.shape == long.shape and max(most) <= 10
+
+
+@pytest.mark.parametrize(
+    "y, kw, error, says",
+    [
+        (torch.zeros(8, 3, 8, 8), dict(task="upscale"), ValueError, "choose one of deblur"),
+        (torch.zeros(8, 3, 8, 8), dict(), ValueError, "which --task"),
+        (torch.zeros(8, 3, 8, 8), dict(task="sr", preset="fast"), ValueError, "choose one of"),
+        (torch.zeros(8, 3, 8, 8), dict(task="sr", flavour=3), ValueError, "flavour"),
+        (torch.zeros(8, 3, 8, 8), dict(task="sr", overlap=25), ValueError, "overlap"),
+        (torch.zeros(30, 3, 8, 8), dict(task="sr+", overlap=3), ValueError, "at least 7"),
+        (torch.zeros(8, 3, 8, 8), dict(task="sr", factor=0), ValueError, "factor"),
+        (torch.zeros(8, 3, 8, 8), dict(task="sr", sigma_y=-1.0), ValueError, "sigma_y"),
+        (torch.zeros(8, 3, 8, 8), dict(task="sr", eta=2.0), ValueError, "eta"),
+        (torch.zeros(8, 3, 8, 8), dict(task="sr+", temporal="valid"), ValueError, "temporal"),
+        (torch.full((8, 3, 8, 8), float("nan")), dict(task="sr"), ValueError, "NaN"),
+        (torch.zeros(8, 3, 8, 8).byte(), dict(task="sr"), TypeError, "127.5"),
+        (torch.full((8, 3, 8, 8), 100.0), dict(task="sr"), ValueError, "127.5"),
+        (torch.zeros(3, 8, 8), dict(task="sr"), ValueError, "T, C, H, W"),
+        ("nowhere.mp4", dict(task="sr"), FileNotFoundError, "does not exist"),
+    ],
+)
+def test_what_cannot_be_restored(y, kw, error, says):
+    with pytest.raises(error, match=says):
+        restore.restore(y, progress=False, **kw)
+
+
+def test_gray_videos_are_restored_as_colour(x):
+    assert run(clips.degrade(x[:2, :1], "sr"), "sr").shape == (2, 3, 48, 64)
+
+
+def test_notes_of_another_task_are_not_used(tmp_path, x):
+    src = video.write(tmp_path / "x.mkv", x[:2], lossless=True)
+    files.degrade_file(src, tmp_path / "y.mkv", Degradation("deblur", sigma=2.0))
+    info = video.probe(tmp_path / "y.mkv")
+    assert clips.from_notes(info.notes) == Degradation("deblur", sigma=2.0)
+    assert restore.make_job(None, "best", 0, "tiny", info.notes, {}).degradation.sigma == 2.0
+    assert (
+        restore.make_job("deblur", "best", 0, "tiny", info.notes, {"sigma": 1.0}).degradation.sigma
+        == 1.0
+    )
+    assert restore.make_job("sr", "best", 0, "tiny", info.notes, {}).degradation == Degradation(
+        "sr"
+    )
+
+
+def test_degrading_is_lossless_and_noted(tmp_path, x):
+    src = video.write(tmp_path / "x.mkv", x[:8], 30, lossless=True)
+    files.degrade_file(src, tmp_path / "y.mkv", Degradation("sr+", factor=2, window=3))
+    y, info = video.read(tmp_path / "y.mkv").x, video.probe(tmp_path / "y.mkv")
+    assert (y - clips.degrade(x[:8], Degradation("sr+", factor=2, window=3))).abs().max() < 1e-4
+    assert info.notes["clean"] == [48, 64] and info.notes["factor"] == 2 and info.fps == 30
+    with pytest.raises(FileExistsError):
+        files.degrade_file(src, tmp_path / "y.mkv", "sr")
+
+
+def test_size_asked_for_is_that_of_the_result(tmp_path, x):
+    src = video.write(tmp_path / "y.mkv", clips.degrade(x[:2], "sr"), lossless=True)
+    for kw, size in (
+        (dict(height=48, width=64), (48, 64)),
+        (dict(height=46, width=62), (46, 62)),
+        (dict(height=24), (24, 32)),
+    ):
+        assert (
+            files.restore_file(
+                files.Clip(src, **kw), tmp_path / "o.mp4", "sr", progress=False, overwrite=True
+            ).size
+            == size
+        )
+
+
+def test_noise_is_known(tmp_path, x):
+    d = Degradation("deblur", sigma_y=0.05)
+    y = clips.degrade(x[:3], d)
+    assert psnr(run(y, d), x[:3]) > psnr(run(y, "deblur"), x[:3]) + 3
+    assert (
+        restore.Job(d).chosen().tau_end,
+        restore.Job(Degradation("deblur")).chosen().tau_end,
+    ) == (0, 0.03)
+
+
+def test_report_and_demo(tmp_path, monkeypatch):
+    lines = "\n".join(files.demo(tmp_path / "demo", task="sr", frames=3, progress=False))
+    assert all(
+        m in lines for m in ("PSNR", "SSIM", "measurement brought to size", "CG alone", "VISION-XL")
+    )
+    assert sorted(p.name for p in (tmp_path / "demo").iterdir()) == [
+        "before_after.png",
+        "report.html",
+        "restored.mp4",
+    ]
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert (
+        "http" not in page.replace("http://www.w3.org", "") and "srcdoc" in page and "PSNR" in page
+    )
+    assert video.probe(tmp_path / "demo" / "restored.mp4").frames == 3
+    list(files.demo(tmp_path / "demo", frames=8, progress=False))  # again, over the first
+
+
+def test_json_notes_survive_mp4(tmp_path, x):
+    video.write(tmp_path / "y.mp4", x[:1], lossless=True, task="sr", text='quotes " and ümläuts')
+    assert (
+        json.loads(json.dumps(video.probe(tmp_path / "y.mp4").notes))["text"]
+        == 'quotes " and ümläuts'
+    )

@@ -1,0 +1,232 @@
+"""Evaluate and reproduce: files in, tables out, and a killed run goes on where it was."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from visionxl import video
+from visionxl.measure import evaluate as E
+from visionxl.measure import grid as C
+from visionxl.measure import metrics as M
+from visionxl.measure import reproduce as R
+from visionxl.prior.schedule import scaled_linear
+
+
+class Blocks:
+    "A prior without weights: latents are 4x4 means, the noise predicted is what the latents are above their blur."
+
+    alpha_bar, t_max, factor, channels, device = scaled_linear(), 450, 4, 3, torch.device("cpu")
+
+    def latent_shape(self, h, w):
+        return self.channels, h // 4, w // 4
+
+    def encode(self, x, generator=None):
+        return F.avg_pool2d(x, 4)
+
+    def decode(self, z):
+        return F.interpolate(z, scale_factor=4, mode="bilinear")
+
+    def eps(self, z, t):
+        a = float(self.alpha_bar[t])
+        return (z - F.avg_pool2d(z, 3, 1, 1, count_include_pad=False)) / (1 - a) ** 0.5
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    for name in ("flower", "tears"):
+        video.write(folder / f"{name}.mp4", video.sample(name, 8).x[..., ::3, ::3], lossless=True)
+    return folder
+
+
+@pytest.fixture
+def prior(monkeypatch):
+    from visionxl.prior import latent as prior
+
+    monkeypatch.setattr(prior.Prior, "load", classmethod(lambda cls, name="tiny", **kw: Blocks()))
+    monkeypatch.setattr(C, "prior_identity", lambda name, prior: "blocks")
+
+
+def test_evaluate_equals_the_metrics_and_names_what_is_missing(clips, tmp_path, capsys):
+    x = video.read(clips / "flower.mp4").x
+    video.write(tmp_path / "noisy.mp4", x + 0.1, lossless=True)
+    assert E.main([str(clips / "flower.mp4"), str(tmp_path / "noisy.mp4"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    row, out = found["rows"][0], video.read(tmp_path / "noisy.mp4").x
+    assert row["PSNR"] == pytest.approx(M.psnr(M.to_unit(x), M.to_unit(out)))
+    assert row["SSIM"] == pytest.approx(M.ssim(M.to_unit(x), M.to_unit(out)))
+    assert row["warping"] == pytest.approx(1000 * M.warping_error(M.to_unit(x), M.to_unit(out)))
+    missing = E.load_networks().missing
+    assert (
+        all(any(name in n for n in found["notes"]) for name in missing)
+        and found["warping_of_reference"] >= 0
+    )
+
+
+def test_evaluate_folders_of_clips(clips, tmp_path, capsys):
+    for name in ("flower", "tears"):
+        video.write(tmp_path / f"{name}.mkv", -video.read(clips / f"{name}.mp4").x)
+    E.main([str(clips), str(clips), str(tmp_path), "--markdown"])
+    text = capsys.readouterr().out
+    assert text.splitlines()[0].startswith("| method | PSNR | SSIM") and "**100.00**" in text
+    (tmp_path / "tears.mkv").rename(tmp_path / "other.mkv")
+    with pytest.raises(ValueError, match="names must agree"):
+        E.evaluate(clips, tmp_path, E.Networks())
+
+
+def test_evaluate_refuses_lengths_and_sizes_that_differ(clips, tmp_path):
+    x = video.read(clips / "flower.mp4").x
+    for name, y, says in (
+        ("short", x[:5], "ends after 5 frames"),
+        ("small", x[..., :40, :], "one size"),
+    ):
+        video.write(tmp_path / f"{name}.mkv", y)
+        with pytest.raises(ValueError, match=says):
+            E.evaluate(clips / "flower.mp4", tmp_path / f"{name}.mkv", E.Networks())
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        E.evaluate(clips, tmp_path / "none", E.Networks())
+
+
+def test_tiny_frames_and_single_frames_are_defined():
+    x = torch.rand(1, 3, 8, 8) * 2 - 1
+    row, features = E.measure(x, x, E.Networks())
+    assert (
+        row["PSNR"] == 100
+        and math.isnan(row["SSIM"])
+        and row["warping"] == 0
+        and features == (None, None)
+    )
+
+
+def test_markdown_marks_the_best():
+    text = E.markdown(
+        [{"m": "a", "PSNR": 30.0, "warping": 2.0}, {"m": "b", "PSNR": 31.0, "warping": math.nan}]
+    )
+    assert "| a | 30.00 | **2.00** |" in text and "| b | **31.00** | - |" in text
+
+
+def grid(folder, clips, said=None):
+    return C.Grid(
+        folder, C.default_clips(clips), say=(said.append if said is not None else lambda s: None)
+    )
+
+
+def test_a_killed_run_goes_on_where_it_was(clips, tmp_path, prior):
+    table, stop = R.TABLE2, []
+    todo = R.cells_of(table, ["flower", "tears"], 48, 8, "tiny", 0)
+
+    def kill(line):
+        stop.append(line)
+        if len(stop) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        R.run(table, C.Grid(tmp_path / "cells", C.default_clips(clips), say=kill), todo)
+    again = []
+    rows = R.run(table, grid(tmp_path / "cells", clips, again), todo)
+    assert len(again) == 6 - 3 and len(rows) == 3
+    whole = R.run(table, grid(tmp_path / "other", clips), todo)
+    for a, b in zip(rows, whole):
+        for k in ("PSNR", "SSIM", "warping"):
+            assert a[k] == b[k], "a resumed table is the same table"
+    assert not list((tmp_path / "cells").glob("*.part"))
+
+
+def test_other_settings_are_other_cells(prior):
+    base = C.Cell("paper", "sr+", "flower", 48, 8)
+    files = {
+        c.file("x", "blocks")
+        for c in (
+            base,
+            C.Cell("paper", "sr+", "flower", 48, 8, seed=1),
+            C.Cell("paper", "sr+", "flower", 48, 8, changes={"lam": 1.0}),
+            C.Cell("paper", "sr+", "flower", 48, 9),
+            C.Cell("best", "sr+", "flower", 48, 8),
+        )
+    }
+    assert len(files) == 5 and base.file("x", "blocks") != base.file("x", "retrained")
+    assert C.Cell("paper", "sr+", "flower", 48, 8, label="ours").file("x", "blocks") == base.file(
+        "x", "blocks"
+    )
+    assert C.Cell("cg", "sr+", "flower", 48, 8).identity("a") == C.Cell(
+        "cg", "sr+", "flower", 48, 8
+    ).identity("b")
+    assert C.Cell("paper", "sr+", "flower", 48, 8, changes={"tau": 0.3}).file(
+        "x", "blocks"
+    ) == base.file("x", "blocks"), "the same settings by another way"
+    with pytest.raises(ValueError, match="choose one of"):
+        C.Cell("magic", "sr+", "flower", 48, 8).identity("a")
+
+
+def test_another_clip_of_the_same_name_and_another_judge_are_other_cells(clips, tmp_path):
+    video.write(tmp_path / "flower.mp4", -video.read(clips / "flower.mp4").x, lossless=True)
+    cell = C.Cell("cg", "sr", "flower", 48, 8)
+    here, there = grid(tmp_path / "cells", clips), grid(tmp_path / "cells", tmp_path)
+    assert here(cell)["PSNR"] != there(cell)["PSNR"] and here.path(cell) != there.path(cell)
+    known = here.path(cell)
+    here.nets.nets["LPIPS"] = None
+    assert here.path(cell) != known, "once a network is there, its column must not stay empty"
+
+
+@pytest.mark.parametrize("name", ["table2", "table4", "table7"])
+def test_reproduce_prints_and_writes(name, clips, tmp_path, prior, capsys):
+    args = [
+        name,
+        "--clips",
+        str(clips),
+        "--size",
+        "48",
+        "--frames",
+        "8",
+        "--count",
+        "1",
+        "-o",
+        str(tmp_path),
+    ]
+    assert R.main(args) == 0
+    text = capsys.readouterr().out
+    assert "Clips: flower at short side 48, 8 frames" in text and "the paper: SDXL" in text
+    found = json.loads((tmp_path / f"{name}.json").read_text())
+    assert len(found["rows"]) == len(R.TABLES[name].rows) and (
+        tmp_path / f"{name}.md"
+    ).read_text().startswith("# Table")
+    assert {r["ours"] for r in found["orderings"]} <= {"agree", "differ"} and found["orderings"]
+    from PIL import Image
+
+    png = next(tmp_path.glob(f"{name}_*.png"))
+    assert Image.open(png).width > 100
+    assert R.main(args) == 0
+    assert capsys.readouterr().err == "", "nothing is computed twice"
+
+
+def test_the_papers_figures_are_those_of_the_paper():
+    "A few cells of each table, and the orderings that the paper itself shows."
+    assert R.TABLE6.rows[1].paper == {"FVD": 241.0, "LPIPS": 0.197, "PSNR": 30.69, "SSIM": 0.839}
+    assert (
+        R.TABLES["table3"].rows[1].paper == {} and R.TABLES["table3"].rows[0].paper["FVD"] == 196.4
+    )
+    for table in (R.TABLE2, R.TABLE5, R.TABLE6):
+        rows = [
+            {"row": r.label} | r.paper | {f"{k} (paper)": v for k, v in r.paper.items()}
+            for r in table.rows
+        ]
+        for verdict in R.judge(table, rows):
+            if verdict["metric"] in ("FVD", "PSNR"):
+                assert verdict["ours"] == "agree" and verdict["paper"] == "yes", verdict
+
+
+def test_fvd_of_a_row_uses_the_features_of_all_clips():
+    rows = [{"PSNR": p, "features": [[p, 0.0], [0.0, p]]} for p in (1.0, 2.0, 3.0)]
+    a = np.array([[1.0, 0], [2, 0], [3, 0]])
+    assert C.mean_row(rows)["FVD"] == pytest.approx(M.frechet_distance(a, a[:, ::-1]))
+
+
+def test_wrong_requests_are_refused(clips, tmp_path):
+    with pytest.raises(ValueError, match="1 or more"):
+        R.main(["table2", "--size", "-4", "-o", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        R.main(["table9"])

@@ -1,0 +1,193 @@
+"""The notebooks are kept in step: code with its demonstration, figures with their texts, outputs with their code."""
+
+import ast
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NBS = ROOT / "nbs"
+sys.path.insert(0, str(ROOT / "tools"))
+from run_nbs import code_hash  # noqa: E402
+
+PICTURES = ("image/png", "image/svg+xml", "image/webp", "image/jpeg", "image/gif")
+
+# METHOD.md's equations: the notebook, how the paper's number is written there, and what the formula must hold once
+# spaces, braces and sizes are gone
+EQUATIONS = {
+    "01_operators": ("Eq", [r"A\(|Ax|A\\,x|A x"]),
+    "04_inversion": (r"Eq\w*\.?[ ~]*\(?2", [r"\\sqrt(\\bar\\)?\\?(alpha|a)_?s", r"\\sqrt1-"]),
+    "05_tweedie": (r"Eq\w*\.?[ ~]*\(?[345]", [r"\\sqrt1-", r"\\frac|/"]),
+    "06_consistency": (r"Eq\w*\.?[ ~]*\(?6", [r"A\^(\\top|T|\\\*|\*|\\mathsfT|\\mathrmT)A"]),
+    "07_lowpass": (r"Eq\w*\.?[ ~]*\(?[78]", [r"\\lambda\\?,?\\?;?\\sqrt1-"]),
+    "08_renoise": (r"Eq\w*\.?[ ~]*\(?9", [r"\\eta", r"\\sqrt1-\\eta\^2"]),
+}
+
+
+def notebooks() -> list[Path]:
+    return sorted(
+        p for p in NBS.rglob("*.ipynb") if not any(q[0] in "._" for q in p.relative_to(NBS).parts)
+    )
+
+
+def text(value) -> str:
+    return "".join(value) if isinstance(value, list) else value
+
+
+def cells(path: Path) -> list[dict]:
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
+
+
+def called(path: Path) -> str:
+    return path.relative_to(NBS).with_suffix("").as_posix()
+
+
+def defined(source: str) -> list[str]:
+    "Public names that a cell exports."
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return []
+    return [
+        n.name
+        for n in body
+        if isinstance(n, ast.FunctionDef | ast.ClassDef) and not n.name.startswith("_")
+    ]
+
+
+def not_shown(nb: list[dict], within: int = 3) -> list[str]:
+    "Exported definitions that none of the next three cells uses; cells that only export more, and texts, are not counted."
+    code = [text(c["source"]) for c in nb if c["cell_type"] == "code"]
+    exports = [bool(re.match(r"#\s*\|\s*exports?\b", source)) for source in code]
+    found = []
+    for k, source in enumerate(code):
+        after = [c for c, e in zip(code[k + 1 :], exports[k + 1 :]) if not e][:within]
+        found += [
+            n
+            for n in (defined(source) if exports[k] else [])
+            if not any(re.search(rf"\b{re.escape(n)}\b", c) for c in after)
+        ]
+    return found
+
+
+def without_text(nb: list[dict]) -> int:
+    "Pictures that are not followed by printed text, which is their alternative text."
+    bad = 0
+    for c in nb:
+        outs = c.get("outputs", [])
+        for o, after in zip(outs, [*outs[1:], {}]):
+            picture = any(m in o.get("data", {}) for m in PICTURES)
+            bad += picture and not (
+                after.get("output_type") == "stream" and len(text(after["text"]).split()) >= 3
+            )
+    return bad
+
+
+def bare(formula: str) -> str:
+    return re.sub(r"\\(left|right|bigl?|bigr?|,|;|!|quad|qquad)(?![a-z])|[\s{}]", "", formula)
+
+
+def formulas(nb: list[dict]) -> str:
+    prose = "\n".join(text(c["source"]) for c in nb if c["cell_type"] == "markdown")
+    return bare("\n".join(re.findall(r"\$\$.+?\$\$|\\\[.+?\\\]|\$[^$\n]+\$", prose, re.S)))
+
+
+@pytest.fixture(params=notebooks(), ids=lambda p: str(p.relative_to(NBS)))
+def path(request):
+    return request.param
+
+
+def claim(path: Path) -> list[str]:
+    first = next(text(c["source"]) for c in cells(path) if c["cell_type"] == "markdown")
+    return (
+        []
+        if re.match(r"# .+\n+> .+", first)
+        else [f"{path.name} does not open with a title and a claim in a quotation"]
+    )
+
+
+def exports(path: Path) -> list[str]:
+    return [
+        f"{path.name}: {name} is exported and not shown or tested in the three code cells after it"
+        for name in not_shown(cells(path))
+    ]
+
+
+def texts(path: Path) -> list[str]:
+    n = without_text(cells(path))
+    return [f"{path.name}: {n} pictures without a printed text after them"] if n else []
+
+
+def outputs(path: Path) -> list[str]:
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    fresh = nb["metadata"].get("visionxl", {}).get("code") == code_hash(nb["cells"])
+    return (
+        []
+        if fresh
+        else [f"{path.name}: outputs are stale, run tools/run_nbs.py nbs/{path.relative_to(NBS)}"]
+    )
+
+
+def equations(path: Path) -> list[str]:
+    if called(path) not in EQUATIONS:
+        return []
+    number, parts = EQUATIONS[called(path)]
+    prose, all_of = "\n".join(text(c["source"]) for c in cells(path)), formulas(cells(path))
+    missing = [p for p in parts if not re.search(p, all_of)] + (
+        [] if re.search(number, prose) else [f"the number ({number})"]
+    )
+    return [f"{path.name}: the equation of METHOD.md is missing {m}" for m in missing]
+
+
+CHECKS = {f.__name__: f for f in (claim, exports, texts, outputs, equations)}
+
+
+def test_small(path):
+    assert path.stat().st_size < 2e6, (
+        f"{path.name} holds {path.stat().st_size / 1e6:.1f} MB; at most 2 may be kept"
+    )
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_in_step(path, check):
+    found = CHECKS[check](path)
+    assert not found, "\n".join(found)
+
+
+def test_no_errors_are_kept(path):
+    errors = [
+        o.get("ename")
+        for c in cells(path)
+        for o in c.get("outputs", [])
+        if o.get("output_type") == "error"
+    ]
+    assert not errors, f"{path.name} keeps {errors}"
+
+
+def test_every_equation_has_its_notebook():
+    assert not [n for n in EQUATIONS if not (NBS / f"{n}.ipynb").exists()]
+
+
+# ---------------------------------------------------------------- each check is seen to fail once
+
+
+def code(source, *outputs):
+    return {"cell_type": "code", "source": source, "outputs": list(outputs)}
+
+
+def test_the_checks_can_fail():
+    picture, said = (
+        {"output_type": "display_data", "data": {"image/png": ""}},
+        {"output_type": "stream", "text": "A red flower."},
+    )
+    export = code("#| export\ndef f(x): return x\ndef g(x): return x")
+    assert not_shown([export, code("f(1)")]) == ["g"]
+    assert not_shown([export, *[code("1")] * 3, code("f(g(1))")]) == ["f", "g"]
+    assert without_text([code("plot()", picture, said)]) == 0
+    assert without_text([code("plot()", picture, said, picture)]) == 1
+    assert code_hash([code("a = 1")]) != code_hash([code("a = 2")])
+    assert not re.search(EQUATIONS["08_renoise"][1][1], bare(r"$\sqrt{1 - a_s}$"))
+    assert re.search(EQUATIONS["08_renoise"][1][1], bare(r"$\sqrt{1 - \eta^2}\,\epsilon$"))

@@ -1,0 +1,1 @@
+"""The application: clips of any length, files, and the command line."""

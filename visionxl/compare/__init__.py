@@ -1,0 +1,1 @@
+"""What VISION-XL is compared with: the authors' released code as values, and rival methods."""
