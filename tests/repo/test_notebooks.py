@@ -18,12 +18,12 @@ PICTURES = ("image/png", "image/svg+xml", "image/webp", "image/jpeg", "image/gif
 # METHOD.md's equations: the notebook, how the paper's number is written there, and what the formula must hold once
 # spaces, braces and sizes are gone
 EQUATIONS = {
-    "01_operators": ("Eq", [r"A\(|Ax|A\\,x|A x"]),
-    "04_inversion": (r"Eq\w*\.?[ ~]*\(?2", [r"\\sqrt(\\bar\\)?\\?(alpha|a)_?s", r"\\sqrt1-"]),
-    "05_tweedie": (r"Eq\w*\.?[ ~]*\(?[345]", [r"\\sqrt1-", r"\\frac|/"]),
-    "06_consistency": (r"Eq\w*\.?[ ~]*\(?6", [r"A\^(\\top|T|\\\*|\*|\\mathsfT|\\mathrmT)A"]),
-    "07_lowpass": (r"Eq\w*\.?[ ~]*\(?[78]", [r"\\lambda\\?,?\\?;?\\sqrt1-"]),
-    "08_renoise": (r"Eq\w*\.?[ ~]*\(?9", [r"\\eta", r"\\sqrt1-\\eta\^2"]),
+    "course/03_operators": ("Eq", [r"A\(|Ax|A\\,x|A x"]),
+    "course/06_inversion": (r"Eq\w*\.?[ ~]*\(?2", [r"\\sqrt(\\bar\\)?\\?(alpha|a)_?s", r"\\sqrt1-"]),
+    "course/07_tweedie": (r"Eq\w*\.?[ ~]*\(?[345]", [r"\\sqrt1-", r"\\frac|/"]),
+    "course/08_consistency": (r"Eq\w*\.?[ ~]*\(?6", [r"A\^(\\top|T|\\\*|\*|\\mathsfT|\\mathrmT)A"]),
+    "course/09_lowpass": (r"Eq\w*\.?[ ~]*\(?[78]", [r"\\lambda\\?,?\\?;?\\sqrt1-"]),
+    "course/10_renoise": (r"Eq\w*\.?[ ~]*\(?9", [r"\\eta", r"\\sqrt1-\\eta\^2"]),
 }
 
 
@@ -189,5 +189,5 @@ def test_the_checks_can_fail():
     assert without_text([code("plot()", picture, said)]) == 0
     assert without_text([code("plot()", picture, said, picture)]) == 1
     assert code_hash([code("a = 1")]) != code_hash([code("a = 2")])
-    assert not re.search(EQUATIONS["08_renoise"][1][1], bare(r"$\sqrt{1 - a_s}$"))
-    assert re.search(EQUATIONS["08_renoise"][1][1], bare(r"$\sqrt{1 - \eta^2}\,\epsilon$"))
+    assert not re.search(EQUATIONS["course/10_renoise"][1][1], bare(r"$\sqrt{1 - a_s}$"))
+    assert re.search(EQUATIONS["course/10_renoise"][1][1], bare(r"$\sqrt{1 - \eta^2}\,\epsilon$"))
