@@ -25,8 +25,9 @@ from pathlib import Path
 import as_released
 import torch
 
+from visionxl.operators.spectral import spectral_cg
 from visionxl.operators.tasks import TASKS, Mask, task
-from visionxl.steps.consistency import cg, data_consistency, spectral_cg
+from visionxl.steps.consistency import cg, data_consistency
 
 GOAL_RATIO = {"sr+": 150, "deblur": 100, "deblur+": 100, "inpaint+": 40, "sr": 25, "inpaint": 25}
 GOAL_CLONES = {"sr": 3, "sr+": 3, "inpaint": 8, "inpaint+": 8, "deblur": 20, "deblur+": 20}

@@ -6,6 +6,7 @@ import pytest
 import torch
 from steps.test_consistency import draw, off, same_as_plain
 
+from visionxl.operators.spectral import spectral_cg
 from visionxl.operators.tasks import (
     BOUNDARIES,
     TASKS,
@@ -20,7 +21,7 @@ from visionxl.operators.tasks import (
     check_spectrum,
     task,
 )
-from visionxl.steps.consistency import cg, data_consistency, proximal, spectral_cg
+from visionxl.steps.consistency import cg, data_consistency, proximal
 
 TEMPORAL = (*BOUNDARIES, "valid")
 

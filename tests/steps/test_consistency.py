@@ -3,7 +3,17 @@
 import pytest
 import torch
 
-from visionxl.operators.diagonal import Diagonal, audible
+from visionxl.operators.diagonal import Diagonal, without_small_gains
+from visionxl.operators.spectral import (
+    CGPolynomial,
+    History,
+    cut_changes_nothing,
+    guess_cut,
+    merge_eigenvalues,
+    scalar_cg,
+    spectral_cg,
+    two_point_rule,
+)
 from visionxl.operators.tasks import (
     TASKS,
     AveragePool,
@@ -16,19 +26,7 @@ from visionxl.operators.tasks import (
     TemporalMean,
     task,
 )
-from visionxl.steps.consistency import (
-    CGPolynomial,
-    History,
-    cg,
-    data_consistency,
-    gauss2,
-    merge,
-    negligible,
-    proximal,
-    quiet,
-    scalar_cg,
-    spectral_cg,
-)
+from visionxl.steps.consistency import cg, data_consistency, proximal
 
 
 def draw(*shape, seed=0):
@@ -215,7 +213,7 @@ def test_what_no_algorithm_reproduces():
 @pytest.mark.parametrize("steps", [60, 100])
 def test_isolated_eigenvalues_and_many_steps(steps, monkeypatch):
     "A wide box has a few large eigenvalues far apart, where CG's polynomial is so steep that one rounding of g shows."
-    import visionxl.steps.consistency as c
+    import visionxl.operators.spectral as c
 
     A = Blur.box((1, 1, 96, 80), 33, "circular")
     y = A(draw(*A.in_shape, seed=1).cumsum(-1).cumsum(-2))
@@ -227,7 +225,7 @@ def test_isolated_eigenvalues_and_many_steps(steps, monkeypatch):
     want = left(cg(A, y, x, steps)[0])
     assert left(spectral_cg(A, y, x, steps)[0]) < 1.2 * want
     with monkeypatch.context() as m:  # merged as on a large frame, if that may be
-        m.setattr(c.merge, "__defaults__", (8192, 0))
+        m.setattr(c.merge_eigenvalues, "__defaults__", (8192, 0))
         assert left(spectral_cg(A, y, x, steps)[0]) < 1.2 * want
 
 
@@ -411,19 +409,19 @@ def test_merging_keeps_the_iterate():
     w = draw(2, 5000).square()
     for steps in (2, 10, 20):
         p = scalar_cg(g.expand_as(w), w * g, steps)[0]
-        mg, mw = merge(g, w, limit=0)
+        mg, mw = merge_eigenvalues(g, w, limit=0)
         q = scalar_cg(mg, mw * mg, steps)[0]
         assert torch.allclose(q(g) * g, p(g) * g, atol=1e-9)
-    assert merge(g, w)[0].numel() == w.numel(), "few enough: nothing merged"
+    assert merge_eigenvalues(g, w)[0].numel() == w.numel(), "few enough: nothing merged"
 
 
-def test_gauss2_has_the_moments():
+def test_two_point_rule_has_the_moments():
     u, w = draw(7) * 1e-3, draw(7, seed=1).abs()
     m = torch.stack([(w * u**k).sum() for k in range(4)])[:, None, None]
-    n, q = gauss2(m)
+    n, q = two_point_rule(m)
     for k in range(4):
         assert float((q * n**k).sum()) == pytest.approx(float(m[k]), rel=1e-9, abs=1e-20)
-    n, q = gauss2(torch.tensor([2.0, 2e-3, 2e-6, 2e-9], dtype=torch.float64)[:, None, None])
+    n, q = two_point_rule(torch.tensor([2.0, 2e-3, 2e-6, 2e-9], dtype=torch.float64)[:, None, None])
     assert n.flatten().tolist() == pytest.approx([1e-3, 1e-3]) and float(q.sum()) == pytest.approx(
         2
     )
@@ -469,21 +467,21 @@ def band_cases():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_frequencies_left_out_change_nothing(A, y, x, holds, dtype, monkeypatch):
     "Calculated in float64 with the band of either type: the result with all frequencies, to an eighth of that type's last place."
-    import visionxl.steps.consistency as c
+    import visionxl.operators.spectral as c
 
-    quiet, negligible, answers = c.quiet, c.negligible, []
-    monkeypatch.setattr(c, "quiet", lambda f, y, steps: quiet(f, y.to(dtype), steps))
+    guess, holds_after, answers = c.guess_cut, c.cut_changes_nothing, []
+    monkeypatch.setattr(c, "guess_cut", lambda f, y, steps: guess(f, y.to(dtype), steps))
     monkeypatch.setattr(
         c,
-        "negligible",
+        "cut_changes_nothing",
         lambda op, h, rest, x: (
-            answers.append((negligible(op, h, rest, x.to(dtype)), op)) or answers[-1][0]
+            answers.append((holds_after(op, h, rest, x.to(dtype)), op)) or answers[-1][0]
         ),
     )
     for steps in (1, 5, 10, 20):
         got, history = spectral_cg(A, y, x, steps)
         with monkeypatch.context() as m:
-            m.setattr(c, "quiet", lambda *a: 0.0)
+            m.setattr(c, "guess_cut", lambda *a: 0.0)
             want, full = spectral_cg(A, y, x, steps)
         last_place = (
             torch.finfo(dtype).eps if dtype == torch.float32 else 64 * torch.finfo(dtype).eps
@@ -525,17 +523,17 @@ def test_what_is_left_out_is_bounded():
         return x * (s / float(x.norm()))
 
     eps = torch.finfo(torch.float64).eps
-    assert negligible(op, loud, rest, size(8e-5 / eps * 1.01)) and not negligible(
+    assert cut_changes_nothing(op, loud, rest, size(8e-5 / eps * 1.01)) and not cut_changes_nothing(
         op, loud, rest, size(8e-5 / eps * 0.99)
     )
-    assert not negligible(
+    assert not cut_changes_nothing(
         op, History([1e4, 1e-6 / eps**0.5], alpha=[3.0], beta=[0.25]), rest, size(1e15)
     ), "steps turned by what was left out"
-    assert not negligible(
+    assert not cut_changes_nothing(
         op, History([1e9, 1e8], alpha=[2e8], beta=[0.0]), (0.0, 0.0), size(1e30)
     ), "p(0) is no bound there"
     heavy = (0.0, (1e-5 / (3 * 1e-8)) ** 2)  # the video's part counts with the gain squared
-    assert negligible(op, loud, heavy, size(8e-5 / eps * 1.01)) and not negligible(
+    assert cut_changes_nothing(op, loud, heavy, size(8e-5 / eps * 1.01)) and not cut_changes_nothing(
         op, loud, heavy, size(8e-5 / eps * 0.99)
     )
 
@@ -546,10 +544,10 @@ def test_first_guess_of_the_band():
     small = torch.finfo(torch.float32).eps / 16
     for steps in (1, 10):
         cut = small**0.5 / (steps + 1)
-        assert quiet(f, torch.ones(BAND), steps) == pytest.approx(cut)
-        h, w = audible(f, BAND, cut).gains.shape
+        assert guess_cut(f, torch.ones(BAND), steps) == pytest.approx(cut)
+        h, w = without_small_gains(f, BAND, cut).gains.shape
         loud = (1 - h * w / (BAND[2] * BAND[3])) ** 0.5  # of white noise
-        assert quiet(f, draw(*BAND).float(), steps) == pytest.approx(
+        assert guess_cut(f, draw(*BAND).float(), steps) == pytest.approx(
             small / (steps + 1) ** 2 / loud, rel=0.02
         )
 
@@ -562,10 +560,10 @@ def test_blurs_without_decay_keep_everything():
         Identity(BAND),
     ):
         y = A(draw(*BAND))
-        cut = quiet(A.factors(), y.float(), 10)
+        cut = guess_cut(A.factors(), y.float(), 10)
         assert cut == 0 or Diagonal(A.factors(), BAND, y.dtype, cut).cut == 0
     f = task("deblur", BAND).factors()
-    assert quiet(f, y, 0) == 0 and audible(f, BAND, 0.0) is f
+    assert guess_cut(f, y, 0) == 0 and without_small_gains(f, BAND, 0.0) is f
     silent = 0 * Blur.gaussian(BAND)
     assert torch.equal(spectral_cg(silent, silent(y), y, 3)[0], y)
 

@@ -40,7 +40,7 @@ def has_holes(
     "Whether there is something to fill: all eigenvalues of `A A^T` are equal."
     if isinstance(A, Mask):
         return len(A.weights[A.weights != 0].unique()) == 1
-    return (f := A.factors()) is not None and Diagonal(f, A.in_shape, torch.float32).flat
+    return (f := A.factors()) is not None and Diagonal(f, A.in_shape, torch.float32).has_one_gain
 
 # %% ../../nbs/reference/extras/photo_spectrum.ipynb #16de8f77
 def blur_gains(

@@ -246,7 +246,7 @@ class Factors(NamedTuple):
         return Factors(time, left, self.gains * other.gains, right)
 
     @property
-    def level(self) -> Tensor | None:
+    def only_gain(self) -> Tensor | None:
         "The only gain, zeros aside; None if there are several. A pool has one, and a mask of zeros and ones."
         level = self.gains.flatten()[self.gains.abs().argmax()]
         return level if bool(((self.gains == level) | (self.gains == 0)).all()) else None
