@@ -92,7 +92,8 @@ def test_imports_only_from_folders_below(name):
 
 
 def test_no_import_circles():
-    left = {m: imported(m) - {m} for m in modules()}
+    back = {m: {to for start, to in LEFT if start == m} for m in modules()}
+    left = {m: imported(m) - back[m] - {m} for m in modules()}
     while free := [m for m, needs in left.items() if not needs & set(left)]:
         for m in free:
             del left[m]

@@ -17,18 +17,8 @@ def to_scipy(
     A: LinearOperator,
     dtype=np.float64,  # numpy's type of the vectors; the arithmetic runs in it, too
 ):  # scipy.sparse.linalg.LinearOperator of shape (numel of y, numel of x)
-    "`A` for scipy's solvers, on flattened videos: `cg`, `lsqr`, `svds` accept it."
-    from scipy.sparse.linalg import LinearOperator as Scipy
-
-    def on(f, shape):
-        return lambda v: (
-            f(torch.from_numpy(np.ascontiguousarray(v, dtype)).reshape(tuple(shape)))
-            .numpy()
-            .ravel()
-        )
-
-    n = tuple(int(np.prod(s)) for s in (A.out_shape, A.in_shape))
-    return Scipy(n, matvec=on(A, A.in_shape), rmatvec=on(A.AT, A.out_shape), dtype=np.dtype(dtype))
+    "`A` for scipy's solvers, on flattened videos: `cg`, `lsqr`, `svds` accept it. The same as `A.to_scipy(dtype)`."
+    return A.to_scipy(dtype)
 
 # %% ../../nbs/reference/operators/adapters.ipynb #ee2e9409
 class FromScipy(LinearOperator):

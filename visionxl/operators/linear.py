@@ -7,6 +7,7 @@ __all__ = ['LinearOperator', 'check_problem', 'Identity', 'Compose', 'Adjoint', 
            'check_spectrum']
 
 # %% ../../nbs/reference/operators/linear.ipynb #89cc3325
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,9 +48,18 @@ class LinearOperator:
 
     def to_scipy(self, dtype="float64"):
         "A `scipy.sparse.linalg.LinearOperator` on flattened videos, which scipy's solvers accept."
-        from visionxl.operators.adapters import to_scipy
+        from scipy.sparse.linalg import LinearOperator as Scipy
 
-        return to_scipy(self, dtype)
+        def flat(f, shape):
+            def call(v):
+                array = np.ascontiguousarray(v, dtype)
+                return f(torch.from_numpy(array).reshape(tuple(shape))).numpy().ravel()
+
+            return call
+
+        n = tuple(int(np.prod(s)) for s in (self.out_shape, self.in_shape))
+        forward, adjoint = flat(self, self.in_shape), flat(self.AT, self.out_shape)
+        return Scipy(n, matvec=forward, rmatvec=adjoint, dtype=np.dtype(dtype))
 
 # %% ../../nbs/reference/operators/linear.ipynb #2709ebe9
 def _checked(A: LinearOperator, call: str, f, x: Tensor, shape: tuple, out_shape: tuple) -> Tensor:
