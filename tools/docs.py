@@ -9,11 +9,9 @@ No notebook is run: outputs are the kept ones.
 
 import argparse
 import contextlib
-import functools
 import io
 import json
 import os
-import re
 import shutil
 import sys
 import time
@@ -27,110 +25,58 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import docs_check  # noqa: E402
 import docs_pages  # noqa: E402
+import docs_tree  # noqa: E402
+from docs_tree import NBS, notebooks, page_name  # noqa: E402
 
-NBS, OUT, STAGE, CACHE = (
-    ROOT / "nbs",
-    ROOT / "_docs",
-    ROOT / "_proc" / "site",
-    ROOT / "_proc" / "nbs",
-)
+OUT, STAGE, CACHE = ROOT / "_docs", ROOT / "_proc" / "site", ROOT / "_proc" / "nbs"
 GIT = "https://github.com/visionxl/visionxl"
 COLAB = "https://colab.research.google.com/github/visionxl/visionxl/blob/main"
-PARTS = (
-    "Course",
-    "How to",
-    "Reference: videos, operators and presets",
-    "Reference: the model",
-    "Reference: what best adds, and rivals",
-    "Reference: measuring and showing",
-    "Reference: the application",
-    "Training the prior",
-)
-FOLDERS = {  # which part a folder of nbs/reference belongs to
-    "operators": 2,
-    "prior": 3,
-    "extras": 4,
-    "compare": 4,
-    "measure": 5,
-    "show": 5,
-    "app": 6,
-}
 
 
-def page_name(nb: Path) -> str:
-    "The page of a notebook, relative to the site: folders kept, numbers dropped."
-    rel = nb.relative_to(NBS).with_suffix("")
-    return str(rel.with_name(re.sub(r"^\d+[a-z]?_", "", rel.name)))
-
-
-def part(nb: Path) -> int:
-    "Which part of the site a notebook belongs to."
-    parts = nb.relative_to(NBS).parts
-    if parts[0] != "reference":
-        return {"course": 0, "howto": 1, "training": 7}[parts[0]]
-    return FOLDERS.get(parts[1], 2)
-
-
-@functools.cache
-def notebooks() -> list[Path]:
-    "Every notebook but the index, in the order in which one reads them; the quickstart comes first."
-    found = sorted(
-        p for p in NBS.rglob("*.ipynb") if not any(q[0] in "._" for q in p.relative_to(NBS).parts)
-    )
-    found = [p for p in found if p != NBS / "index.ipynb"]
-    return sorted(found, key=lambda p: (part(p), str(p)))
-
-
-def sections(name=page_name, suffix: str = "") -> list[tuple[str, list[str]]]:
-    "The course: (title of the part, its pages)."
-    found: dict[str, list[str]] = {"Start": ["index" + suffix]}
-    for nb in notebooks():
-        found.setdefault(PARTS[part(nb)], []).append(name(nb) + suffix)
-    return list(found.items())
-
-
-def write_sidebar() -> Path:
-    "nbs/sidebar.yml for `nbdev_docs` where Quarto exists."
-    contents = [
-        {"section": title, "contents": pages}
-        for title, pages in sections(lambda p: str(p.relative_to(NBS)))
-    ]
-    contents[0]["contents"] = [
-        p if p != "index" else "index.ipynb" for p in contents[0]["contents"]
-    ]
-    out = NBS / "sidebar.yml"
-    out.write_text(
-        yaml.safe_dump({"website": {"sidebar": {"contents": contents}}}, sort_keys=False),
-        encoding="utf-8",
-    )
-    return out
-
-
-def process(nb: Path) -> dict:
-    """A notebook after nbdev's own filters (hidden cells gone, names linked), from the cache when it is newer.
-
-    Exported cells lose that flag first, so that the course shows their code; nbdev would show their signatures, which
-    here stand in the reference.
-    """
+def filtered(nb: Path, cached: Path) -> None:
+    "Write a notebook after nbdev's own filters: hidden cells gone, names linked."
     from nbdev.processors import FilterDefaults
     from nbdev.serve_drv import main as filter_one
 
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    raw, tmp = cached.with_suffix(".raw.ipynb"), cached.with_suffix(".tmp.ipynb")
+    source = docs_pages.shown(json.loads(nb.read_text(encoding="utf-8")))
+    raw.write_text(json.dumps(source), encoding="utf-8")
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        filter_one((raw, tmp, FilterDefaults))
+    raw.unlink()
+    tmp.replace(cached)
+
+
+def process(nb: Path) -> dict:
+    """A notebook after nbdev's filters, from the cache when that is newer.
+
+    Exported cells lose that flag first, so that the course shows their code; nbdev would show their
+    signatures, which here stand in the reference.
+    """
     cached = CACHE / nb.relative_to(NBS)
-    if not cached.exists() or cached.stat().st_mtime < max(
-        nb.stat().st_mtime, Path(__file__).stat().st_mtime
-    ):
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        raw, tmp = cached.with_suffix(".raw.ipynb"), cached.with_suffix(".tmp.ipynb")
-        raw.write_text(
-            json.dumps(docs_pages.shown(json.loads(nb.read_text(encoding="utf-8")))),
-            encoding="utf-8",
-        )
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            filter_one((raw, tmp, FilterDefaults))
-        raw.unlink()
-        tmp.replace(cached)
+    newest = max(nb.stat().st_mtime, Path(docs_pages.__file__).stat().st_mtime)
+    if not cached.exists() or cached.stat().st_mtime < newest:
+        filtered(nb, cached)
     return json.loads(cached.read_text(encoding="utf-8"))
+
+
+def stage_notebook(nb: Path, pages: dict[str, str]) -> list[str]:
+    "Write the source of one notebook's page into STAGE; returns what went wrong."
+    problems, source = [], str(nb.relative_to(ROOT))
+    try:
+        cells = process(nb)
+    except Exception as e:
+        said = str(e).partition("\n")[0] or type(e).__name__
+        problems.append(f"{source}: not processed by nbdev: {said}")
+        cells = json.loads(nb.read_text(encoding="utf-8"))
+    dest = STAGE / f"{page_name(nb)}.ipynb"
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    links = {"colab": f"{COLAB}/{source}", "host": f"{GIT}/blob/main", "file": source}
+    docs_pages.page(cells, dest, STAGE, pages, links)
+    dest.write_text(json.dumps(cells), encoding="utf-8")
+    return problems
 
 
 def stage() -> list[str]:
@@ -139,31 +85,8 @@ def stage() -> list[str]:
     STAGE.mkdir(parents=True)
     pages = {str(nb.relative_to(ROOT)): page_name(nb) for nb in notebooks()}
     problems = []
-    index = [NBS / "index.ipynb"] if (NBS / "index.ipynb").exists() else []
-    for nb in index + notebooks():
-        try:
-            cells = process(nb)
-        except Exception as e:
-            problems.append(
-                f"{nb.relative_to(ROOT)}: not processed by nbdev: {str(e).splitlines()[0] if str(e) else type(e).__name__}"
-            )
-            cells = json.loads(nb.read_text(encoding="utf-8"))
-        dest = STAGE / ("index.ipynb" if nb in index else page_name(nb) + ".ipynb")
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        source = str(nb.relative_to(ROOT))
-        docs_pages.page(
-            cells,
-            dest,
-            STAGE,
-            pages,
-            {"colab": f"{COLAB}/{source}", "host": f"{GIT}/blob/main", "file": source},
-        )
-        dest.write_text(json.dumps(cells), encoding="utf-8")
-    if not index:
-        (STAGE / "index.qmd").write_text(
-            "---\ntitle: visionxl\n---\n\nThe notebook `nbs/index.ipynb` is missing.\n",
-            encoding="utf-8",
-        )
+    for nb in [NBS / "index.ipynb", *notebooks()]:
+        problems += stage_notebook(nb, pages)
     docs_pages.gallery(STAGE, ROOT)
     docs_pages.measures(STAGE, ROOT)
     if (NBS / "images").is_dir():
@@ -171,38 +94,31 @@ def stage() -> list[str]:
     return problems
 
 
+def api_pages() -> list:
+    "The pages of the API by sub-package, for the sidebar."
+    pages: dict[str, list] = {g: [] for g in docs_tree.GROUPS}
+    for file in sorted((STAGE / "api").glob("*.qmd")):
+        parts = docs_pages.module_of(file).split(".")
+        group = parts[1] if len(parts) > 2 else ""
+        pages[group].append({"text": parts[-1], "href": f"api/{file.name}"})
+    return docs_tree.grouped(pages)
+
+
 def config() -> dict:
     "The site's settings, on top of the titles in _quarto.yml."
     web = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))["website"]
-    contents = [
-        {
-            "section": t,
-            "contents": [
-                p + (".ipynb" if (STAGE / f"{p}.ipynb").exists() else ".qmd") for p in pages
-            ],
-        }
-        for t, pages in sections()
-    ]
-    api = sorted(p.name for p in (STAGE / "api").glob("*.qmd"))
+    contents = docs_tree.sidebar(lambda nb: page_name(nb) + ".ipynb", "index.ipynb")
     contents += [
         {"section": "What it does", "contents": ["gallery.qmd", "measures.qmd"]},
-        {"section": "Reference", "contents": [f"api/{p}" for p in api]},
+        {"section": "Every function", "contents": api_pages()},
     ]
+    first = page_name(notebooks()[0]) + ".ipynb"
     links = [
-        {
-            "text": "Course",
-            "href": "index.ipynb" if (STAGE / "index.ipynb").exists() else "index.qmd",
-        },
+        {"text": "Course", "href": first},
         {"text": "Gallery", "href": "gallery.qmd"},
         {"text": "Measures", "href": "measures.qmd"},
+        {"text": "Reference", "href": "api/solver.qmd"},
     ]
-    if api:
-        links.append(
-            {
-                "text": "Reference",
-                "href": f"api/{'restore.qmd' if 'restore.qmd' in api else api[0]}",
-            }
-        )
     return {
         "project": {
             "type": "website",
@@ -246,7 +162,7 @@ def reference() -> list[str]:
         if f.stem.startswith("_"):
             f.unlink()
         else:
-            docs_pages.add_errors(f, ROOT / "visionxl")
+            docs_pages.add_errors(f, ROOT)
     return []
 
 
@@ -255,15 +171,13 @@ def build() -> list[str]:
     problems = stage() + reference()
     for f in ("site.css", "favicon.svg"):
         shutil.copy(ROOT / "tools" / f, STAGE / f)
-    (STAGE / "_smalldocs.yml").write_text(
-        yaml.safe_dump(config(), sort_keys=False), encoding="utf-8"
-    )
+    settings = yaml.safe_dump(config(), sort_keys=False)
+    (STAGE / "_smalldocs.yml").write_text(settings, encoding="utf-8")
     from smalldocs.site import build as render
 
     site = render(STAGE, quiet=True)
-    problems += [
-        w for w in site.warnings if "output-file" not in w
-    ]  # nbdev writes that key, smalldocs names pages itself
+    # nbdev writes the key output-file, smalldocs names pages itself
+    problems += [w for w in site.warnings if "output-file" not in w]
     docs_pages.own_assets(STAGE / "_site", ROOT / "tools")
     shutil.rmtree(OUT, ignore_errors=True)
     shutil.move(STAGE / "_site", OUT)
@@ -274,26 +188,22 @@ def main() -> int:
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument(
-        "--check",
-        action="store_true",
-        help="fail on broken links, missing anchors and anything remote",
-    )
+    p.add_argument("--check", action="store_true", help="fail on a problem in the built pages")
     p.add_argument("--sidebar", action="store_true", help="only write nbs/sidebar.yml")
     a = p.parse_args()
     os.environ.setdefault("MPLBACKEND", "Agg")
     if a.sidebar:
-        return print(write_sidebar()) or 0
+        print(docs_tree.write_sidebar())
+        return 0
     start = time.time()
     problems = build()
     problems += docs_check.check(OUT) if a.check else []
     for line in problems:
         print(line, file=sys.stderr)
-    pages = len(list(OUT.rglob("*.html")))
-    print(
-        f"{pages} pages in {OUT.relative_to(ROOT)} ({time.time() - start:.0f} s), {len(problems)} problems; open {OUT / 'index.html'}"
-    )
-    return bool(problems) if a.check else 0
+    pages, seconds = len(list(OUT.rglob("*.html"))), time.time() - start
+    print(f"{pages} pages in {OUT.name} ({seconds:.0f} s), {len(problems)} problems")
+    print(f"open {OUT / 'index.html'}")
+    return int(bool(problems) and a.check)
 
 
 if __name__ == "__main__":

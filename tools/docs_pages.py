@@ -79,7 +79,8 @@ def relink(text: str, pages: dict, here: Path, stage: Path, links: dict) -> str:
         elif len(alike) == 1:  # a link made by nbdev, which writes them from its own folder
             page = alike[0]
         else:
-            return m[0] if file.startswith(("nbs/", "..")) else f"]({links['host']}/{file}{tail})"
+            own = file.startswith(("nbs/images/", ".."))
+            return m[0] if own else f"]({links['host']}/{file}{tail})"
         return f"]({os.path.relpath(stage / page, here.parent)}.ipynb{tail})"
 
     return re.sub(r"\]\((?![a-z]+:|/|#)([^()\s#]+)(#[^()\s]*)?\)", new, text)
@@ -177,9 +178,17 @@ def errors_of(f: ast.AST) -> list[str]:
 BARE_TABLE = r"(?m)^\| Parameter \| Type \| Default \| Description \|\n\|[ |-]+\|\n(?:\| `[^|\n]+` \| (?:None)? \| [^|\n]+ \|  \|\n)+(?!\|)\n?"
 
 
-def add_errors(page: Path, package: Path) -> None:
-    "Append to each entry of an API page the errors that its code raises, and drop tables that say nothing."
-    module = package / (page.stem.replace(".", "/") + ".py")
+def module_of(page: Path) -> str:
+    "The module that an API page describes: its title, for instance `visionxl.operators.tasks`."
+    found = re.search(r'(?m)^title: "([\w.]+)"', page.read_text(encoding="utf-8"))
+    if not found:
+        raise ValueError(f"{page} has no title with the name of a module")
+    return found[1]
+
+
+def add_errors(page: Path, root: Path) -> None:
+    "Append to each entry of an API page the errors that its code raises, and drop empty tables."
+    module = root / (module_of(page).replace(".", "/") + ".py")
     if not module.exists():
         return
     tree = ast.parse(module.read_text(encoding="utf-8"))

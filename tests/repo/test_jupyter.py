@@ -13,7 +13,7 @@ import pytest
 from repo.browser import open_chromium
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICKSTART = ROOT / "nbs" / "tutorials" / "01_quickstart.ipynb"
+QUICKSTART = ROOT / "nbs" / "course" / "01_quickstart.ipynb"
 SETTINGS = {
     "notebook-extension/tracker": {
         "windowingMode": "none",

@@ -19,7 +19,10 @@ PICTURES = ("image/png", "image/svg+xml", "image/webp", "image/jpeg", "image/gif
 # spaces, braces and sizes are gone
 EQUATIONS = {
     "course/03_operators": ("Eq", [r"A\(|Ax|A\\,x|A x"]),
-    "course/06_inversion": (r"Eq\w*\.?[ ~]*\(?2", [r"\\sqrt(\\bar\\)?\\?(alpha|a)_?s", r"\\sqrt1-"]),
+    "course/06_inversion": (
+        r"Eq\w*\.?[ ~]*\(?2",
+        [r"\\sqrt(\\bar\\)?\\?(alpha|a)_?s", r"\\sqrt1-"],
+    ),
     "course/07_tweedie": (r"Eq\w*\.?[ ~]*\(?[345]", [r"\\sqrt1-", r"\\frac|/"]),
     "course/08_consistency": (r"Eq\w*\.?[ ~]*\(?6", [r"A\^(\\top|T|\\\*|\*|\\mathsfT|\\mathrmT)A"]),
     "course/09_lowpass": (r"Eq\w*\.?[ ~]*\(?[78]", [r"\\lambda\\?,?\\?;?\\sqrt1-"]),

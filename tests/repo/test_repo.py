@@ -160,3 +160,14 @@ def test_bundled_prior_fits_the_wheel():
     assert 0 < size <= 12e6, (
         f"visionxl/assets/tiny holds {size / 1e6:.1f} MB; at most 12 MB may ship"
     )
+
+
+def test_the_wheel_holds_every_folder():
+    "Packages are found by their `__init__.py`; MANIFEST.in adds what is not code."
+    from setuptools import find_packages
+
+    folders = {".".join(p.parent.relative_to(ROOT).parts) for p in PACKAGE.rglob("*.py")}
+    assert set(find_packages(str(ROOT), include=["visionxl", "visionxl.*"])) == folders
+    manifest = (ROOT / "MANIFEST.in").read_text()
+    assert "recursive-include visionxl/assets *" in manifest and "visionxl/py.typed" in manifest
+    assert (PACKAGE / "py.typed").exists()

@@ -18,8 +18,8 @@ from visionxl.show.player import player_html
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "_docs"
 sys.path.insert(0, str(ROOT / "tools"))
-import docs  # noqa: E402
 import docs_check  # noqa: E402
+import docs_tree  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_search_finds_renoise(browser, site, where):
 
 def test_maths_is_drawn_from_our_own_files(browser, site):
     page = next(
-        (p for p in SITE.glob("*.html") if "katex.min.js" in p.read_text(encoding="utf-8")), None
+        (p for p in SITE.rglob("*.html") if "katex.min.js" in p.read_text(encoding="utf-8")), None
     )
     assert page, "no page has maths"
     browser.get(page.as_uri())
@@ -145,22 +145,9 @@ def test_the_course_has_next_and_previous(browser, site):
         page = (page.parent / more[1]).resolve()
         seen.append(page.relative_to(SITE.resolve()).as_posix())
     assert "gallery.html" in seen and "measures.html" in seen and len(seen) == len(set(seen))
-    steps = [
-        f"{s}.html"
-        for s in (
-            "video",
-            "operators",
-            "schedule",
-            "prior",
-            "inversion",
-            "tweedie",
-            "consistency",
-            "lowpass",
-            "renoise",
-            "solver",
-        )
-    ]
-    assert [s for s in seen if s in steps] == [s for s in steps if (SITE / s).exists()]
+    lessons = [f"{docs_tree.page_name(nb)}.html" for nb in docs_tree.notebooks()]
+    course = [page for page in lessons if page.startswith("course/")]
+    assert len(course) > 10 and seen[: len(course)] == course
     browser.get(f"{site}/{seen[0]}")
     browser.find_element("css selector", ".nav-page-next a").send_keys("\n")
     assert wait(lambda: browser.current_url == f"{site}/{seen[1]}")
@@ -168,7 +155,7 @@ def test_the_course_has_next_and_previous(browser, site):
     assert wait(lambda: browser.current_url == f"{site}/{seen[0]}")
 
 
-@pytest.mark.parametrize("page", ["video", "tutorials/frequency", "api/restore"])
+@pytest.mark.parametrize("page", ["course/solver", "reference/operators/linear", "api/restore"])
 def test_the_list_of_pages_shows_where_one_is(browser, site, page):
     screen(browser, 1366, 768)
     browser.get(f"{site}/{page}.html")
@@ -202,10 +189,20 @@ def test_what_quarto_reads_is_in_step():
         "sidebar.yml",
     }
     assert "execute" not in main and "html-math-method" not in main["format"]["html"]
-    listed = [p for part in side["website"]["sidebar"]["contents"] for p in part["contents"]]
-    docs.notebooks.cache_clear()
-    there = ["index.ipynb", *(p.relative_to(ROOT / "nbs").as_posix() for p in docs.notebooks())]
-    assert listed == there, "run tools/docs.py --sidebar"
+    listed = docs_tree.flat(side["website"]["sidebar"]["contents"])
+    docs_tree.notebooks.cache_clear()
+    found = [p.relative_to(ROOT / "nbs").as_posix() for p in docs_tree.notebooks()]
+    assert listed == ["index.ipynb", *found], "run tools/docs.py --sidebar"
+
+
+def test_the_course_is_read_by_its_numbers_and_the_rest_by_folders():
+    pages = [docs_tree.page_name(nb) for nb in docs_tree.notebooks()]
+    folders = [page.split("/")[0] for page in pages]
+    assert sorted(set(folders), key=folders.index) == ["course", "howto", "reference", "training"]
+    assert pages[:3] == ["course/quickstart", "course/two_pixels", "course/operators"]
+    assert pages.index("reference/operators/linear") < pages.index("reference/prior/families")
+    entry = docs_tree.entry(docs_tree.NBS / "course" / "11_solver.ipynb", docs_tree.page_name)
+    assert entry == {"text": "11 Solver", "href": "course/solver"}
 
 
 # ---------------------------------------------------------------- the player
