@@ -2,6 +2,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 
 import av
 import numpy as np
@@ -119,7 +121,12 @@ def test_fit_crops_the_middle():
 def test_natural_order(tmp_path):
     for i in (0, 2, 10, 1):
         Image.new("RGB", (4, 4), (i, i, i)).save(tmp_path / f"frame{i}.png")
-    assert [round((f[0, 0, 0].item() + 1) * 127.5) for f in V.stream(tmp_path)] == [0, 1, 2, 10]
+    assert [round((f[0, 0, 0].item() + 1) * 127.5) for f in V.read_frames(tmp_path)] == [
+        0,
+        1,
+        2,
+        10,
+    ]
 
 
 def test_sixteen_bit_png_and_jpeg(tmp_path):
@@ -274,3 +281,216 @@ def test_samples():
         assert (x[1:] - x[:-1]).abs().mean((1, 2, 3)).max() < 0.2, "no cut inside"
     with pytest.raises(ValueError, match="flower"):
         V.sample("bird")
+
+
+# ------------------------------------------------------------- what other programs leave behind
+
+
+def film(path, pictures, codec="libx264", pixels="yuv420p", turn=None, **options):
+    "Pictures (H, W, 3) as another program writes them: no note of ours."
+    with av.open(str(path), "w", **options) as box:
+        stream = box.add_stream(codec, 25)
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = pixels
+        if turn is not None:
+            stream.set_display_matrix(turn)
+        for a in pictures:
+            box.mux(stream.encode(av.VideoFrame.from_ndarray(a, "rgb24")))
+        box.mux(stream.encode())
+    return path
+
+
+def corner(h=64, w=96):
+    "White at the top left, red at the top right, black below."
+    a = np.zeros((h, w, 3), np.uint8)
+    a[: h // 2, : w // 2] = 255
+    a[: h // 2, w // 2 :, 0] = 255
+    return a
+
+
+ONE = 1 << 16
+TURNS = {  # the display matrix, and the same turn by numpy
+    "as stored": ((ONE, 0, 0, ONE), lambda a: a),
+    "quarter, left": ((0, -ONE, ONE, 0), lambda a: np.rot90(a, 1)),
+    "half": ((-ONE, 0, 0, -ONE), lambda a: np.rot90(a, 2)),
+    "quarter, right": ((0, ONE, -ONE, 0), lambda a: np.rot90(a, 3)),
+    "mirrored": ((-ONE, 0, 0, ONE), lambda a: a[:, ::-1]),
+    "upside down": ((ONE, 0, 0, -ONE), lambda a: a[::-1]),
+    "transposed": ((0, ONE, ONE, 0), lambda a: a.transpose(1, 0, 2)),
+    "transverse": ((0, -ONE, -ONE, 0), lambda a: np.rot90(a, 2).transpose(1, 0, 2)),
+}
+
+
+@pytest.mark.parametrize("name", TURNS)
+def test_every_display_matrix(tmp_path, name):
+    (a, b, c, d), turn = TURNS[name]
+    matrix = (a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    film(tmp_path / "a.mp4", [corner()] * 2, turn=None if name == "as stored" else matrix)
+    want = torch.from_numpy(turn(corner()).copy()).permute(2, 0, 1) / 127.5 - 1
+    got = V.read(tmp_path / "a.mp4").x[0]
+    assert got.shape == want.shape and (got - want).abs().mean() < 0.1
+
+
+@pytest.mark.parametrize(
+    "rest", [b"\0" * 3, b"\0" * 100, b"hello from a camera", b"free", b"x" * 9]
+)
+def test_bytes_after_the_last_box(tmp_path, clip, rest):
+    f = V.write(tmp_path / "a.mp4", clip.x)
+    f.write_bytes(f.read_bytes() + rest)
+    assert V.read(f).x.shape == clip.x.shape
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "webm"])
+def test_damage_in_the_middle_is_never_silent(tmp_path, kind):
+    noise = [np.random.default_rng(i).integers(0, 255, (64, 96, 3), np.uint8) for i in range(24)]
+    f = film(tmp_path / f"a.{kind}", noise, "libvpx-vp9" if kind == "webm" else "libx264")
+    data = bytearray(f.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + len(data) // 8] = bytes(len(data) // 8)
+    f.write_bytes(data)
+    with pytest.raises(ValueError, match="damaged"):
+        V.read(f)
+
+
+def test_a_note_that_no_longer_fits(tmp_path, clip):
+    "An odd-sized film of ours, scaled by another program that keeps the comment."
+    x = V.fit(clip.x, 63, 97)
+    note = V.probe(V.write(tmp_path / "a.mp4", x)).notes
+    assert note["size"] == [63, 97]
+    with av.open(str(tmp_path / "b.mp4"), "w") as box:
+        stream = box.add_stream("libx264", 25)
+        stream.height, stream.width, stream.pix_fmt = 128, 196, "yuv420p"
+        box.metadata["comment"] = json.dumps({"visionxl": note})
+        box.mux(stream.encode(av.VideoFrame.from_ndarray(corner(128, 196), "rgb24")))
+        box.mux(stream.encode())
+    assert V.read(tmp_path / "b.mp4").x.shape == (1, 3, 128, 196)
+    assert V.read(tmp_path / "a.mp4").x.shape == (5, 3, 63, 97)
+
+
+@pytest.mark.parametrize(
+    "note", [{"size": 3}, {"size": ["a", "b"]}, {"size": [1, 2, 3]}, {"fps": "fast"}, {"fps": -1}]
+)
+def test_nonsense_in_notes(tmp_path, clip, note):
+    V.write(tmp_path / "f", clip.x[:2])
+    (tmp_path / "f" / "visionxl.json").write_text(json.dumps({"visionxl": note}))
+    video = V.read(tmp_path / "f")
+    assert video.x.shape == (2, 3, 192, 320) and video.fps == 25
+    V.write(tmp_path / "a.mkv", clip.x[:2], **note) if "fps" not in note else None
+    assert "fps" in note or V.read(tmp_path / "a.mkv").x.shape == (2, 3, 192, 320)
+
+
+@pytest.mark.parametrize(
+    "names, says",
+    [
+        (["0.png", "1.png", "cover.png"], "cover.png"),
+        (["0.png", "1.jpg"], "mixes .jpg and .png"),
+        (["0.png", "1.webp"], "mixes .png and .webp"),
+        (["1.png", "01.png"], "same number"),
+    ],
+)
+def test_a_folder_is_one_series(tmp_path, names, says):
+    for name in names:
+        Image.new("RGB", (8, 6)).save(tmp_path / name)
+    with pytest.raises(ValueError, match=says):
+        V.read(tmp_path)
+
+
+def test_kinds_of_pictures(tmp_path):
+    for kind in ("webp", "tif", "png"):
+        (tmp_path / kind).mkdir()
+        for i in range(3):
+            Image.new("RGB", (8, 6), (60 * i, 9, 0)).save(
+                tmp_path / kind / f"{i}.{kind}", lossless=True
+            )
+        x = V.read(tmp_path / kind).x
+        assert ((x[:, 0, 0, 0] + 1) * 127.5).round().tolist() == [0, 60, 120]
+
+
+def test_moving_pictures(tmp_path):
+    frames = [Image.new("RGB", (8, 6), (50 * i, 0, 0)) for i in range(4)]
+    for kind in ("png", "webp"):
+        kw = dict(save_all=True, append_images=frames[1:], duration=40, lossless=True)
+        frames[0].save(tmp_path / f"a.{kind}", **kw)
+        x, fps = V.read(tmp_path / f"a.{kind}")
+        assert fps == 25 and ((x[:, 0, 0, 0] + 1) * 127.5).round().tolist() == [0, 50, 100, 150]
+        assert V.probe(tmp_path / f"a.{kind}").frames == 4
+
+
+def test_hidden_colour_stays_hidden(tmp_path):
+    a = np.full((6, 8, 4), (250, 250, 250, 0), np.uint8)
+    a[:, 4:, 3] = 255
+    Image.fromarray(a).save(tmp_path / "0.png")
+    x = V.read(tmp_path).x
+    assert x[..., :4].max() == -1 and x[..., 4:].min() > 0.9
+
+
+def test_the_film_not_the_cover(tmp_path):
+    "A large picture before the film, and a small second film."
+    cover = tmp_path / "cover.png"
+    Image.new("RGB", (640, 480), (9, 200, 9)).save(cover)
+    film(tmp_path / "film.mkv", [corner()] * 4)
+    with av.open(str(tmp_path / "a.mkv"), "w") as box:
+        with av.open(str(tmp_path / "film.mkv")) as source:
+            small = box.add_stream("libx264", 25)
+            small.height, small.width, small.pix_fmt = 32, 32, "yuv420p"
+            large = box.add_stream_from_template(source.streams.video[0])
+            box.mux(
+                small.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24"))
+            )
+            box.mux(small.encode())
+            for packet in source.demux(video=0):
+                if packet.size:
+                    packet.stream = large
+                    box.mux(packet)
+    assert V.read(tmp_path / "a.mkv").x.shape == (4, 3, 64, 96)
+
+
+# ---------------------------------------------------------------------- two runs, one name
+
+
+def test_a_lock_is_held_once(tmp_path, clip):
+    with V.locked(tmp_path / "a.mp4"):
+        with pytest.raises(BlockingIOError, match="another run is writing"):
+            V.write(tmp_path / "a.mp4", clip.x)
+    V.write(tmp_path / "a.mp4", clip.x)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_lock_dies_with_its_owner(tmp_path):
+    code = f"from visionxl import video; import time, sys\nwith video.locked({str(tmp_path / 'a.mp4')!r}):\n print('held', flush=True); time.sleep(60)"
+    owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout.readline() == "held\n"
+    with pytest.raises(BlockingIOError), V.locked(tmp_path / "a.mp4"):
+        pass
+    owner.kill()
+    owner.wait()
+    with V.locked(tmp_path / "a.mp4"):
+        pass
+
+
+def test_a_name_taken_meanwhile(tmp_path, clip):
+    "Without overwrite nothing is replaced, even if it appeared during the run; the result is kept."
+    with pytest.raises(FileExistsError, match="the result is in") as e:
+        with V.writer(tmp_path / "a.mp4") as add:
+            add(clip.x)
+            (tmp_path / "a.mp4").write_text("mine")
+    assert (tmp_path / "a.mp4").read_text() == "mine"
+    kept = next(p for p in tmp_path.iterdir() if p.name != "a.mp4")
+    assert kept.name in str(e.value) and V.probe(kept).frames == 5
+
+
+def test_the_source_is_never_the_output(tmp_path, clip):
+    f = V.write(tmp_path / "a.mp4", clip.x)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "link.mp4").symlink_to(f)
+    for out in (f, tmp_path / "link.mp4", tmp_path / "d" / ".." / "a.mp4"):
+        with pytest.raises(FileExistsError, match="own source"):
+            V.check_out(out, True, f)
+    V.write(tmp_path / "frames", clip.x)
+    for out, source in (
+        ("frames", "frames"),
+        ("frames", "frames/00000.png"),
+        ("frames/b.mp4", "frames"),
+    ):
+        with pytest.raises(FileExistsError, match="own source"):
+            V.check_out(tmp_path / out, True, tmp_path / source)

@@ -20,6 +20,7 @@ NEEDS_DIFFUSERS = {  # they subclass diffusers' classes, and are imported only w
 }
 # A module imports from its own folder and from those before it (ARCHITECTURE), inside functions too.
 ORDER = [
+    "media",
     "video",
     "operators",
     "prior",

@@ -30,7 +30,7 @@ class Clip:
     width: int | None = None  # columns wanted
 
     def __iter__(self):
-        return video.stream(self.path, self.frames, self.start, self.height, self.width)
+        return video.read_frames(self.path, self.frames, self.start, self.height, self.width)
 
     def survey(self) -> tuple[int, int, int]:
         "Frames, height and width. Raises ValueError, FileNotFoundError for what cannot be read to the end."

@@ -210,7 +210,7 @@ def evaluate(
             f"{reference} has the clips {', '.join(refs) or 'one'}, {restored} has {', '.join(outs) or 'one'}: the names must agree"
         )
     each = [
-        measure(video.stream(r), video.stream(o), nets)
+        measure(video.read_frames(r), video.read_frames(o), nets)
         for r, o in zip(refs.values(), outs.values())
     ]
     rows, features = (
