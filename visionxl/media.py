@@ -9,7 +9,6 @@ __all__ = ['IMAGES', 'VIDEOS', 'HD', 'natural_key', 'frame_files', 'on_black', '
 
 # %% ../nbs/reference/media.ipynb #96607d0a
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
