@@ -127,7 +127,7 @@ def dense_blur(
     boundary: str = "reflect",  # or "symmetric"
 ) -> Tensor:  # (T, C, H, W)
     "Every frame and channel convolved with a dense kernel: k^2 products for each pixel."
-    rows, cols = (folded_index(n, len(kernel) // 2, boundary).to(x.device) for n in x.shape[-2:])
+    rows, cols = (folded_index(n, len(kernel) // 2, boundary, x.device) for n in x.shape[-2:])
     wide = x.index_select(-2, rows).index_select(-1, cols)
     return F.conv2d(wide, kernel.to(x).expand(x.shape[1], 1, *kernel.shape), groups=x.shape[1])
 

@@ -170,9 +170,9 @@ def sample_down(
         z = renoise(z_bar, eps, noises(), schedule.a(s), walk.eta)
 
 # %% ../../nbs/reference/compare/rivals.ipynb #e62c0ebd
-def _draws(prior, A, seed: int, frames: int) -> Callable:
-    "Gaussian latents from one generator: for all frames together, or for each."
-    like = torch.empty(A.in_shape[0], *prior.latent_shape(*A.in_shape[-2:]))
+def _draws(y, prior, A, seed: int, frames: int) -> Callable:
+    "Gaussian latents where `y` is, from one generator of the CPU: for all frames together, or for each."
+    like = torch.empty(A.in_shape[0], *prior.latent_shape(*A.in_shape[-2:]), device=y.device)
     g = torch.Generator().manual_seed(seed)
     return lambda: shared_noise(like, g, frames)
 
@@ -188,7 +188,7 @@ def svi(
 ) -> torch.Tensor:  # (T, C, H, W)
     "SVI (Kwon and Ye 2025): one noise for all frames at T, five CG steps, shared renoising, no inversion, no filter."
     check_measurement(y, A)
-    draw = _draws(prior, A, seed, 1)
+    draw = _draws(y, prior, A, seed, 1)
     return sample_down(
         y, A, prior, from_noise(y, A, prior, steps, draw()), draw, Walk(**changes), progress
     )
@@ -205,7 +205,7 @@ def random(
 ) -> torch.Tensor:  # (T, C, H, W)
     "Every frame from a noise of its own: nothing but the measurement ties them together (Table 2, first row)."
     check_measurement(y, A)
-    draw = _draws(prior, A, seed, A.in_shape[0])
+    draw = _draws(y, prior, A, seed, A.in_shape[0])
     return sample_down(
         y, A, prior, from_noise(y, A, prior, steps, draw()), draw, Walk(**changes), progress
     )
@@ -254,6 +254,6 @@ def diffir2vr(
             f"diffir2vr restores frame by frame and cannot undo {name!r}: it is for sr and deblur; use svi or solve"
         )
     flows = _key_flows(upsample(y, A), every, prior.factor)
-    draw = _draws(prior, A, seed, 1)
+    draw = _draws(y, prior, A, seed, 1)
     walk = Walk(eta=0.0, share=lambda z: _blend(z, flows, share))
     return sample_down(y, A, prior, from_noise(y, A, prior, 25, draw()), draw, walk, progress)

@@ -9,7 +9,7 @@ __all__ = ['Motion', 'has_motion', 'estimate_motion', 'patch_mean', 'motion_aver
 import torch
 from torch import Tensor
 
-from .flow import flow, visible, warp
+from .flow import flow, greyscale, visible, warp
 
 # %% ../../nbs/reference/extras/motion.ipynb #5599359f
 def has_motion(
@@ -33,14 +33,15 @@ def estimate_motion(
         raise ValueError(
             f"radius={radius} must be at least 1: the number of neighbours on each side"
         )
-    grey, pairs, motion = (x.clamp(-1, 1) + 1) / 2, {}, []
+    grey, pairs, motion = greyscale((x.clamp(-1, 1) + 1) / 2), {}, []
     for i in range(len(x)):
         for j in range(i + 1, min(len(x), i + radius + 1)):
-            there, back = flow(grey[i], grey[j]), flow(grey[j], grey[i])
+            there = flow(grey[i], grey[j]).to(x.device)
+            back = flow(grey[j], grey[i]).to(x.device)
             pairs[i, j], pairs[j, i] = (there, visible(there, back)), (back, visible(back, there))
         js = sorted(j for k, j in pairs if k == i)  # complete: later frames add nothing to frame i
-        flows, seen = zip(*(pairs.pop((i, j)) for j in js)) if js else ((torch.empty(0),),) * 2
-        motion.append((js, torch.stack(flows).to(x.device), torch.stack(seen).to(x.device)))
+        flows, seen = zip(*(pairs.pop((i, j)) for j in js)) if js else ((x.new_empty(0),),) * 2
+        motion.append((js, torch.stack(flows), torch.stack(seen)))
     return motion
 
 # %% ../../nbs/reference/extras/motion.ipynb #18fe8a65

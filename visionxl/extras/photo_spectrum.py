@@ -50,7 +50,7 @@ def blur_gains(
     f = A.factors()
     if f is None or f.time is not None:
         return None
-    diagonal = f.right == Cosine() or (f.right == Pixels() and f.gains.numel() == 1)
+    diagonal = f.left == f.right and (f.right == Cosine() or f.uniform)
     return f.gains.abs() ** 2 if diagonal else None
 
 
@@ -114,7 +114,8 @@ def fill_holes(
         return K(cg(S @ K, v, v.new_zeros(S.in_shape), steps, rho)[0]).to(r)
     kept, L = S.weights.to(r) ** 2, K.weight.to(r) ** -2
     d = S.T(r) / kept.amax()
-    for x, k in zip(d, (kept / rho).expand(len(d), -1, -1, -1)):
+    many = 1 if d.device.type == "cpu" else len(d)  # a CPU's cache holds one frame; a GPU takes all
+    for x, k in zip(d.split(many), (kept / rho).expand(len(d), -1, -1, -1).split(many)):
         membrane(k, L, x, steps)
     return d
 

@@ -101,12 +101,16 @@ def gradient_gains(
     return t.view(-1, 1, 1, 1) + h.view(-1, 1) + w
 
 
-def norm2(A) -> float:
+def norm2(
+    A,  # linear operator
+    device: torch.device | str = "cpu",  # where to ask it
+) -> float:
     "Largest eigenvalue of A^T A: from the spectrum, else a few power iterations."
     s = A.spectrum()
     if s is not None:
         return float(s.values.max())
-    x, n = torch.randn(A.in_shape, generator=torch.Generator().manual_seed(0)), torch.ones(())
+    x = torch.randn(A.in_shape, generator=torch.Generator().manual_seed(0)).to(device)
+    n = torch.ones(())
     for _ in range(20):
         x, n = (z := A.AT(A(x / x.norm()))), z.norm()
     return float(n)
@@ -115,8 +119,8 @@ def norm2(A) -> float:
 class _DCT:
     "The transform over time, height and width, both ways."
 
-    def __init__(self, frames):
-        self.m = dct_matrix(frames)
+    def __init__(self, like):
+        self.m = dct_matrix(len(like)).to(like.device)
 
     def __call__(self, x):
         return over_time(self.m, dct2(x))
@@ -151,14 +155,17 @@ def admm(
         raise ValueError(
             f"mu={mu} and rho={rho} must be positive: without total variation use cg_only"
         )
-    known, q, dtype = blur_gains(A), _DCT(len(x_init)), y.dtype
-    fit = norm2(A)  # penalty of the copy that meets the data, in units of rho
+    known, q, dtype = blur_gains(A), _DCT(x_init), y.dtype
+    fit = norm2(A, y.device)  # penalty of the copy that meets the data, in units of rho
     c = fit * rho if known is None else known  # what stands beside rho D^T D
     gains = c + rho * gradient_gains(
         x_init.shape, weights
     )  # float64: what a blur has dimmed is inverted once, exactly
-    heard = 0 if known is None else q.inverse(q(y.double()) * (A.factors().gains / gains)).to(dtype)
-    share, s, us = (rho / gains).to(dtype), x_init.clone(), torch.zeros_like(x_init)
+    heard = 0
+    if known is not None:
+        undo = (A.factors().gains / gains).to(y.device)
+        heard = q.inverse(q(y.double()) * undo).to(dtype)
+    share, s, us = (rho / gains).to(y), x_init.clone(), torch.zeros_like(x_init)
     v = gradient(x_init, weights).transpose(0, 1).contiguous()  # (T, 3, C, H, W)
     u, pull = torch.zeros_like(v), gradient_T(v.transpose(0, 1), weights)
     while True:

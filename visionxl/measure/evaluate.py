@@ -121,7 +121,7 @@ def measure(
 def _features(small: tuple, nets: Networks) -> tuple:
     if len(small[0]) < 10:
         return None, None
-    return tuple(nets.nets["FVD"](torch.cat(s, 1)[None]).double().numpy()[0] for s in small)
+    return tuple(nets.nets["FVD"](torch.cat(s, 1)[None]).double().cpu().numpy()[0] for s in small)
 
 # %% ../../nbs/reference/measure/evaluate.ipynb #eb300674
 def number(v, name: str = "") -> str:

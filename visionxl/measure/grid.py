@@ -43,7 +43,7 @@ def from_top(
     **changes,
 ):
     "The solver started from noise instead of inversion, as high as the prior goes: Table 2's other rows."
-    draw = baselines._draws(prior, A, seed, A.in_shape[0] if frames == "random" else 1)
+    draw = baselines._draws(y, prior, A, seed, A.in_shape[0] if frames == "random" else 1)
     p = solver.choose(preset, A.name, **changes)
     z, schedule = baselines.from_noise(y, A, prior, p.steps, draw())
     top = solver.State(schedule.sampling[0], z)
@@ -176,7 +176,7 @@ def _peak_gb(device) -> float:
 
 def _views(x: torch.Tensor) -> dict:
     "What pictures need of a result, in bytes: its middle frame, its middle row over time, its middle column over time."
-    u = ((x.clamp(-1, 1) + 1) * 127.5).round().byte()
+    u = ((x.clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
     return {
         "frame": u[len(u) // 2].numpy(),
         "row": u[:, :, u.shape[2] // 2].numpy(),
@@ -192,6 +192,7 @@ def run_cell(
     progress: Callable | None = None,  # called with (step, steps or None, x)
 ) -> tuple[dict, dict]:  # metrics with seconds and gigabytes; views for pictures
     "Degrade, restore, measure."
+    x = x.to(getattr(prior, "device", x.device))
     A = task(cell.task, tuple(x.shape), seed=cell.seed)
     y, start = A(x), time.perf_counter()
     with warnings.catch_warnings():

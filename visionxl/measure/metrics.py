@@ -242,11 +242,13 @@ def spectrum(
     h, w = x.shape[-2:]
     power = torch.fft.fft2(x.double(), norm="ortho").abs().square().reshape(-1, h, w).mean(0)
     r = torch.hypot(
-        *torch.meshgrid(torch.fft.fftfreq(h).double(), torch.fft.fftfreq(w).double(), indexing="ij")
+        *torch.meshgrid(
+            *(torch.fft.fftfreq(n, device=x.device).double() for n in (h, w)), indexing="ij"
+        )
     )
     ring = (r * 2 * bins).long().clamp(max=bins).flatten()
     total, count = (
         torch.bincount(ring, power.flatten(), bins + 1),
         torch.bincount(ring, minlength=bins + 1),
     )
-    return (np.arange(bins) + 0.5) / (2 * bins), (total / count)[:bins].numpy()
+    return (np.arange(bins) + 0.5) / (2 * bins), (total / count)[:bins].cpu().numpy()

@@ -10,7 +10,8 @@ __all__ = ['WEIGHTS', 'alex_features', 'Perceptual', 'Weight', 'MissingWeights',
 import hashlib
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -66,13 +67,22 @@ class Perceptual:
             raise ValueError(
                 f"{self.name} needs frames of at least {self.min_side}x{self.min_side} pixels, got {a.shape[-2]}x{a.shape[-1]}: compare larger frames"
             )
-        total = 0
-        for fa, fb, head in zip(self._features(a), self._features(b), self.heads):
+        net, total = self._on(a.device), 0
+        for fa, fb, head in zip(net._features(a), net._features(b), net.heads):
             d = F.conv2d((fa - fb) ** 2, head)  # (N, 1, h, w)
             if self.spatial:
                 d = F.interpolate(d, a.shape[-2:], mode="bilinear", align_corners=False)
             total = total + d.mean((1, 2, 3))
         return total
+
+    @lru_cache(maxsize=8)
+    def _on(self, device):
+        "The same network with its weights on a device."
+
+        def move(weights):
+            return tuple(w.to(device) for w in weights)
+
+        return replace(self, convs=tuple(map(move, self.convs)), heads=move(self.heads))
 
     def _features(self, x):
         x = x.float().expand(-1, 3, -1, -1) * 2 - 1
@@ -270,4 +280,4 @@ def load_i3d(
 ):
     "StyleGAN-V's I3D as a function (N, 3, T, 224, 224) in [-1, 1] -> (N, 400). Raises MissingWeights."
     net = torch.jit.load(str(find_weights("i3d", path, fetch)), map_location="cpu").eval()
-    return lambda x: net(x, rescale=False, resize=False, return_features=True)
+    return lambda x: net.to(x.device)(x, rescale=False, resize=False, return_features=True)

@@ -199,7 +199,9 @@ def lift(
     "Writes `x + Q^T V (gain c)` into the slab of `out`; a gain over time alone is folded into `V`."
     if gain is not None and (gain.ndim != 1 or op.vt is None):
         c, gain = c * gain.to(c.device, c.dtype), None
-    c = rotate(None if op.vt is None else op.vt.T if gain is None else op.vt.T * gain, c, True)
+    if gain is not None:
+        gain = op.vt.T.to(gain.device) * gain
+    c = rotate(op.vt.T if gain is None and op.vt is not None else gain, c, True)
     if isinstance(op.right, Blocks) and x is not None and c.dtype == x.dtype:
         x, out, v = (
             x[at[1]].unflatten(-2, (-1, op.right.f)),
@@ -277,7 +279,10 @@ def solve_with(
     measure: bool = False,  # also the energies
 ) -> Tensor | int:  # energies (k, n) of the residual; 0 if not asked for
     "Both passes in one, where the gains do not depend on the residual: slabs never leave the cache."
-    s = op.s * op.gains if op.has_one_gain else op.s.view(-1, 1, 1, 1) * op.gains
+    if op.has_one_gain:
+        s = op.s * op.gains
+    else:
+        s = op.s.view(-1, 1, 1, 1).to(out.device) * op.gains.to(out.device)
     f, w = gain(s), 0
     if op.has_one_gain and op.u is None and op.left == op.right == Pixels() and not measure:
         return mix_known_pixels(op, y, x, out, float(f * s))

@@ -52,12 +52,12 @@ def convolution(
 class Bands:
     "A banded matrix in blocks of rows, each with the columns that it touches: the product is a few dense ones."
 
-    def __init__(self, m: Tensor, rows: int = 128):
+    def __init__(self, m: Tensor, rows: int = 128, device="cpu"):
         self.blocks = []
         for block in m.split(rows):
             used = block.abs().sum(0).nonzero()
             lo, hi = (int(used.min()), int(used.max()) + 1) if len(used) else (0, 1)
-            self.blocks.append((lo, hi, block[:, lo:hi].contiguous()))
+            self.blocks.append((lo, hi, block[:, lo:hi].contiguous().to(device)))
 
     def down(self, x):
         return torch.cat([b @ x[..., lo:hi, :] for lo, hi, b in self.blocks], -2)
@@ -70,7 +70,7 @@ class Bands:
 def _bands(kernel: tuple, n: int, boundary: str, transposed: bool, dtype, device) -> Bands:
     "The matrix of one axis, cut and cast once."
     m = convolution(kernel, n, boundary)
-    return Bands((m.T if transposed else m).to(device, dtype))
+    return Bands((m.T if transposed else m).to(dtype), device=device)
 
 
 def gaussian_kernel(

@@ -79,9 +79,9 @@ def scalar_cg(
 
     Up to 4096 eigenvalues are calculated in extended precision, which costs nothing at that size.
     """
-    device = w.device
+    device, g, w = w.device, g.cpu(), w.cpu()  # once: a device would wait for Python at every step
     if w.numel() <= 4096:
-        g, w = (v.cpu().numpy().astype(np.longdouble) for v in (g, w))
+        g, w = (v.numpy().astype(np.longdouble) for v in (g, w))
     q, r, d = 0 * w, 0 * w + 1, 0 * w + 1
     energy = w.sum()
     floor = (ROUNDING * 2.3e-16) ** 2 * float(energy)
@@ -98,8 +98,8 @@ def scalar_cg(
         history.append(float(energy) ** 0.5)
         history.alpha.append(float(alpha))
         history.beta.append(float(energy / before))
-    values = q if isinstance(q, Tensor) else torch.from_numpy(q.astype(np.float64)).to(device)
-    return CGPolynomial(history.alpha, history.beta, values), history
+    values = q if isinstance(q, Tensor) else torch.from_numpy(q.astype(np.float64))
+    return CGPolynomial(history.alpha, history.beta, values.to(device)), history
 
 # %% ../../nbs/reference/operators/spectral.ipynb #8155485c
 def two_point_rule(
@@ -178,7 +178,7 @@ def spectral_cg(
     out = new_buffer(x_init.shape, x_init.dtype, x_init.device)
     if op.has_one_gain and op.u is None and steps:  # the first step is exact
         w = solve_with(op, y, x_init, out, regularised_inverse(0.0), measure=True)
-        g = op.gains.abs().square().reshape(-1)
+        g = op.gains.abs().square().reshape(-1).to(w.device)
         return out, scalar_cg(g, w[0] * g, steps)[1]
     for cut in (guess_cut(f, y, steps), 0.0):
         op = Diagonal(f, A.in_shape, x_init.dtype, cut)
@@ -187,8 +187,10 @@ def spectral_cg(
         if op.cut == 0 or cut_changes_nothing(op, history, left_out, x_init):
             break
 
+    gains = op.gains.conj().to(x_init.device)
+
     def gain(k: int) -> Tensor:
-        return op.s[k] * op.gains.conj() * p(k).reshape(op.gains.shape)
+        return op.s[k] * gains * p(k).reshape(gains.shape)
 
     synthesise(op, d, x_init, out, gain)
     return out, history
@@ -238,7 +240,8 @@ def _cg_by_spectrum(A: LinearOperator, y: Tensor, x: Tensor, steps: int) -> tupl
     if s is None:
         raise ValueError(f"{A!r} has no spectrum: use cg, or data_consistency, which chooses")
     r = s.forward(A.AT(y - A(x)))
-    p, history = scalar_cg(s.values.expand(r.shape), r.abs().square().double(), steps)
+    g = s.values.to(r.device).expand(r.shape)
+    p, history = scalar_cg(g, r.abs().square().double(), steps)
     return x + s.inverse(r * p.values.to(r)), history
 
 # %% ../../nbs/reference/operators/spectral.ipynb #3b71fda3

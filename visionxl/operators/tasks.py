@@ -18,6 +18,7 @@ from visionxl.operators.bases import (
     Fourier,
     Pixels,
     Spectrum,
+    beside,
     block_sum,
     over_time,
 )
@@ -95,7 +96,7 @@ class Mask(LinearOperator):
         return cls(shape, draw < keep)
 
     def forward(self, x):
-        return x * self.weights.to(x.device, x.dtype)
+        return x * beside(self.weights, x)
 
     def adjoint(self, y):
         return self.forward(y)

@@ -42,7 +42,7 @@ def cg(
     history = History([norm])
     for _ in range(int(steps)):
         Ad = A(d)
-        curvature = size(Ad) ** 2 + rho * size(d) ** 2
+        curvature = size(Ad) ** 2 + (rho * size(d) ** 2 if rho else 0.0)
         if not (norm > floor and curvature > 0):
             break
         alpha = norm**2 / curvature

@@ -45,11 +45,12 @@ def folded_index(
     n: int,  # pixels along the axis, >= 1
     pad: int,  # pixels to add on either side, >= 0, may exceed `n`
     boundary: str = "symmetric",  # "symmetric": the edge pixel is repeated; "reflect": it is not
+    device: torch.device | str = "cpu",  # where the indices are needed
 ):  # (n + 2 * pad,) int64 indices into 0 .. n-1
     "Which pixel stands at each place of the padded axis: folded back as often as it takes."
     if boundary not in BOUNDARIES:
         raise ValueError(f"boundary={boundary!r} is not known: choose one of {BOUNDARIES}")
-    i = torch.arange(-pad, n + pad)
+    i = torch.arange(-pad, n + pad, device=device)
     if boundary == "symmetric":
         i = i % (2 * n)
         return torch.where(i < n, i, 2 * n - 1 - i)
@@ -59,11 +60,9 @@ def folded_index(
 
 # %% ../../nbs/course/09_lowpass.ipynb #5d40531a
 def _along(plane, taps, dim, boundary):
-    "Convolve one axis of a plane (H, W) with symmetric `taps`, as shifted sums: faster than a convolution call."
+    "Convolve one axis of planes (..., H, W) with symmetric `taps`, as shifted sums: faster than a convolution call."
     n, r = plane.shape[dim], len(taps) // 2
-    wide = plane.index_select(
-        dim, folded_index(n, r, boundary).to(plane.device)
-    )  # n + 2r along dim
+    wide = plane.index_select(dim, folded_index(n, r, boundary, plane.device))  # n + 2r along dim
     out = wide.narrow(dim, r, n) * taps[r]
     for j in range(r):
         out.add_(wide.narrow(dim, j, n), alpha=taps[j]).add_(
@@ -98,10 +97,10 @@ def lowpass(
         torch.promote_types(x.dtype, torch.float32),
     )
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    for to, plane in zip(
-        out.flatten(0, 1), x.flatten(0, 1)
-    ):  # one plane at a time stays in the cache
-        to.copy_(_along(_along(plane.to(work), taps, 0, boundary), taps, 1, boundary))
+    planes, to = x.flatten(0, 1), out.flatten(0, 1)
+    many = 1 if x.device.type == "cpu" else len(planes)  # a CPU's cache holds one; a GPU takes all
+    for a, b in zip(planes.split(many), to.split(many)):
+        b.copy_(_along(_along(a.to(work), taps, -2, boundary), taps, -1, boundary))
     return out
 
 # %% ../../nbs/course/09_lowpass.ipynb #60315f77
