@@ -8,7 +8,7 @@ __all__ = ['PhotoSpectrum', 'has_holes', 'blur_gains', 'pool_gains', 'membrane',
 # %% ../../nbs/reference/extras/photo_spectrum.ipynb #a16f7849
 import torch
 from torch import Tensor
-from ..operators.bases import Cosine, Pixels, dct2, idct2
+from ..operators.bases import Cosine, dct2, idct2
 from ..steps.consistency import cg, proximal
 from ..operators.diagonal import Diagonal
 from ..operators.tasks import AveragePool, LinearOperator, Mask
