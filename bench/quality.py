@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from visionxl.measure.evaluate import BETTER, UNITS, markdown  # noqa: E402
+from visionxl.measure.evaluate import UNITS  # noqa: E402
 from visionxl.measure.grid import NO_PRIOR, Cell, Grid, default_clips, sheet  # noqa: E402
+from visionxl.measure.tables import BETTER, markdown  # noqa: E402
 from visionxl.operators.tasks import TASKS  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"

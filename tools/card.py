@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
-from visionxl.measure.evaluate import markdown  # noqa: E402
+from visionxl.measure.tables import markdown  # noqa: E402
 
 CARD, RUNS = (
     ROOT / "visionxl/assets/tiny/README.md",

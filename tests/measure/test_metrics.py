@@ -2,8 +2,6 @@
 
 import json
 import math
-import sys
-import types
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from safetensors.torch import load_file
 
 from visionxl.extras import flow as O
 from visionxl.measure import metrics as M
-from visionxl.measure import networks as N
+from visionxl.show import plots
 
 
 @pytest.fixture(scope="module")
@@ -160,127 +158,17 @@ def test_warping_error_grows_with_flicker_and_not_with_blur():
 
 def test_spectrum_finds_a_wave_and_residual_its_distance():
     x = torch.cos(2 * math.pi * 0.25 * torch.arange(64.0)).expand(1, 1, 64, 64)
-    f, p = M.spectrum(x, bins=16)
-    assert abs(f[p.argmax()] - 0.25) <= 1 / 32 and p.argmax() == 8
+    f, p = plots.radial_power(x, bins=16)
+    assert abs(f[p.argmax()] - 0.25) <= 1 / 32
     assert M.residual(torch.ones(2, 1, 4, 4), lambda x: x * 2, torch.zeros(2, 1, 4, 4)) == 1
 
 
-def wheel():
-    try:
-        return N.find_weights("stlpips")
-    except N.MissingWeights as e:
-        pytest.skip(str(e))
-
-
-def test_stlpips_equals_the_authors_module(monkeypatch):
-    "Their package imports torchvision and torchsummary only for other variants: empty stand-ins are enough."
-    wheel()
-    for name, attrs in {
-        "torchvision": {"models": types.ModuleType("models")},
-        "torchsummary": {"summary": None},
-        "torchvision.models": {},
-        "IPython": {"embed": None},
-    }.items():
-        m = types.ModuleType(name)
-        m.__dict__.update(attrs)
-        monkeypatch.setitem(sys.modules, name, m)
-    try:
-        from stlpips_pytorch import stlpips
-    except Exception as e:
-        pytest.skip(f"the authors' package does not import: {e}")
-    theirs = stlpips.LPIPS(net="alex", variant="shift_tolerant", verbose=False)
-    a, b = clip(0, (1, 3, 70, 97)), clip(1, (1, 3, 70, 97))
-    with torch.no_grad():
-        want = theirs(a * 2 - 1, b * 2 - 1).item()
-    assert N.load_stlpips()(a, b).item() == pytest.approx(want, rel=1e-5)
-
-
-def test_stlpips_is_zero_for_equal_and_refuses_small():
-    wheel()
-    a = clip(0, (1, 3, 64, 64))
-    assert M.stlpips(a, a) == 0
-    with pytest.raises(ValueError, match="at least 64"):
-        M.stlpips(a[..., :40, :40], a[..., :40, :40])
-
-
-def alexnet(seed=0):
-    g = torch.Generator().manual_seed(seed)
-    shapes = [(64, 3, 11), (192, 64, 5), (384, 192, 3), (256, 384, 3), (256, 256, 3)]
-    return tuple(
-        (torch.randn(o, i, k, k, generator=g) * (2 / (i * k * k)) ** 0.5, torch.zeros(o))
-        for o, i, k in shapes
-    )
-
-
-def test_alexnet_stages_equal_torch_layers():
-    nn, convs = torch.nn, alexnet()
-    layers = [
-        nn.Conv2d(3, 64, 11, 4, 2),
-        nn.ReLU(),
-        nn.MaxPool2d(3, 2),
-        nn.Conv2d(64, 192, 5, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(3, 2),
-        nn.Conv2d(192, 384, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(384, 256, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(256, 256, 3, padding=1),
-        nn.ReLU(),
-    ]
-    for layer, (w, b) in zip([m for m in layers if isinstance(m, nn.Conv2d)], convs):
-        layer.weight.data, layer.bias.data = w, b
-    x, want = clip(0, (1, 3, 64, 80)), []
-    h = x
-    with torch.no_grad():
-        for layer in layers:
-            h = layer(h)
-            if isinstance(layer, nn.ReLU):
-                want.append(h)
-        for got, w in zip(N.alex_features(x, convs, False), want):
-            torch.testing.assert_close(got, w)
-
-
-def test_weights_given_damaged_missing_offline(tmp_path, monkeypatch):
-    monkeypatch.setenv("VISIONXL_WEIGHTS", str(tmp_path))
-    with pytest.raises(
-        N.MissingWeights, match="download https://huggingface.co.*VISIONXL|download https"
-    ):
-        N.find_weights("i3d")
-    monkeypatch.setattr(
-        N, "WEIGHTS", N.WEIGHTS | {"i3d": N.WEIGHTS["i3d"]._replace(url="http://127.0.0.1:9/none")}
-    )
-    with pytest.raises(N.MissingWeights, match="fetch it on a machine with a network"):
-        N.find_weights("i3d", fetch=True)
-    (tmp_path / "i3d_torchscript.pt").write_bytes(b"not a network")
-    with pytest.raises(N.MissingWeights, match="damaged"):
-        N.find_weights("i3d")
-    with pytest.warns(UserWarning, match="cannot be compared"):
-        N.find_weights("i3d", tmp_path)
-    with pytest.raises(N.MissingWeights, match="does not exist"):
-        N.find_weights("alexnet", tmp_path)
-    with pytest.raises(ValueError, match="choose one of"):
-        N.find_weights("vgg")
-
-
-def test_download_is_checked_before_it_gets_its_name(tmp_path, monkeypatch):
-    import hashlib
-
-    good = tmp_path / "served.bin"
-    good.write_bytes(b"weights")
-    w = N.Weight("w.pt", hashlib.sha256(b"weights").hexdigest(), 0.1, good.as_uri())
-    assert N.download(w, tmp_path / "cache").read_bytes() == b"weights"
-    with pytest.raises(N.MissingWeights, match="expected 000"):
-        N.download(w._replace(file="v.pt", sha256="0" * 64), tmp_path / "cache")
-    assert [p.name for p in (tmp_path / "cache").iterdir()] == ["w.pt"]
-
-
-@pytest.mark.slow
-def test_known_answers_of_the_protocol_where_the_weights_are_at_hand():
-    a, b = torch.zeros(8, 30, 3, 64, 64), torch.ones(8, 30, 3, 64, 64)
-    try:
-        nets = N.load_i3d(), N.load_lpips()
-    except N.MissingWeights as e:
-        pytest.skip(str(e))
-    close(M.fvd(a, b, i3d=nets[0]), 151.256, 1e-4)
-    close(M.perceptual(a, b, nets[1]), 0.81401, 1e-4)
+def test_windows_overlap_and_keep_their_order():
+    x = torch.arange(50.0).view(2, 25, 1, 1, 1)
+    w = M.windows(x)
+    assert w.shape == (8, 10, 1, 1, 1)
+    starts = w[:, 0].flatten().tolist()
+    assert starts == [0, 25, 5, 30, 10, 35, 15, 40]
+    assert (w[0].flatten() == torch.arange(10.0)).all()
+    with pytest.raises(ValueError, match="hold no window"):
+        M.windows(x[:, :9])

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from visionxl.measure import metrics as M
-from visionxl.measure import networks as N
+from visionxl.measure.weights import WEIGHTS
 
 SHAPES = [
     (1, 1, 3, 12, 13),
@@ -166,7 +167,7 @@ def test_fvd(frames, size):
 
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory):
-    "LPIPS's two files with random weights, and the same network from torch's own layers."
+    "LPIPS's file with random weights, and the same network from torch's own layers."
     folder, nn, g = tmp_path_factory.mktemp("lpips"), torch.nn, torch.Generator().manual_seed(0)
     layers = nn.Sequential(
         nn.Conv2d(3, 64, 11, 4, 2),
@@ -185,13 +186,9 @@ def judge(tmp_path_factory):
     for p in layers.parameters():
         p.data = torch.randn(p.shape, generator=g) * (2 / max(1, p[0].numel())) ** 0.5
     heads = [torch.rand(1, n, 1, 1, generator=g) for n in (64, 192, 384, 256, 256)]
-    torch.save(
-        {f"features.{k}": v for k, v in layers.state_dict().items()},
-        folder / N.WEIGHTS["alexnet"].file,
-    )
-    torch.save(
-        {f"lin{i}.model.1.weight": h for i, h in enumerate(heads)}, folder / N.WEIGHTS["lpips"].file
-    )
+    state = {f"features.{k}": v for k, v in layers.state_dict().items()}
+    state |= {f"lin{i}.model.1.weight": h for i, h in enumerate(heads)}
+    save_file(state, folder / WEIGHTS["lpips_float32"].file)
     return folder, layers, heads
 
 

@@ -13,6 +13,7 @@ from visionxl.measure import evaluate as E
 from visionxl.measure import grid as C
 from visionxl.measure import metrics as M
 from visionxl.measure import reproduce as R
+from visionxl.measure import tables as T
 from visionxl.prior.schedule import scaled_linear
 
 
@@ -98,12 +99,12 @@ def test_tiny_frames_and_single_frames_are_defined():
         row["PSNR"] == 100
         and math.isnan(row["SSIM"])
         and row["warping"] == 0
-        and features == (None, None)
+        and features == ()
     )
 
 
 def test_markdown_marks_the_best():
-    text = E.markdown(
+    text = T.markdown(
         [{"m": "a", "PSNR": 30.0, "warping": 2.0}, {"m": "b", "PSNR": 31.0, "warping": math.nan}]
     )
     assert "| a | 30.00 | **2.00** |" in text and "| b | **31.00** | - |" in text
@@ -168,7 +169,7 @@ def test_another_clip_of_the_same_name_and_another_judge_are_other_cells(clips, 
     here, there = grid(tmp_path / "cells", clips), grid(tmp_path / "cells", tmp_path)
     assert here(cell)["PSNR"] != there(cell)["PSNR"] and here.path(cell) != there.path(cell)
     known = here.path(cell)
-    here.nets.nets["LPIPS"] = None
+    here.nets.nets["another judge"] = None
     assert here.path(cell) != known, "once a network is there, its column must not stay empty"
 
 
@@ -220,7 +221,10 @@ def test_the_papers_figures_are_those_of_the_paper():
 
 
 def test_fvd_of_a_row_uses_the_features_of_all_clips():
-    rows = [{"PSNR": p, "features": [[p, 0.0], [0.0, p]]} for p in (1.0, 2.0, 3.0)]
+    def side(v):
+        return [[v], [v, v]]  # one clip, two windows
+
+    rows = [{"PSNR": p, "features": [side([p, 0.0]), side([0.0, p])]} for p in (1.0, 2.0, 3.0)]
     a = np.array([[1.0, 0], [2, 0], [3, 0]])
     assert C.mean_row(rows)["FVD"] == pytest.approx(M.frechet_distance(a, a[:, ::-1]))
 

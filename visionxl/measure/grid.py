@@ -21,7 +21,7 @@ import torch
 from .. import solver, video
 from ..compare import rivals as baselines
 from . import metrics
-from .evaluate import Networks, load_networks, measure
+from .evaluate import Networks, load_networks, measure, video_distances
 from ..operators.tasks import task
 
 # %% ../../nbs/reference/measure/grid.ipynb #92daf0c3
@@ -203,8 +203,8 @@ def run_cell(
     seconds = time.perf_counter() - start
     row, features = measure(x, out, nets)
     row |= {"residual": metrics.residual(y, A, out), "seconds": seconds, "GB": _peak_gb(out.device)}
-    if features[0] is not None:
-        row["features"] = [f.tolist() for f in features]
+    if features:
+        row["features"] = [[f.tolist() for f in side] for side in features]
     return row, _views(out)
 
 # %% ../../nbs/reference/measure/grid.ipynb #4b8ecec2
@@ -215,11 +215,7 @@ def mean_row(rows: list) -> dict:
         for k in rows[0]
         if k != "features" and not all(np.isnan(r[k]) for r in rows)
     }
-    if all("features" in r for r in rows):
-        out["FVD"] = metrics.frechet_distance(
-            *(np.array([r["features"][i] for r in rows]) for i in (0, 1))
-        )
-    return out
+    return out | video_distances([r.get("features", ()) for r in rows])
 
 # %% ../../nbs/reference/measure/grid.ipynb #a8314205
 def sheet(

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .grid import Cell, Grid, default_clips, mean_row, sheet
-from .evaluate import BETTER, markdown, notes, number, plain
+from .evaluate import notes
+from .tables import BETTER, markdown, number, table as text_table
 
 # %% ../../nbs/reference/measure/reproduce.ipynb #593c23e2
 @dataclass(frozen=True)
@@ -313,9 +314,9 @@ def report(name: str, table: Table, rows: list, said: list, folder: Path) -> str
             {"title": table.title, "rows": rows, "orderings": verdicts, "differs": said}, indent=1
         )
     )
-    text = [table.title, "", plain(rows), ""]
+    text = [table.title, "", text_table(rows), ""]
     if verdicts:
-        text += ["the paper's orderings, and ours", plain(verdicts), ""]
+        text += ["the paper's orderings, and ours", text_table(verdicts), ""]
     return "\n".join(text + [f"- {s}" for s in said])
 
 
