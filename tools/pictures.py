@@ -1,0 +1,147 @@
+"""Small pictures for notebooks: PNG with a palette, which JupyterLab, GitHub and the site all show.
+
+WebP would be smaller, but GitHub's view of a notebook shows PNG, JPEG and SVG only. JPEG has no
+transparent ground, and blurs masks of single pixels more than a palette does.
+"""
+
+import base64
+import io
+import json
+
+import numpy as np
+from PIL import Image
+
+LIMITS = (60_000, 55_000, 50_000, 45_000, 40_000, 30_000, 20_000)  # bytes of a picture
+NOTEBOOK = 490_000  # bytes of a notebook, which decide about the limit of its pictures
+WIDEST = 1470  # pixels: 1.5 times the width of a page in JupyterLab
+RUNGS = (  # colours and size of each attempt, best first; only noise needs the smaller sizes
+    (224, 1.0),
+    (160, 1.0),
+    (112, 1.0),
+    (80, 1.0),
+    (56, 1.0),
+    (64, 0.8),
+    (64, 0.65),
+    (48, 0.5),
+)
+SAMPLE = 20_000  # pixels from which the colours of a palette are found
+ROUNDS = 6  # of k-means
+SOFT = 48  # colours for the edges of letters and lines, which are partly transparent
+SAME = 24  # levels of 255: pictures that differ by no more are the same picture
+
+
+def nearest(pixels: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    "The index of the nearest colour (M, channels) for each pixel (N, channels)."
+    lengths, found = (colours**2).sum(1), []
+    for part in np.array_split(pixels, -(-len(pixels) // 65_536)):
+        found.append(np.argmin(lengths - 2 * part @ colours.T, axis=1))
+    return np.concatenate(found)
+
+
+def palette(pixels: np.ndarray, colours: int) -> np.ndarray:
+    "At most so many colours (M, channels) that stand for the pixels: median cut, then k-means."
+    some = pixels[:: -(-len(pixels) // SAMPLE)]
+    mode = {3: "RGB", 4: "RGBA"}[pixels.shape[1]]
+    method = {3: Image.Quantize.MEDIANCUT, 4: Image.Quantize.FASTOCTREE}[pixels.shape[1]]
+    image = Image.fromarray(np.ascontiguousarray(some[None]).astype(np.uint8), mode)
+    first = image.quantize(colours, method=method, dither=Image.Dither.NONE)
+    index, table = np.asarray(first)[0], []
+    for _ in range(ROUNDS):
+        table = np.array([some[index == k].mean(0) for k in np.unique(index)])
+        index = nearest(some, table)
+    return np.unique(table.round(), axis=0)
+
+
+def quantised(image: Image.Image, colours: int) -> bytes:
+    "A PNG of at most so many colours, one of them transparent."
+    rgba = np.asarray(image.convert("RGBA"))
+    flat = rgba.reshape(-1, 4).astype(np.float32)
+    solid = flat[:, 3] == 255
+    soft = (flat[:, 3] > 0) & ~solid
+    index, table = np.zeros(len(flat), np.uint8), np.zeros((1, 4))
+    if soft.any():
+        few = palette(flat[soft], min(SOFT, colours // 4))
+        index[soft] = nearest(flat[soft], few) + len(table)
+        table = np.concatenate([table, few])
+    if solid.any():
+        few = palette(flat[solid, :3], colours - len(table))
+        index[solid] = nearest(flat[solid, :3], few) + len(table)
+        table = np.concatenate([table, np.c_[few, np.full(len(few), 255)]])
+    table = table.astype(np.uint8)
+    out, file = Image.fromarray(index.reshape(rgba.shape[:2]), "P"), io.BytesIO()
+    out.putpalette(table[:, :3].tobytes())
+    kept = {"dpi": image.info["dpi"]} if "dpi" in image.info else {}
+    out.save(file, "PNG", optimize=True, transparency=table[:, 3].tobytes(), **kept)
+    return file.getvalue()
+
+
+def scaled(image: Image.Image, scale: float) -> Image.Image:
+    "The picture at another size, never wider than a page needs."
+    scale = min(scale, WIDEST / image.width)
+    if scale >= 1:
+        return image
+    size = [max(1, round(n * scale)) for n in image.size]
+    new = image.convert("RGBA").resize(size, Image.Resampling.LANCZOS)
+    new.info.update(image.info)
+    return new
+
+
+def shrink(png: bytes, limit: int = LIMITS[0]) -> bytes:
+    "A PNG that looks the same in at most `limit` bytes, or in as few as the last attempt has."
+    image = Image.open(io.BytesIO(png))
+    if image.mode == "P" and len(png) <= limit and image.width <= WIDEST:
+        return png
+    for colours, scale in RUNGS:
+        small = quantised(scaled(image, scale), colours)
+        if len(small) <= limit:
+            break
+    return min(small, png, key=len) if image.width <= WIDEST else small
+
+
+def same(a: bytes, b: bytes) -> bool:
+    "Whether two pictures show the same: no channel of any pixel differs visibly."
+    one, two = (Image.open(io.BytesIO(x)).convert("RGBA") for x in (a, b))
+    if one.size != two.size:
+        return False
+    apart = np.asarray(one).astype(int) - np.asarray(two).astype(int)
+    return int(np.abs(apart).max()) <= SAME
+
+
+def decoded(output: dict) -> bytes | None:
+    "The PNG in an output of a notebook, or None."
+    data = output.get("data", {}).get("image/png")
+    if data is None:
+        return None
+    return base64.b64decode("".join(data) if isinstance(data, list) else data)
+
+
+def put(output: dict, png: bytes) -> None:
+    "Store a picture in an output; one that has become smaller is shown at its old size."
+    widths = [Image.open(io.BytesIO(x)).width for x in (decoded(output), png)]
+    if widths[1] < widths[0] <= WIDEST:
+        output["metadata"] = {"image/png": {"width": widths[0]}} | output.get("metadata", {})
+    output["data"]["image/png"] = base64.b64encode(png).decode()
+
+
+def shrink_outputs(cells: list[dict]) -> int:
+    "Make the pictures of a notebook's cells small, in place; returns how many bytes that saved."
+    found = [o for c in cells for o in c.get("outputs", []) if decoded(o)]
+    before = [decoded(o) for o in found]
+    rest = len(json.dumps(cells)) - sum(len(o["data"]["image/png"]) for o in found)
+    for limit in LIMITS:
+        small = [shrink(png, limit) for png in before]
+        if rest + sum(map(len, small)) * 4 / 3 <= NOTEBOOK:
+            break
+    for output, png in zip(found, small, strict=True):
+        put(output, png)
+    return sum(map(len, before)) - sum(map(len, small))
+
+
+def keep_same(new: list[dict], old: list[dict]) -> None:
+    "Take the bytes of an old picture where the new one, at the same place, shows the same."
+    for cell, before in zip(new, old, strict=False):
+        pairs = zip(cell.get("outputs", []), before.get("outputs", []), strict=False)
+        for output, kept in pairs:
+            one, two = decoded(output), decoded(kept)
+            if one and two and one != two and same(one, two):
+                output["data"]["image/png"] = base64.b64encode(two).decode()
