@@ -19,14 +19,16 @@ RUNGS = (  # colours and size of each attempt, best first; only noise needs the 
     (160, 1.0),
     (112, 1.0),
     (80, 1.0),
-    (56, 1.0),
-    (64, 0.8),
-    (64, 0.65),
+    (64, 1.0),
+    (48, 1.0),
+    (36, 1.0),
+    (64, 0.7),
+    (48, 0.6),
     (48, 0.5),
 )
 SAMPLE = 20_000  # pixels from which the colours of a palette are found
 ROUNDS = 6  # of k-means
-SOFT = 48  # colours for the edges of letters and lines, which are partly transparent
+SOFT = 12, 48  # colours, least and most, for edges of letters and lines: partly transparent
 SAME = 24  # levels of 255: pictures that differ by no more are the same picture
 
 
@@ -60,7 +62,7 @@ def quantised(image: Image.Image, colours: int) -> bytes:
     soft = (flat[:, 3] > 0) & ~solid
     index, table = np.zeros(len(flat), np.uint8), np.zeros((1, 4))
     if soft.any():
-        few = palette(flat[soft], min(SOFT, colours // 4))
+        few = palette(flat[soft], min(max(SOFT[0], colours // 4), SOFT[1]))
         index[soft] = nearest(flat[soft], few) + len(table)
         table = np.concatenate([table, few])
     if solid.any():

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 NBS = ROOT / "nbs"
 sys.path.insert(0, str(ROOT / "tools"))
+import pictures  # noqa: E402
 from run_nbs import code_hash  # noqa: E402
 
 PICTURES = ("image/png", "image/svg+xml", "image/webp", "image/jpeg", "image/gif")
@@ -148,10 +150,35 @@ def equations(path: Path) -> list[str]:
 CHECKS = {f.__name__: f for f in (claim, exports, texts, outputs, equations)}
 
 
-def test_small(path):
-    assert path.stat().st_size < 2e6, (
-        f"{path.name} holds {path.stat().st_size / 1e6:.1f} MB; at most 2 may be kept"
-    )
+def test_a_notebook_is_small(path):
+    size = path.stat().st_size
+    assert size < 500e3, f"{path.name} holds {size / 1e3:.0f} kB: run tools/run_nbs.py --shrink"
+
+
+def test_all_notebooks_together_are_small():
+    size = sum(p.stat().st_size for p in notebooks())
+    assert size < 12e6, f"{size / 1e6:.1f} MB of notebooks; at most 12 may be kept"
+
+
+def test_pictures_are_small(path):
+    found = [pictures.decoded(o) for c in cells(path) for o in c.get("outputs", [])]
+    large = [len(png) for png in found if png and len(png) > pictures.LIMITS[0]]
+    assert not large, f"{path.name} has pictures of {large} bytes: run tools/run_nbs.py --shrink"
+
+
+def test_players_are_small():
+    pages = list(NBS.rglob("*.html"))
+    assert pages and max(p.stat().st_size for p in pages) < 500e3
+
+
+def test_the_tracked_tree_is_small():
+    git = ["git", "ls-files", "-z"]
+    found = subprocess.run(git, cwd=ROOT, capture_output=True, text=True)
+    if found.returncode:
+        pytest.skip("not a git checkout")
+    files = [ROOT / name for name in found.stdout.split("\0") if name]
+    size = sum(f.stat().st_size for f in files if f.is_file() and not f.is_symlink())
+    assert size < 30e6, f"git tracks {size / 1e6:.1f} MB; at most 30 may be kept"
 
 
 @pytest.mark.parametrize("check", CHECKS)
