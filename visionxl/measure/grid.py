@@ -156,12 +156,12 @@ def clip_identity(path) -> str:
 
 def prior_identity(name: str, prior) -> str:
     "A hash over the weights of a folder, so that a retrained prior is another prior; the name for one from the hub."
-    from visionxl.prior.latent import find_model
+    from visionxl.prior.loading import find_model
 
     if name == "sdxl":
         return name
     h = hashlib.sha256()
-    for f in sorted(Path(find_model(name)[0]).rglob("*.safetensors")):
+    for f in sorted(find_model(name).source.folder.rglob("*.safetensors")):
         h.update(f.read_bytes())
     return h.hexdigest()[:16]
 

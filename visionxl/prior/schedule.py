@@ -15,7 +15,7 @@ def scaled_linear(
     n_train: int = 1000,  # timesteps the network was trained on
     beta_start: float = 0.00085,  # variance added by the first step
     beta_end: float = 0.012,  # variance added by the last step
-):  # (n_train,) float64, falling from almost 1 to almost 0
+) -> torch.Tensor:  # (n_train,) float64, falling from almost 1 to almost 0
     "The table alpha_bar_t of Stable Diffusion and SDXL: the square roots of the variances rise linearly."
     return (
         1 - torch.linspace(beta_start**0.5, beta_end**0.5, n_train, dtype=torch.float64) ** 2
@@ -35,7 +35,7 @@ class Schedule:
     def a(
         self,
         t: int,  # timestep
-    ) -> float:  # alpha_bar at `t`, in (0, 1]
+    ) -> float:  # alpha_bar at `t`, in [0, 1]
         "How much of the signal's power is left at `t`. Raises IndexError outside the table."
         i = t - (self.indexing == "released")
         if not -1 <= i < len(self.alpha_bar) or (i < 0 and self.indexing == "paper"):
@@ -44,34 +44,28 @@ class Schedule:
             )
         return 1.0 if i < 0 else float(self.alpha_bar[i])
 
-    def inversion_at(self, t: int, s: int) -> int:
+    def inversion_at(
+        self,
+        t: int,  # where it stands
+        s: int,  # where it climbs to
+    ) -> int:  # a timestep
         "The timestep at which inversion from `t` to `s` asks the network."
         return s if self.indexing == "released" else t
 
     @property
-    def steps(self):
+    def steps(self) -> tuple:
         "Pairs (t, s) of sampling, from `tau` down; s is None at the last, after which there is nothing to renoise."
         return tuple(zip(self.sampling, self.sampling[1:] + (None,)))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Schedule(tau={self.tau}, sampling={self.sampling}, indexing={self.indexing!r})"
 
 # %% ../../nbs/course/04_schedule.ipynb #4c73b430
 INDEXINGS = ("paper", "released")
 
 
-def make_schedule(
-    alpha_bar,  # (n_train,) table, for instance `prior.alpha_bar`
-    steps: int = 25,  # how many steps the whole way from pure noise would take
-    tau: float = 0.3,  # where to start, as a fraction of the whole way, in (0, 1]
-    indexing: str = "paper",  # "paper", or "released": the table read one row early, as the authors' code does
-    inversion_steps: int
-    | None = None,  # of the way up; None: one for each step of the way down to the first timestep
-    tau_end: float = 0.0,  # where sampling ends, as a fraction of the whole way, at most `tau`; 0: at the first timestep
-) -> Schedule:  # its timesteps are leading-spaced from 1 and at most `tau * n_train`
-    "Lay the steps of Algorithm 1 on the table. Raises ValueError for what cannot be laid."
-    alpha_bar = torch.as_tensor(alpha_bar, dtype=torch.float64).cpu()
-    n = len(alpha_bar)
+def _refuse(n, steps, tau, indexing, inversion_steps):
+    "Raise ValueError, with the remedy, for what cannot be laid on a table of `n` rows."
     if not 1 <= steps <= n:
         raise ValueError(
             f"steps={steps} must lie between 1 and {n}, the number of trained timesteps"
@@ -80,35 +74,57 @@ def make_schedule(
         raise ValueError(
             f"tau={tau} is a fraction of the whole way: choose it in (0, 1], the paper takes 0.3"
         )
+    if tau * n < 1:
+        raise ValueError(
+            f"tau={tau} lies below the first timestep, 1 of {n}: choose at least {1 / n}"
+        )
     if indexing not in INDEXINGS:
         raise ValueError(f"indexing={indexing!r} is not known: choose one of {INDEXINGS}")
     if inversion_steps is not None and inversion_steps < 1:
         raise ValueError(
             f"inversion_steps={inversion_steps} must be at least 1, or None for as many as sampling takes"
         )
-    up = tuple(t for t in range(1, n, n // steps)[:steps] if t <= tau * n)
-    if not up:
-        raise ValueError(
-            f"tau={tau} lies below the first timestep, 1 of {n}: choose at least {1 / n}"
-        )
+
+
+def _climb(up: tuple, inversion_steps: int | None, indexing: str, stride: int) -> tuple:
+    "The timesteps of inversion: some of `up`, and before them what the released code starts from."
+    n_up = min(inversion_steps or len(up), len(up) - 1)
+    stairs = tuple(up[round(i * (len(up) - 1) / max(n_up, 1))] for i in range(n_up + 1))
+    if indexing == "paper":
+        return stairs
+    # that code starts one stride below the first timestep: at 0 it reads an alpha of 1, and below 0
+    # that of the first timestep, so that it stands still
+    return (0 if stride == 1 else up[0], *stairs)
+
+
+def make_schedule(
+    alpha_bar: torch.Tensor,  # (n_train,) table, for instance `prior.alpha_bar`
+    steps: int = 25,  # how many steps the whole way from pure noise would take
+    tau: float = 0.3,  # where to start, as a fraction of the whole way, in (0, 1]
+    indexing: str = "paper",  # or "released": the table read one row early, as in the authors' code
+    inversion_steps: int | None = None,  # of the way up; None: one for each step of the way down
+    tau_end: float = 0.0,  # where sampling ends, as a fraction, at most `tau`; 0: first timestep
+) -> Schedule:  # its timesteps are leading-spaced from 1 and at most `tau * n_train`
+    "Lay the steps of Algorithm 1 on the table. Raises ValueError for what cannot be laid."
+    alpha_bar = torch.as_tensor(alpha_bar, dtype=torch.float64).cpu()
+    n = len(alpha_bar)
+    _refuse(n, steps, tau, indexing, inversion_steps)
+    stride = n // steps
+    up = tuple(t for t in range(1, n, stride)[:steps] if t <= tau * n)
     down = tuple(t for t in up[::-1] if t >= tau_end * n)
     if not down:
         raise ValueError(
             f"tau_end={tau_end} leaves no timestep of {up}: choose at most {up[-1] / n}"
         )
-    n_up = min(inversion_steps or len(up), len(up) - 1)
-    stairs = tuple(up[round(i * (len(up) - 1) / max(n_up, 1))] for i in range(n_up + 1))
-    climb = (
-        up[:1] if indexing == "released" else ()
-    ) + stairs  # that code stands still at the first
+    climb = _climb(up, inversion_steps, indexing, stride)
     return Schedule(alpha_bar, down, tuple(zip(climb, climb[1:])), tau, indexing)
 
 # %% ../../nbs/course/04_schedule.ipynb #d64860f3
 def ddim_step(
-    z,  # (T, c, h, w) latents at the noise level of `a_t`
-    eps,  # predicted noise, shaped like `z`
+    z: torch.Tensor,  # (T, c, h, w) latents at the noise level of `a_t`
+    eps: torch.Tensor,  # predicted noise, shaped like `z`
     a_t: float,  # alpha_bar where `z` is, in (0, 1]
     a_s: float,  # alpha_bar to go to, in (0, 1]
-):  # (T, c, h, w) latents at the noise level of `a_s`
+) -> torch.Tensor:  # (T, c, h, w) latents at the noise level of `a_s`
     "One deterministic step in either direction (Eq. 2): take the noise out, put the other amount of it back."
     return a_s**0.5 * ((z - (1 - a_t) ** 0.5 * eps) / a_t**0.5) + (1 - a_s) ** 0.5 * eps

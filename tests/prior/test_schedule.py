@@ -1,0 +1,42 @@
+"""The schedule against the released code's own indexing, for every number of steps."""
+
+import as_released
+import pytest
+import torch
+
+from visionxl.prior.schedule import ddim_step, make_schedule, scaled_linear
+
+
+class Nets:
+    "What `as_released.invert` asks of networks, with a formula in their place."
+
+    alphas_cumprod = scaled_linear()
+
+    def encode(self, x):
+        return x
+
+    def eps(self, z, t):
+        return torch.sin(z + 0.01 * t)
+
+
+@pytest.mark.parametrize("steps", [1, 25, 50, 333, 500, 501, 600, 1000])
+def test_inversion_as_released(steps):
+    "Above 500 steps that code starts from a row of its own, where alpha is 1: a real step."
+    nets, first = Nets(), torch.linspace(-1, 1, 6, dtype=torch.float64).view(1, 1, 2, 3)
+    want = as_released.invert(first, nets, steps, time=60)
+    schedule = make_schedule(nets.alphas_cumprod, steps, tau=0.06, indexing="released")
+    z = first
+    for t, s in schedule.inversion:
+        z = ddim_step(z, nets.eps(z, schedule.inversion_at(t, s)), schedule.a(t), schedule.a(s))
+    assert float((z - want).abs().max()) < 1e-6  # that code keeps its 1 in float32
+    assert len(schedule.inversion) == len(range(1, 61, 1000 // steps))
+
+
+def test_the_first_step_of_many_counts():
+    "Standing still there, as with fewer steps, would be another latent by 2.8e-2."
+    fine = make_schedule(scaled_linear(), 600, indexing="released")
+    assert fine.inversion[0] == (0, 1) and fine.a(0) == 1
+    assert make_schedule(scaled_linear(), 500, indexing="released").inversion[0] == (1, 1)
+    z = torch.ones(1, dtype=torch.float64)
+    moved = ddim_step(z, -z, fine.a(0), fine.a(1)) - ddim_step(z, -z, fine.a(1), fine.a(1))
+    assert abs(float(moved)) > 2.5e-2
