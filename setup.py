@@ -16,7 +16,9 @@ readme = here / "README.md"
 
 
 def absolute(text):
-    "Links into the repository with its host in front: a reader of the package's page has no repository beside it."
+    """Links into the repository with its host in front: a reader of the package's page has no
+    repository beside it.
+    """
     git = cfg["git_url"]
     text = re.sub(r"(!\[[^\]]*\]\()(?![a-z]+:|#)", rf"\1{git}/raw/{cfg['branch']}/", text)
     return re.sub(r"((?<!!)\[[^\]]*\]\()(?![a-z]+:|#)", rf"\1{git}/blob/{cfg['branch']}/", text)

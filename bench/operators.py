@@ -3,14 +3,16 @@
     python bench/operators.py           25x3x384x640, two rounds, each released blur timed once
     python bench/operators.py --full    25x3x768x1280, three rounds
     python bench/operators.py --small   25x3x192x320
-    ... --clock cpu                     processor time on one thread, for a machine that has other work to do
+    ... --clock cpu                     processor time on one thread, on a machine with other work
 
-For each task: A, A^T and the stage of ten CG steps, as released (bench/as_released.py), by plain CG on our operators and
-by our spectral CG, beside the time of cloning the clip; peak extra memory; and the error of both in float32 against the
-float64 reference. All columns of a task are timed in turn, round after round, in one process, so that other load on the
-machine falls on all of them. The floor of the stage is to read the video and the measurement once and to write the result once,
-in huge pages: less than a clone, which writes into fresh small ones. The released convolutions (2-D for deblur, 3-D for `+`) are so slow that their stage is timed as one
-gradient step, A^T A, times the eleven that ten CG steps take (its vector work is left out, in its favour) unless --whole.
+For each task: A, A^T and the stage of ten CG steps, as released (bench/as_released.py), by plain CG
+on our operators and by our spectral CG, beside the time of cloning the clip; peak extra memory; and
+the error of both in float32 against the float64 reference. All columns of a task are timed in turn,
+round after round, in one process, so that other load on the machine falls on all of them. The floor
+of the stage is to read the video and the measurement once and to write the result once, in huge
+pages: less than a clone, which writes into fresh small ones. The released convolutions (2-D for
+deblur, 3-D for `+`) are so slow that their stage is timed as one gradient step, A^T A, times the
+eleven that ten CG steps take (its vector work is left out, in its favour) unless --whole.
 """
 
 import argparse
@@ -83,7 +85,9 @@ def released_stage(name: str, x, y, x_init, steps: int, whole: bool):
 
 
 def accuracy(name: str, steps: int) -> dict:
-    "Errors in float32 against float64, of plain CG and ours, on a smooth clip of 25x3x96x160 started 0.1 off."
+    """Errors in float32 against float64, of plain CG and ours, on a smooth clip of 25x3x96x160
+    started 0.1 off.
+    """
     g = torch.Generator().manual_seed(1)
     x = torch.randn(25, 3, 96, 160, generator=g, dtype=torch.float64).cumsum(-1).cumsum(-2)
     x = x / x.abs().amax()
@@ -192,8 +196,8 @@ def table(rows: list) -> str:
                 f"{r['error_ours']:.0e}",
             )
         )
-    width = [max(len(l[i]) for l in lines) for i in range(len(head))]
-    return "\n".join("  ".join(v.rjust(w) for v, w in zip(l, width)) for l in lines)
+    width = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return "\n".join("  ".join(v.rjust(w) for v, w in zip(line, width)) for line in lines)
 
 
 def main() -> int:
@@ -218,10 +222,13 @@ def main() -> int:
     if a.clock == "cpu":
         a.threads, CLOCK[0] = 1, time.process_time
     torch.set_num_threads(a.threads)
-    shape = (25, 3, 768, 1280) if a.full else (25, 3, 192, 320) if a.small else (25, 3, 384, 640)
+    size = (192, 320) if a.small else (384, 640)
+    shape = (25, 3, *((768, 1280) if a.full else size))
     load = os.getloadavg()[0]
     head = (
-        f"{'x'.join(map(str, shape))} float32, {a.steps} CG steps, {a.threads} threads, torch {torch.__version__}, {3 if a.full else 2} rounds, medians in seconds of {a.clock} time; "
+        f"{'x'.join(map(str, shape))} float32, {a.steps} CG steps, {a.threads} threads, "
+        f"torch {torch.__version__}, {3 if a.full else 2} rounds, medians in seconds of "
+        f"{a.clock} time; "
         f"load of the machine at the start {load:.1f} on {os.cpu_count()} cores"
         + (": OTHER WORK WAS RUNNING, ratios only" if load > 1 else "")
     )

@@ -1,13 +1,15 @@
-"""Quality of every method on every task: PSNR, SSIM, ST-LPIPS, warping error and measurement residual.
+"""Quality of every method on every task: PSNR, SSIM, ST-LPIPS, warping error and measurement
+residual.
 
     python bench/quality.py                       short: two clips, short side 96, 9 frames
-    python bench/quality.py --full                six clips, short side 192, 25 frames (hours on two cores)
+    python bench/quality.py --full                six clips, short side 192, 25 frames (hours)
     python bench/quality.py --full --size 384     the larger size
     python bench/quality.py --tasks sr+ --methods best admm_tv
 
-Every cell is kept in bench/results/quality_cells, named by all that decides it: a killed run goes on where it was, and a
-retrained prior or another setting is measured anew. The tables go to bench/results/quality[_SIZE].md and .json, a contact
-sheet per task beside them. Seeds are fixed; the clips are never trained or tuned on.
+Every cell is kept in bench/results/quality_cells, named by all that decides it: a killed run goes
+on where it was, and a retrained prior or another setting is measured anew. The tables go to
+bench/results/quality[_SIZE].md and .json, a contact sheet per task beside them. Seeds are fixed;
+the clips are never trained or tuned on.
 """
 
 import argparse
@@ -40,7 +42,9 @@ COLUMNS = ("PSNR", "SSIM", "ST-LPIPS", "warping", "residual")
 
 
 def fits(method: str, task: str) -> bool:
-    "Whether the method has an answer for the task: the warped baseline is made for two, the released code stops at one."
+    """Whether the method has an answer for the task: the warped baseline is made for two, the
+    released code stops at one.
+    """
     return (
         task in ("sr", "deblur") if method == "diffir2vr" else (method, task) != ("official", "sr+")
     )
@@ -49,7 +53,7 @@ def fits(method: str, task: str) -> bool:
 def spread(rows: list, k: str) -> str:
     "Mean and standard deviation over clips."
     v = np.array([r[k] for r in rows])
-    digits = 2 if k in ("PSNR", "warping") else 4 if k == "residual" else 3
+    digits = {"PSNR": 2, "warping": 2, "residual": 4}.get(k, 3)
     return f"{np.nanmean(v):.{digits}f} ± {np.nanstd(v):.{digits}f}"
 
 
@@ -125,12 +129,15 @@ def goals(all_found: dict) -> str:
 
 
 def write(a, grid: Grid, names: list, all_found: dict, rows_out: list) -> str:
-    "The tables as Markdown and JSON; under another name while tasks are missing, so that a killed run spoils no kept table."
+    """The tables as Markdown and JSON; under another name while tasks are missing, so that a killed
+    run spoils no kept table.
+    """
     missing = [f"- {k}: {v}" for k, v in grid.nets.missing.items() if k in COLUMNS]
     prior_id = None if set(a.methods) <= set(NO_PRIOR) else grid.prior_id
     prior = f"prior `{a.prior}` ({prior_id}), float32" if prior_id else "no prior"
     head = (
-        f"# Quality\n\nClips: {', '.join(names)}; short side {a.size} pixels, {a.frames} frames, seed {a.seed}; {prior}. "
+        f"# Quality\n\nClips: {', '.join(names)}; short side {a.size} pixels, {a.frames} "
+        f"frames, seed {a.seed}; {prior}. "
         f"Mean ± standard deviation over {len(names)} clips. "
         + "; ".join(f"{k}: {UNITS[k]}" for k in COLUMNS)
         + ".\n"
@@ -196,13 +203,14 @@ def main() -> int:
     all_found, rows_out = {}, []
     for task in a.tasks:
 
-        def line(m):
+        def line(m, task=task):
             return [Cell(m, task, n, a.size, a.frames, a.seed, a.prior) for n in names]
 
         all_found[task] = {m: [grid(c) for c in line(m)] for m in a.methods if fits(m, task)}
         if not all_found[task]:
             sys.exit(
-                f"none of {', '.join(a.methods)} has an answer for {task}: leave it out of --tasks, or add a method"
+                f"none of {', '.join(a.methods)} has an answer for {task}: leave it out of "
+                "--tasks, or add a method"
             )
         rows_out += [
             {"task": task, "method": m, "clip": n} | {k: r.get(k) for k in (*COLUMNS, "seconds")}

@@ -1,11 +1,13 @@
-"""Tune ADMM-TV per task on clips that no benchmark uses: photos with synthetic motion and film samples.
+"""Tune ADMM-TV per task on clips that no benchmark uses: photos with synthetic motion and film
+samples.
 
     python bench/tune_tv.py                     all tasks, goes on where it stopped
     python bench/tune_tv.py --tasks deblur sr+  some of them
     python bench/tune_tv.py --show              the table of what has been measured
 
-Every cell (task, mu, rho/mu, weight of time) is one line of bench/results/tune_tv.jsonl with the mean PSNR over the
-clips after 30 outer iterations. The best cell of each task belongs into TV_TUNED of nbs/10_baselines.ipynb.
+Every cell (task, mu, rho/mu, weight of time) is one line of bench/results/tune_tv.jsonl with the
+mean PSNR over the clips after 30 outer iterations. The best cell of each task belongs into TV_TUNED
+of nbs/reference/compare/rivals.ipynb.
 """
 
 import argparse
@@ -63,9 +65,11 @@ MOVES = (
 )  # the last two keep rho
 HEAD = """# ADMM-TV, tuned
 
-Mean PSNR after 30 outer iterations on two photos in synthetic motion and two pieces of film (13 frames of 64x96), none of them in a benchmark.
-Made by `bench/tune_tv.py`, which keeps every cell in `tune_tv.jsonl`. Without noise a smaller mu is only nearer to `A x = y`: a plateau for pooling
-and masks. A blur has no plateau, since its limit is the inverse filter; there the peak is where float32's rounding of the measurement sets in.
+Mean PSNR after 30 outer iterations on two photos in synthetic motion and two pieces of film
+(13 frames of 64x96), none of them in a benchmark. Made by `bench/tune_tv.py`, which keeps every
+cell in `tune_tv.jsonl`. Without noise a smaller mu is only nearer to `A x = y`: a plateau for
+pooling and masks. A blur has no plateau, since its limit is the inverse filter; there the peak is
+where float32's rounding of the measurement sets in.
 
 """
 LEVEL = 0.003  # dB; a step that gains less is a plateau, and the search does not walk along it
@@ -124,7 +128,9 @@ def measure(name: str, xs: list, mu: float, ratio: float, time_weight: float) ->
 
 
 def search(name: str, xs: list, known: dict) -> None:
-    "Search over the grid, from the best cell so far, until no neighbour is better; each cell once, written at once."
+    """Search over the grid, from the best cell so far, until no neighbour is better; each cell
+    once, written at once.
+    """
     axes, seen = (MU, RATIO, TIME), [k for k in known if k[0] == name]
     start = max(seen, key=known.get)[1:] if seen else START.get(name, (1e-8, 10.0, 0.1))
     at = [axis.index(v) for axis, v in zip(axes, start)]

@@ -1,17 +1,20 @@
-"visionxl.video: what is written comes back, upright and whole, and what is no video is refused in one sentence."
+"""visionxl.video: what is written comes back, upright and whole, and what is no video is refused in
+one sentence.
+"""
 
 import json
 import struct
 import subprocess
 import sys
 
-import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from visionxl import video as V
+
+av = pytest.importorskip("av")
 
 
 def psnr(a, b):
@@ -212,7 +215,9 @@ def test_what_is_no_video(tmp_path, clip):
 
 
 def test_moov_first_and_cut_behind(tmp_path, clip):
-    "A file that plays while it loads has its index first: cut short it still opens, and must be noticed."
+    """A file that plays while it loads has its index first: cut short it still opens, and must be
+    noticed.
+    """
     f = tmp_path / "fast.mp4"
     with av.open(str(f), "w", options={"movflags": "faststart"}) as box:
         st = box.add_stream("libx264", 25)
@@ -429,19 +434,18 @@ def test_the_film_not_the_cover(tmp_path):
     cover = tmp_path / "cover.png"
     Image.new("RGB", (640, 480), (9, 200, 9)).save(cover)
     film(tmp_path / "film.mkv", [corner()] * 4)
-    with av.open(str(tmp_path / "a.mkv"), "w") as box:
-        with av.open(str(tmp_path / "film.mkv")) as source:
-            small = box.add_stream("libx264", 25)
-            small.height, small.width, small.pix_fmt = 32, 32, "yuv420p"
-            large = box.add_stream_from_template(source.streams.video[0])
-            box.mux(
-                small.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24"))
-            )
-            box.mux(small.encode())
-            for packet in source.demux(video=0):
-                if packet.size:
-                    packet.stream = large
-                    box.mux(packet)
+    black = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")
+    film_and_cover = av.open(str(tmp_path / "a.mkv"), "w")
+    with film_and_cover as box, av.open(str(tmp_path / "film.mkv")) as source:
+        small = box.add_stream("libx264", 25)
+        small.height, small.width, small.pix_fmt = 32, 32, "yuv420p"
+        large = box.add_stream_from_template(source.streams.video[0])
+        box.mux(small.encode(black))
+        box.mux(small.encode())
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = large
+                box.mux(packet)
     assert V.read(tmp_path / "a.mkv").x.shape == (4, 3, 64, 96)
 
 
@@ -449,15 +453,19 @@ def test_the_film_not_the_cover(tmp_path):
 
 
 def test_a_lock_is_held_once(tmp_path, clip):
-    with V.locked(tmp_path / "a.mp4"):
-        with pytest.raises(BlockingIOError, match="another run is writing"):
-            V.write(tmp_path / "a.mp4", clip.x)
+    busy = pytest.raises(BlockingIOError, match="another run is writing")
+    with V.locked(tmp_path / "a.mp4"), busy:
+        V.write(tmp_path / "a.mp4", clip.x)
     V.write(tmp_path / "a.mp4", clip.x)
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
 
 
 def test_a_lock_dies_with_its_owner(tmp_path):
-    code = f"from visionxl import video; import time, sys\nwith video.locked({str(tmp_path / 'a.mp4')!r}):\n print('held', flush=True); time.sleep(60)"
+    code = (
+        "from visionxl import video; import time, sys\nwith "
+        f"video.locked({str(tmp_path / 'a.mp4')!r}):\n print('held', flush=True); "
+        "time.sleep(60)"
+    )
     owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert owner.stdout.readline() == "held\n"
     with pytest.raises(BlockingIOError), V.locked(tmp_path / "a.mp4"):
@@ -470,10 +478,10 @@ def test_a_lock_dies_with_its_owner(tmp_path):
 
 def test_a_name_taken_meanwhile(tmp_path, clip):
     "Without overwrite nothing is replaced, even if it appeared during the run; the result is kept."
-    with pytest.raises(FileExistsError, match="the result is in") as e:
-        with V.writer(tmp_path / "a.mp4") as add:
-            add(clip.x)
-            (tmp_path / "a.mp4").write_text("mine")
+    refused = pytest.raises(FileExistsError, match="the result is in")
+    with refused as e, V.writer(tmp_path / "a.mp4") as add:
+        add(clip.x)
+        (tmp_path / "a.mp4").write_text("mine")
     assert (tmp_path / "a.mp4").read_text() == "mine"
     kept = next(p for p in tmp_path.iterdir() if p.name != "a.mp4")
     assert kept.name in str(e.value) and V.probe(kept).frames == 5

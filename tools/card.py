@@ -1,6 +1,6 @@
 """Bring the figures of the model card in step with the kept runs of bench/quality.py.
 
-python tools/card.py        rewrites what stands between the two comments in visionxl/assets/tiny/README.md
+python tools/card.py    rewrites what stands between two comments of the bundled prior's README
 """
 
 import json
@@ -36,7 +36,9 @@ def gain(run: dict, t: str, m: str) -> str:
 
 
 def table(run: dict, methods: tuple, metrics: dict) -> str:
-    "One row for each task: means of the methods, to so many digits of each metric, and what `best` gains over two of them."
+    """One row for each task: means of the methods, to so many digits of each metric, and what
+    `best` gains over two of them.
+    """
 
     def cell(t, m):
         return " / ".join(
@@ -57,22 +59,34 @@ def table(run: dict, methods: tuple, metrics: dict) -> str:
     )
 
 
+def about(run: dict, large: dict) -> str:
+    "What stands between the two comments of the card."
+    size, methods = run["size"], " ".join(dict.fromkeys(r["method"] for r in run["rows"]))
+    return "\n\n".join(
+        [
+            f"Test clips, all {len(run['clips'])}, short side {size}, {run['frames']} frames, "
+            f"seed {run['seed']}: PSNR in dB / SSIM / warping error, means over clips; the last "
+            "two columns are the gain of `best` in dB over ADMM-TV, tuned per task on training "
+            "material, and over the same followed by the average along the motion, with the gain "
+            f"on the worst clip. Per clip, with ST-LPIPS: `bench/results/quality_{size}.md`, made "
+            f"by `bench/quality.py --full --methods {methods}`; this table by `tools/card.py`.",
+            table(run, tuple(METHODS), {"PSNR": 2, "SSIM": 4, "warping": 2}),
+            "Most of what `best` is ahead of ADMM-TV comes from the average along the motion "
+            "(`visionxl.extras.motion`), which needs no network; the last column is what the "
+            "prior adds to that, together with the consistency step in the photographs' metric "
+            "(`visionxl.extras.photo_spectrum`) on the inpaintings.",
+            f"The same at short side {large['size']}, {large['frames']} frames "
+            f"(`bench/results/quality_{large['size']}.md`), PSNR in dB / SSIM and gains in dB:",
+            table(large, ("best",), {"PSNR": 2, "SSIM": 4}),
+        ]
+    )
+
+
 def main():
     (run, large), text = [json.loads(f.read_text()) for f in RUNS], CARD.read_text()
     head, rest = text.split("<!-- figures -->\n")
     _, tail = rest.split("<!-- end -->")
-    methods = " ".join(dict.fromkeys(r["method"] for r in run["rows"]))
-    CARD.write_text(f"""{head}<!-- figures -->
-Test clips, all {len(run["clips"])}, short side {run["size"]}, {run["frames"]} frames, seed {run["seed"]}: PSNR in dB / SSIM / warping error, means over clips; the last two columns are the gain of `best` in dB over ADMM-TV, tuned per task on training material, and over the same followed by the average along the motion, with the gain on the worst clip. Per clip, with ST-LPIPS: `bench/results/quality_{run["size"]}.md`, made by `bench/quality.py --full --methods {methods}`; this table by `tools/card.py`.
-
-{table(run, tuple(METHODS), dict(PSNR=2, SSIM=4, warping=2))}
-
-Most of what `best` is ahead of ADMM-TV comes from the average along the motion (`visionxl.extras.motion`), which needs no network; the last column is what the prior adds to that, together with the consistency step in the photographs' metric (`visionxl.extras.photo_spectrum`) on the inpaintings.
-
-The same at short side {large["size"]}, {large["frames"]} frames (`bench/results/quality_{large["size"]}.md`), PSNR in dB / SSIM and gains in dB:
-
-{table(large, ("best",), dict(PSNR=2, SSIM=4))}
-<!-- end -->{tail}""")
+    CARD.write_text(f"{head}<!-- figures -->\n{about(run, large)}\n<!-- end -->{tail}")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,8 @@ def main() -> int:
         subprocess.run([Path(sys.executable).with_name("nbdev_export")], cwd=copy, check=True)
         bad = differing(ROOT / "visionxl", copy / "visionxl")
     print(
-        f"{len(list((ROOT / 'visionxl').rglob('*.py')))} modules compared with their notebooks: {len(bad)} differ"
+        f"{len(list((ROOT / 'visionxl').rglob('*.py')))} modules compared with their "
+        f"notebooks: {len(bad)} differ"
     )
     if bad:
         print("Not what the notebooks export (run nbdev_export and commit): " + ", ".join(bad))

@@ -1,7 +1,7 @@
 """Build the site into _docs, from the notebooks as they are, without a network and without Quarto.
 
     python tools/docs.py            build
-    python tools/docs.py --check    build, and fail on a broken link, a missing anchor or anything remote
+    python tools/docs.py --check    build, and fail on a broken link or anything remote
     python tools/docs.py --sidebar  only write nbs/sidebar.yml, which Quarto reads
 
 No notebook is run: outputs are the kept ones.

@@ -1,4 +1,6 @@
-"""The link check of tools/docs.py: every local target and anchor exists, and a page asks nothing of other hosts."""
+"""The link check of tools/docs.py: every local target and anchor exists, and a page asks nothing of
+other hosts.
+"""
 
 from html.parser import HTMLParser
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""What tools/docs.py does to single pages: figures with alternative texts, links, the gallery, the measures, our own assets."""
+"""What tools/docs.py does to single pages: figures with alternative texts, links, the gallery, the
+measures, our own assets.
+"""
 
 import ast
 import base64
@@ -34,7 +36,10 @@ def figure(data: dict, alt: str, path: Path, to_root: str) -> dict:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(raw)
     caption = f"<figcaption>{html.escape(alt)}</figcaption>" if alt else ""
-    img = f'<img src="{to_root}figures/{path.name}" alt="{html.escape(alt, quote=True)}" class="img-fluid" loading="lazy"{png_width(raw)}>'
+    img = (
+        f'<img src="{to_root}figures/{path.name}" alt="{html.escape(alt, quote=True)}" '
+        f'class="img-fluid" loading="lazy"{png_width(raw)}>'
+    )
     return {
         "output_type": "display_data",
         "metadata": {},
@@ -43,7 +48,9 @@ def figure(data: dict, alt: str, path: Path, to_root: str) -> dict:
 
 
 def first_line(outputs: list, k: int) -> str:
-    "The line printed right after output `k`, taken out of the outputs: it is the figure's alternative text."
+    """The line printed right after output `k`, taken out of the outputs: it is the figure's
+    alternative text.
+    """
     if k + 1 >= len(outputs) or outputs[k + 1].get("output_type") != "stream":
         return ""
     head, _, rest = text_of(outputs[k + 1]["text"]).partition("\n")
@@ -65,7 +72,9 @@ def outputs(cell: dict, stem: str, stage: Path, to_root: str) -> None:
 
 
 def relink(text: str, pages: dict, here: Path, stage: Path, links: dict) -> str:
-    "Links to notebooks by their file names become links to their pages, links to other files of the repository go to its host."
+    """Links to notebooks by their file names become links to their pages, links to other files of
+    the repository go to its host.
+    """
 
     def new(m):
         target, tail = m[1], m[2] or ""
@@ -98,11 +107,17 @@ def page(nb: dict, dest: Path, stage: Path, pages: dict, links: dict) -> None:
         if cell["cell_type"] == "code" and re.search(
             r"^\s*interact\(", text_of(cell["source"]), re.M
         ):
-            note = '<p class="live">A slider: it moves in JupyterLab and in Colab. Still pictures of it follow.</p>'
+            note = (
+                '<p class="live">A slider: it moves in JupyterLab and in Colab. Still pictures '
+                "of it follow.</p>"
+            )
             cell["outputs"].append(
                 {"output_type": "display_data", "metadata": {}, "data": {"text/html": note}}
             )
-    bar = f'<p class="open"><a href="{links["colab"]}">open in Colab</a> <a href="{links["host"]}/{links["file"]}">notebook</a></p>'
+    bar = (
+        f'<p class="open"><a href="{links["colab"]}">open in Colab</a> <a '
+        f'href="{links["host"]}/{links["file"]}">notebook</a></p>'
+    )
     at = next(
         (n + 1 for n, c in enumerate(nb["cells"]) if c["cell_type"] in ("raw", "markdown")), 0
     )
@@ -112,7 +127,9 @@ def page(nb: dict, dest: Path, stage: Path, pages: dict, links: dict) -> None:
 
 
 def shown(nb: dict) -> dict:
-    "A notebook whose exported cells are plain cells, each followed by links to what it defines; in place."
+    """A notebook whose exported cells are plain cells, each followed by links to what it defines;
+    in place.
+    """
     cells, first = [], next((c for c in nb["cells"] if c["cell_type"] == "markdown"), None)
     for cell in nb["cells"]:
         cells.append(cell)
@@ -175,7 +192,10 @@ def errors_of(f: ast.AST) -> list[str]:
 
 
 # a table of parameters that has neither a type nor a word to add to the signature above it
-BARE_TABLE = r"(?m)^\| Parameter \| Type \| Default \| Description \|\n\|[ |-]+\|\n(?:\| `[^|\n]+` \| (?:None)? \| [^|\n]+ \|  \|\n)+(?!\|)\n?"
+BARE_TABLE = (
+    r"(?m)^\| Parameter \| Type \| Default \| Description \|\n\|[ |-]+\|\n(?:\| `[^|\n]+` \| "
+    r"(?:None)? \| [^|\n]+ \|  \|\n)+(?!\|)\n?"
+)
 
 
 def module_of(page: Path) -> str:
@@ -218,7 +238,8 @@ def gallery(stage: Path, root: Path) -> None:
     )
     body = [
         "---\ntitle: Gallery\ntoc: false\n---\n",
-        "Real restorations with the bundled prior, played beside what they were made from. Drag the border; space plays, "
+        "Real restorations with the bundled prior, played beside what they were made from. "
+        "Drag the border; space plays, "
         "arrow keys move the border, comma and full stop step through the frames.\n",
         facts.get("note", ""),
     ]
@@ -228,17 +249,20 @@ def gallery(stage: Path, root: Path) -> None:
     old = [c["title"] for c in facts["clips"] if c.get("weights") != made.weights()]
     if old:
         body.append(
-            f"Made with earlier weights of the bundled prior than the ones in the package: {'; '.join(old)}. `python tools/gallery.py` makes them again.\n"
+            "Made with earlier weights of the bundled prior than the ones in the package: "
+            f"{'; '.join(old)}. `python tools/gallery.py` makes them again.\n"
         )
     for clip in facts["clips"]:
         source = (folder / clip["file"]).read_text(encoding="utf-8")
         (stage / "players" / clip["file"]).write_text(source, encoding="utf-8")
         frame = (
-            f'<iframe class="player" title="{html.escape(clip["title"])}" srcdoc="{html.escape(source)}" '
+            f'<iframe class="player" title="{html.escape(clip["title"])}" '
+            f'srcdoc="{html.escape(source)}" '
             f'style="height:{clip["height"]}px"></iframe>'
         )
         body.append(
-            f"## {clip['title']}\n\n{clip['text']}\n\n```{{=html}}\n{frame}\n```\n\n[the player alone](players/{clip['file']})\n"
+            f"## {clip['title']}\n\n{clip['text']}\n\n```{{=html}}\n{frame}\n```\n\n[the "
+            f"player alone](players/{clip['file']})\n"
         )
     if not facts["clips"]:
         body.append("No restorations yet: `python tools/gallery.py` makes them.")
@@ -263,7 +287,9 @@ def short_numbers(text: str) -> str:
 
 
 def last_print(text: str) -> str:
-    "A benchmark that prints its rows as they come prints the whole table at the end again: that one."
+    """A benchmark that prints its rows as they come prints the whole table at the end again: that
+    one.
+    """
     head = text.lstrip().partition("\n")[0]
     return text[text.rfind(head) :].rstrip()
 
@@ -277,7 +303,8 @@ def measures(stage: Path, root: Path) -> None:
         "---\ntitle: What is measured, and how\n---\n",
         intro.read_text(encoding="utf-8")
         if intro.exists()
-        else "A figure counts as a ratio of two things measured in the same run, interleaved and repeated; median and spread are given. "
+        else "A figure counts as a ratio of two things measured in the same run, interleaved "
+        "and repeated; median and spread are given. "
         "`make bench` repeats the short versions.\n",
     ]
     kinds = (".md", ".txt", ".png", ".json")
@@ -291,7 +318,8 @@ def measures(stage: Path, root: Path) -> None:
         text = "" if f.suffix == ".png" else short_numbers(f.read_text(encoding="utf-8"))
         if f.suffix == ".png":
             body.append(
-                f"![{f.stem.replace('_', ' ')}: the middle frame, a crop and a temporal slice of every method](results/{f.name})\n"
+                f"![{f.stem.replace('_', ' ')}: the middle frame, a crop and a temporal "
+                f"slice of every method](results/{f.name})\n"
             )
         if f.suffix == ".md":
             body.append(re.sub(r"(?m)^#(?=#* )", "##", text))
@@ -304,62 +332,40 @@ def measures(stage: Path, root: Path) -> None:
     (stage / "measures.qmd").write_text("\n\n".join(body), encoding="utf-8")
 
 
-SEARCH = """(() => {
-  // A page opened from disk may not fetch its neighbours: the index comes as a script instead, when search asks for it.
-  const plain = window.fetch;
-  window.fetch = (url, ...rest) => {
-    if (!String(url).endsWith("search.json")) return plain(url, ...rest);
-    return new Promise((ok, bad) => {
-      const s = document.createElement("script");
-      s.src = String(url).replace(/search\\.json$/, "search.js");
-      s.onload = () => ok(new Response(JSON.stringify(window.searchIndex)));
-      s.onerror = () => bad(new Error("search.js is missing"));
-      document.head.appendChild(s);
-    });
-  };
-  // The list of pages is longer than the screen: show the part of it where this page is.
-  const show = () => {
-    const list = document.getElementById("quarto-sidebar"), here = list && list.querySelector("a.active");
-    if (here) list.scrollTop += here.getBoundingClientRect().top - list.getBoundingClientRect().top - list.clientHeight / 2;
-  };
-  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", show); else show();
-})();
-"""
+def font_inside(css: str, folder: Path) -> str:
+    "A style sheet with its fonts in it: a page opened from disk may not load them."
+
+    def font(m):
+        data = base64.b64encode((folder / m[1]).read_bytes()).decode()
+        return f"url(data:font/woff2;base64,{data})"
+
+    return re.sub(r"url\((fonts/[^)]+)\)", font, css)
+
+
+def localised(page: str, up: str) -> str:
+    "A page that loads KaTeX and the search from this site; `up` leads to the site's root."
+    cdn = r"https://cdn\.jsdelivr\.net/npm/katex@[\d.]+/dist/(?:contrib/)?"
+    page = re.sub(cdn, f"{up}site_libs/katex/", page)
+    theirs = f'<script src="{up}site_libs/smalldocs.js"'
+    ours = f'<script src="{up}site_libs/search-from-disk.js"></script>'
+    return page.replace(theirs, ours + theirs)
 
 
 def own_assets(site: Path, tools: Path) -> None:
-    "Everything from this site: KaTeX from its folder, no font from elsewhere, a search index that works from disk."
+    "Make a site ask nothing of other hosts, and search work from disk."
     libs = site / "site_libs"
     katex = libs / "katex"
     shutil.copytree(tools / "katex", katex, dirs_exist_ok=True)
-
-    def font(m):
-        return f"url(data:font/woff2;base64,{base64.b64encode((tools / 'katex' / m[1]).read_bytes()).decode()})"
-
-    (katex / "katex.min.css").write_text(
-        re.sub(
-            r"url\((fonts/[^)]+)\)", font, (katex / "katex.min.css").read_text(encoding="utf-8")
-        ),
-        encoding="utf-8",
-    )
+    sheet = katex / "katex.min.css"
+    sheet.write_text(font_inside(sheet.read_text(encoding="utf-8"), katex), encoding="utf-8")
     shutil.rmtree(katex / "fonts")
     for css in libs.rglob("*.css"):
         text = css.read_text(encoding="utf-8")
         css.write_text(re.sub(r"@import url\(https?:[^)]*\);?", "", text), encoding="utf-8")
-    (libs / "search-from-disk.js").write_text(SEARCH, encoding="utf-8")
-    (site / "search.js").write_text(
-        "window.searchIndex = " + (site / "search.json").read_text(encoding="utf-8") + ";\n",
-        encoding="utf-8",
-    )
+    shutil.copy(tools / "search-from-disk.js", libs)
+    index = (site / "search.json").read_text(encoding="utf-8")
+    (site / "search.js").write_text(f"window.searchIndex = {index};\n", encoding="utf-8")
     for page in site.rglob("*.html"):
         up = "../" * (len(page.relative_to(site).parts) - 1)
-        text = re.sub(
-            r"https://cdn\.jsdelivr\.net/npm/katex@[\d.]+/dist/(?:contrib/)?",
-            f"{up}site_libs/katex/",
-            page.read_text(encoding="utf-8"),
-        )
-        text = text.replace(
-            f'<script src="{up}site_libs/smalldocs.js"',
-            f'<script src="{up}site_libs/search-from-disk.js"></script><script src="{up}site_libs/smalldocs.js"',
-        )
-        page.write_text(text, encoding="utf-8")
+        text = page.read_text(encoding="utf-8")
+        page.write_text(localised(text, up), encoding="utf-8")

@@ -81,7 +81,10 @@ def entry(nb: Path, name) -> str | dict:
 
 
 def sidebar(name, first: str) -> list[dict]:
-    "The sections of the sidebar. `name` makes the target of a notebook, `first` is that of the index."
+    """The sections of the sidebar.
+
+    `name` makes the target of a notebook, `first` is that of the index.
+    """
     sections = [{"section": "Start", "contents": [first]}]
     for part, heading in PARTS.items():
         found = [nb for nb in notebooks() if nb.relative_to(NBS).parts[0] == part]

@@ -3,7 +3,8 @@
     python tools/gallery.py              every entry (minutes)
     python tools/gallery.py sr deblur+   some tasks
 
-Writes nbs/gallery/*.html and gallery.json (with the figures), nbs/images/before_after.webp and nbs/images/steps.png.
+Writes nbs/gallery/*.html and gallery.json (with the figures), nbs/images/before_after.webp and
+nbs/images/steps.png.
 """
 
 import argparse
@@ -39,7 +40,9 @@ def weights() -> str:
 def entry(
     name: str, clip: str, frames: int, text: str, prior
 ) -> tuple[dict, torch.Tensor, torch.Tensor, float]:
-    "Degrade, restore and measure one clip; the facts, the measurement, the result and the frame rate."
+    """Degrade, restore and measure one clip; the facts, the measurement, the result and the frame
+    rate.
+    """
     from visionxl.compare.rivals import cg_only, upsample
     from visionxl.measure.metrics import psnr, ssim, to_unit
     from visionxl.operators.tasks import task
@@ -87,14 +90,19 @@ def entry(
         "weights": weights(),
         "height": round(h * 640 / w) + 130,
         "score": score,
-        "text": f"{text} {len(x)} frames of {w}x{h}, restored in {seconds:.0f} s on a CPU. PSNR: {line}.",
+        "text": (
+            f"{text} {len(x)} frames of {w}x{h}, restored in {seconds:.0f} s on a CPU. PSNR: "
+            f"{line}."
+        ),
     }
     print(f"{facts['title']}: {line} ({seconds:.0f} s)", flush=True)
     return facts, before, after, fps
 
 
 def animation(before, after, fps: float, path: Path) -> None:
-    "An animated WebP of a divider that sweeps over the film and back; quality falls until it is below 1.4 MB."
+    """An animated WebP of a divider that sweeps over the film and back; quality falls until it is
+    below 1.4 MB.
+    """
     from PIL import Image
 
     from visionxl.show.player import _pixels
@@ -107,13 +115,10 @@ def animation(before, after, fps: float, path: Path) -> None:
         frame = a[i].copy()
         frame[:, :cut] = b[i][:, :cut]
         frame[:, max(0, cut - 1) : cut + 1] = 255
-        frames.append(
-            Image.fromarray(frame).resize(
-                (2 * w, 2 * h), Image.Resampling.NEAREST if w < 400 else Image.Resampling.BICUBIC
-            )
-            if w < 400
-            else Image.fromarray(frame)
-        )
+        picture = Image.fromarray(frame)
+        if w < 400:
+            picture = picture.resize((2 * w, 2 * h), Image.Resampling.NEAREST)
+        frames.append(picture)
     for quality in (80, 70, 60, 50, 40, 30):
         frames[0].save(
             path,

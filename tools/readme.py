@@ -3,8 +3,8 @@
     python tools/readme.py           write it
     python tools/readme.py --check   fail when it is not what the notebook says
 
-A cell with `#| hide` is left out, of one with `#| echo: false` only what it printed is kept. Paths are made relative to the
-root of the repository.
+A cell with `#| hide` is left out, of one with `#| echo: false` only what it printed is kept. Paths
+are made relative to the root of the repository.
 """
 
 import json

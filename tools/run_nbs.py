@@ -1,10 +1,11 @@
-"""Run notebooks from a clean kernel and keep their outputs, small and free of what changes by itself.
+"""Run notebooks from a clean kernel and keep their outputs, small and free of what changes by
+itself.
 
-    python tools/run_nbs.py                          those whose code has changed since their outputs
-    python tools/run_nbs.py nbs/course/09_lowpass.ipynb  these
-    python tools/run_nbs.py --all                    every notebook
-    python tools/run_nbs.py --list                   only say which outputs are stale
-    python tools/run_nbs.py --shrink [NOTEBOOK ...]  make the kept pictures small; run nothing
+    python tools/run_nbs.py                    those whose code has changed since their outputs
+    python tools/run_nbs.py NOTEBOOK ...       these
+    python tools/run_nbs.py --all              every notebook
+    python tools/run_nbs.py --list             only say which outputs are stale
+    python tools/run_nbs.py --shrink [NB ...]  make the kept pictures small; run nothing
 
 A notebook that gives the same outputs as before keeps its bytes.
 """

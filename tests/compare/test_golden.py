@@ -1,10 +1,12 @@
-"""The released code's recorded numbers, reproduced twice: by a plain transcription, and by the preset `official`.
+"""The released code's recorded numbers, reproduced twice: by a plain transcription, and by the
+preset `official`.
 
-The golden model has random weights and multiplies any difference by about 3 at every step: one unit in the last place
-of the first latents ends 1e-2 apart on deblurring. So `official` adds in the released order, and with the recording's
-two threads a whole run agrees in every bit. With one thread, or on another processor, the library adds in another order:
-then every single step, started from the recorded latents, is held to 1e-4, and the whole run (1.7e-2 from the recorded
-output on deblurring) to ten times what that one unit grows to on the same machine, step by step.
+The golden model has random weights and multiplies any difference by about 3 at every step: one unit
+in the last place of the first latents ends 1e-2 apart on deblurring. So `official` adds in the
+released order, and with the recording's two threads a whole run agrees in every bit. With one
+thread, or on another processor, the library adds in another order: then every single step, started
+from the recorded latents, is held to 1e-4, and the whole run (1.7e-2 from the recorded output on
+deblurring) to ten times what that one unit grows to on the same machine, step by step.
 """
 
 import sys
@@ -135,7 +137,9 @@ def recorded_stream(want):
 
 
 def step_by_step(case, prior, steps=range(8)):
-    "Largest difference to the next recorded latents (at the last step, to the output) when started from the recorded ones."
+    """Largest difference to the next recorded latents (at the last step, to the output) when
+    started from the recorded ones.
+    """
     name, want, A, y = case
     found, noise = [], recorded_stream(want)
     pb = prepare(y, A, prior, "official", 0, noise, None, {})
@@ -153,7 +157,9 @@ def step_by_step(case, prior, steps=range(8)):
 
 
 def free_run(case, prior, noise):
-    "A whole run from the measurement: the states, and the largest difference to every recorded tensor."
+    """A whole run from the measurement: the states, and the largest difference to every recorded
+    tensor.
+    """
     name, want, A, y = case
     seen = list(solve(y, A, prior, preset="official", noise=noise))
     assert [s.t for s in seen] == want["timesteps"].tolist()
@@ -167,7 +173,9 @@ def free_run(case, prior, noise):
 
 
 def carried(case, prior):
-    "How far two runs of our own drift apart (each latent, then the output) of which one starts a unit in the last place away."
+    """How far two runs of our own drift apart (each latent, then the output) of which one starts a
+    unit in the last place away.
+    """
     name, want, A, y = case
 
     def run(z):
@@ -189,7 +197,9 @@ def carried(case, prior):
 
 
 def differs_by_rounding_alone(case, prior, found, steps=range(8)):
-    "Every single step agrees with the recording, and a whole run drifts from it no further than rounding does."
+    """Every single step agrees with the recording, and a whole run drifts from it no further than
+    rounding does.
+    """
     alone, grown = step_by_step(case, prior, steps), carried(case, prior)
     drift = [*found["z"], found["output"]]
     print("single steps", alone, "drift", drift, "what one unit in the last place grows to", grown)
@@ -200,7 +210,8 @@ def differs_by_rounding_alone(case, prior, found, steps=range(8)):
 def test_official(case, prior):
     """Nothing but the measurement and the seed goes in; every recorded tensor comes out.
 
-    Two threads, as recorded. On a processor for which the library adds as it did for the recording, all bits agree.
+    Two threads, as recorded. On a processor for which the library adds as it did for the recording,
+    all bits agree.
     """
     name, want, _, _ = case
     with threads(2):
@@ -275,7 +286,9 @@ def test_our_arithmetic_is_equal_but_for_rounding(case, prior):
 
 @pytest.mark.slow
 def test_rounding_grows(folder, inputs, prior):
-    "What one thread in place of two does to a whole run: the exact answer, in float64, is as far from the recording, so this is the network's doing."
+    """What one thread in place of two does to a whole run: the exact answer, in float64, is as far
+    from the recording, so this is the network's doing.
+    """
     want, places = load_file(folder / "sr.safetensors"), placement("cpu", torch.float64)
     exact = Prior.load(
         folder / "tiny_sdxl",

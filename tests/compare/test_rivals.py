@@ -1,4 +1,6 @@
-"""Baselines: total variation against an independent solver, and the properties every rival must have."""
+"""Baselines: total variation against an independent solver, and the properties every rival must
+have.
+"""
 
 import json
 
@@ -34,7 +36,9 @@ def dense_gradient(shape, weights):
 
 
 def optimum(A, y, mu, weights):
-    "scipy's L-BFGS on a smoothed objective, the smoothing driven to 1e-6 (an error of at most mu n 1e-6)."
+    """scipy's L-BFGS on a smoothed objective, the smoothing driven to 1e-6 (an error of at most mu
+    n 1e-6).
+    """
     n = int(np.prod(A.in_shape))
     M = np.stack(
         [A(torch.eye(n)[i].double().view(A.in_shape)).flatten().numpy() for i in range(n)], 1
@@ -186,7 +190,9 @@ def test_tuned_settings_are_the_best_of_the_kept_grid():
 
 @pytest.mark.parametrize("name", ["sr", "inpaint+"])
 def test_without_noise_mu_has_no_say_where_the_measurement_leaves_a_choice(name):
-    "The limit mu -> 0 with rho / mu kept is total variation under A x = y: from some mu on nothing changes any more."
+    """The limit mu -> 0 with rho / mu kept is total variation under A x = y: from some mu on
+    nothing changes any more.
+    """
     A = task(name, (8, 3, 16, 24))
     y = A(clip((8, 3, 16, 24)).float())
     x, smaller = B.admm_tv(y, A), B.admm_tv(y, A, B.TV_TUNED[name][0] / 100)
@@ -197,7 +203,9 @@ def test_without_noise_mu_has_no_say_where_the_measurement_leaves_a_choice(name)
     "name", [n if n in ("deblur", "sr") else pytest.param(n, marks=pytest.mark.slow) for n in TASKS]
 )
 def test_no_other_mu_is_much_better_on_other_clips(name):
-    "Mean over two clips; what a blur's rounding lets one see differs by some tenths of a decibel from clip to clip."
+    """Mean over two clips; what a blur's rounding lets one see differs by some tenths of a decibel
+    from clip to clip.
+    """
     from visionxl import video
     from visionxl.measure import metrics
 
@@ -220,7 +228,9 @@ def test_no_other_mu_is_much_better_on_other_clips(name):
 
 
 class Blocks:
-    "A prior without weights: latents are 4x4 means, and the noise predicted is what they have above their blur."
+    """A prior without weights: latents are 4x4 means, and the noise predicted is what they have
+    above their blur.
+    """
 
     from visionxl.prior.schedule import scaled_linear
 

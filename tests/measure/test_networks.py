@@ -1,4 +1,6 @@
-"""The judges: where their weights come from, what they must answer, and that nothing unsafe is read."""
+"""The judges: where their weights come from, what they must answer, and that nothing unsafe is
+read.
+"""
 
 import pickle
 import sys
@@ -27,7 +29,9 @@ def wheel():
 
 
 def test_stlpips_equals_the_authors_module(monkeypatch):
-    "Their package imports torchvision and torchsummary only for other variants: empty stand-ins are enough."
+    """Their package imports torchvision and torchsummary only for other variants: empty stand-ins
+    are enough.
+    """
     wheel()
     for name, attrs in {
         "torchvision": {"models": types.ModuleType("models")},
@@ -195,7 +199,9 @@ def test_i3d_layers_equal_plain_arithmetic(i3d):
 def test_padding_puts_the_odd_pixel_at_the_end():
     x = torch.ones(1, 1, 4, 4, 4)
     padded = I.pad_same(x, (3, 3, 3), (2, 2, 2))
-    assert padded.shape[2:] == (5, 5, 5) and padded[0, 0, 0, 0, 0] == 1 and padded[0, 0, 4].sum() == 0
+    assert (
+        padded.shape[2:] == (5, 5, 5) and padded[0, 0, 0, 0, 0] == 1 and padded[0, 0, 4].sum() == 0
+    )
 
 
 def test_package_is_read_as_arrays_only(tmp_path):

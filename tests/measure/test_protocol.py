@@ -1,4 +1,6 @@
-"""The paper's metric protocol, written out plainly with numpy, OpenCV and torch layers; ours must agree on clips of any size and number."""
+"""The paper's metric protocol, written out plainly with numpy, OpenCV and torch layers; ours must
+agree on clips of any size and number.
+"""
 
 import math
 
@@ -20,7 +22,9 @@ SHAPES = [
 
 
 def clips(shape, seed=0):
-    "A clip and one that is smoother, lighter and noisier: values at both ends of the range included."
+    """A clip and one that is smoother, lighter and noisier: values at both ends of the range
+    included.
+    """
     rng = np.random.default_rng(seed)
     a = np.clip(rng.normal(0.5, 0.4, shape), 0, 1)
     b = np.clip(0.9 * a + 0.05 + rng.normal(0, 0.08, shape), 0, 1)
@@ -83,7 +87,9 @@ def test_psnr_and_ssim(shape, seed):
     ids=str,
 )
 def test_fvd_preparation(shape):
-    "Short side to 224 by straight lines between pixel centres, the middle cut out, [-1, 1]; loops instead of interpolate."
+    """Short side to 224 by straight lines between pixel centres, the middle cut out, [-1, 1]; loops
+    instead of interpolate.
+    """
     x = clips((1, *shape), 2)[0][0]
     c, t, h, w = shape
     scale = 224 / min(h, w)
@@ -130,7 +136,9 @@ def test_frechet_distance(n, d):
 
 @pytest.mark.parametrize("n", (3, 8))
 def test_frechet_distance_of_fewer_clips_than_features(n):
-    "The matrix root of a singular product is good to half the digits only; ours has all of them, seen with the rank taken out by hand."
+    """The matrix root of a singular product is good to half the digits only; ours has all of them,
+    seen with the rank taken out by hand.
+    """
     rng = np.random.default_rng(n)
     basis = np.linalg.qr(rng.standard_normal((30, 2 * n)))[
         0
@@ -144,7 +152,9 @@ def test_frechet_distance_of_fewer_clips_than_features(n):
 
 @pytest.mark.parametrize("frames,size", [(10, (12, 13)), (12, (40, 24))])
 def test_fvd(frames, size):
-    "Features are the network's answer to each prepared clip; here a network of one random layer stands for it."
+    """Features are the network's answer to each prepared clip; here a network of one random layer
+    stands for it.
+    """
     a, b = clips((5, frames, 3, *size), 3)
     w = np.random.default_rng(0).standard_normal((3 * frames, 3))
 
@@ -194,7 +204,9 @@ def judge(tmp_path_factory):
 
 @torch.no_grad()
 def lpips(layers, heads, a, b):
-    "LPIPS as its authors describe it, with maps brought to full size: mean over places of the weighted squared distance of unit features."
+    """LPIPS as its authors describe it, with maps brought to full size: mean over places of the
+    weighted squared distance of unit features.
+    """
     shift, scale = (
         torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1),
         torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1),

@@ -18,7 +18,9 @@ from visionxl.prior.schedule import scaled_linear
 
 
 class Blocks:
-    "A prior without weights: latents are 4x4 means, the noise predicted is what the latents are above their blur."
+    """A prior without weights: latents are 4x4 means, the noise predicted is what the latents are
+    above their blur.
+    """
 
     alpha_bar, t_max, factor, channels, device = scaled_linear(), 450, 4, 3, torch.device("cpu")
 
@@ -95,12 +97,7 @@ def test_evaluate_refuses_lengths_and_sizes_that_differ(clips, tmp_path):
 def test_tiny_frames_and_single_frames_are_defined():
     x = torch.rand(1, 3, 8, 8) * 2 - 1
     row, features = E.measure(x, x, E.Networks())
-    assert (
-        row["PSNR"] == 100
-        and math.isnan(row["SSIM"])
-        and row["warping"] == 0
-        and features == ()
-    )
+    assert row["PSNR"] == 100 and math.isnan(row["SSIM"]) and row["warping"] == 0 and features == ()
 
 
 def test_markdown_marks_the_best():

@@ -1,4 +1,6 @@
-"""Operators, kernels, masks, windows and boundaries at random (fixed seeds): true adjoints, true spectra, and spectral CG is CG."""
+"""Operators, kernels, masks, windows and boundaries at random (fixed seeds): true adjoints, true
+spectra, and spectral CG is CG.
+"""
 
 import random
 

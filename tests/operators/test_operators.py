@@ -1,4 +1,6 @@
-"""One list of operators through every property: an operator that is missing from the list fails the first test."""
+"""One list of operators through every property: an operator that is missing from the list fails the
+first test.
+"""
 
 import importlib
 import inspect
@@ -518,8 +520,10 @@ def test_scipy_solvers_accept_it(name):
 
 
 def real_deepinv():
-    """deepinv, or a skip. It loads torchvision, whose wheel on PyPI is built for CUDA: beside a CPU build of torch its compiled
-    operators are missing, and the import needs to see two of them declared. Nothing here calls them."""
+    """deepinv, or a skip. It loads torchvision, whose wheel on PyPI is built for CUDA: beside a CPU
+    build of torch its compiled operators are missing, and the import needs to see two of them
+    declared. Nothing here calls them.
+    """
     try:
         return importlib.import_module("deepinv")
     except ImportError:
@@ -610,7 +614,9 @@ def test_cosine_transforms_agree(shape):
 @pytest.mark.parametrize("keep", [None, (70, 90), (1, 160), (128, 3)])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_cosine_transforms_of_large_frames(keep, threads):
-    "Frame by frame in buffers, in any layout, kept in part: scipy's numbers, and the energy of what was left out."
+    """Frame by frame in buffers, in any layout, kept in part: scipy's numbers, and the energy of
+    what was left out.
+    """
     from scipy.fft import dctn, idctn
 
     before, x = torch.get_num_threads(), draw(3, 2, 128, 160)

@@ -1,4 +1,6 @@
-"""Shared by the tests of priors: a cache of embeddings of their own, and small models of every family."""
+"""Shared by the tests of priors: a cache of embeddings of their own, and small models of every
+family.
+"""
 
 import pytest
 import torch

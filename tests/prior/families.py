@@ -1,7 +1,9 @@
-"""Small folders of every model family, random weights in the real classes: no download, tenths of a second each.
+"""Small folders of every model family, random weights in the real classes: no download, tenths of a
+second each.
 
-`build(name, folder)` writes one as `save_pretrained` does. The tokenizer's vocabulary is the 256 bytes, twice, and
-two marks. What visionxl refuses is written as configurations only: a refusal must not need weights.
+`build(name, folder)` writes one as `save_pretrained` does. The tokenizer's vocabulary is the 256
+bytes, twice, and two marks. What visionxl refuses is written as configurations only: a refusal must
+not need weights.
 """
 
 import json
@@ -422,7 +424,8 @@ VIDEO = dict(
     norm_num_groups=8,
 )
 
-# what visionxl cannot serve: how to write one, and the class and the reason that its message must name
+# what visionxl cannot serve: how to write one, and the class and the reason that its message must
+# name
 REFUSED = {
     "edm": (_edm, "EDMEulerScheduler", "EDM"),
     "euler-edm": (_euler_edm, "EulerDiscreteScheduler", "continuous"),

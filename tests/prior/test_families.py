@@ -1,4 +1,6 @@
-"""Every family of models against diffusers' own pipeline, and what cannot serve refused before its weights are read."""
+"""Every family of models against diffusers' own pipeline, and what cannot serve refused before its
+weights are read.
+"""
 
 import json
 import shutil
@@ -55,7 +57,9 @@ class Theirs:
 
     @torch.no_grad()
     def predict(self, z, t, text, pooled=None, w=0.0):
-        "The UNet as the pipeline calls it, its answer turned into noise by the definition of each kind."
+        """The UNet as the pipeline calls it, its answer turned into noise by the definition of each
+        kind.
+        """
         config, options = self.pipe.unet.config, {}
         if self.xl:
             size = z.shape[-2] * 8, z.shape[-1] * 8
@@ -117,7 +121,7 @@ def test_eps(case, size):
         z = randn(2, 4, *size, seed=t)
         want = theirs.eps(z, t, theirs.predict(z, t, text, pooled))
         assert worst(prior.eps(z, t), want) < TOLERANCE
-    if "sample" != prior.prediction:  # the text matters: zeros are another answer
+    if prior.prediction != "sample":  # the text matters: zeros are another answer
         zeros = None if pooled is None else torch.zeros_like(pooled)
         other = theirs.eps(z, t, theirs.predict(z, t, torch.zeros_like(text), zeros))
         assert worst(prior.eps(z, t), other) > 10 * TOLERANCE
@@ -258,7 +262,9 @@ def test_float64_is_float64_everywhere(model):
 
 @pytest.mark.parametrize("dtype, vae", [(torch.float16, torch.float32), (torch.bfloat16,) * 2])
 def test_half_precision(model, dtype, vae):
-    "SDXL's own autoencoder overflows in float16 and stays in float32; the clip keeps its precision."
+    """SDXL's own autoencoder overflows in float16 and stays in float32; the clip keeps its
+    precision.
+    """
     prior = Prior.load(model("sdxl"), device="cpu", dtype=dtype)
     assert prior.unet.dtype == dtype and prior.vae.dtype == vae
     z = randn(1, 4, 8, 8)

@@ -1,4 +1,6 @@
-"""Priors: against the networks called by hand, whatever they predict, in any batch; and what is refused."""
+"""Priors: against the networks called by hand, whatever they predict, in any batch; and what is
+refused.
+"""
 
 import json
 import shutil

@@ -8,7 +8,10 @@ import threading
 
 import pytest
 
-REMEDY = "no {} found: install it (Debian: apt-get install chromium chromium-driver; Python: pip install -e '.[dev]')"
+REMEDY = (
+    "no {} found: install it (Debian: apt-get install chromium chromium-driver; Python: pip "
+    "install -e '.[dev]')"
+)
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

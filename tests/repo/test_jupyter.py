@@ -49,7 +49,9 @@ def browser():
 def lab(
     tmp_path, browser
 ):  # after the browser: without Chromium there is nothing to start a server for
-    "JupyterLab on a folder of its own that holds the quickstart; gives the address of the notebook."
+    """JupyterLab on a folder of its own that holds the quickstart; gives the address of the
+    notebook.
+    """
     pytest.importorskip("jupyterlab", reason="jupyterlab is missing: pip install -e '.[notebook]'")
     if not QUICKSTART.exists():
         pytest.skip(f"no {QUICKSTART.relative_to(ROOT)}")
@@ -109,7 +111,8 @@ def lab(
 def cell_pictures(browser, slider) -> list[str]:
     "The pictures shown in the output that holds the slider."
     return browser.execute_script(
-        "return [...arguments[0].closest('.jp-OutputArea').querySelectorAll('img, canvas')].map(e => e.src || e.toDataURL())",
+        "return [...arguments[0].closest('.jp-OutputArea').querySelectorAll('img, "
+        "canvas')].map(e => e.src || e.toDataURL())",
         slider,
     )
 
@@ -120,15 +123,21 @@ def test_the_quickstart_runs_and_its_slider_moves_the_picture(lab, browser):
     browser.get(lab)
     js = browser.execute_script
     panel = "window.jupyterapp && jupyterapp.shell.currentWidget"
-    ready = f"const p = {panel}; return !!(p && p.sessionContext && p.sessionContext.session && p.sessionContext.session.kernel && p.content.widgets.length > 2)"
+    ready = (
+        f"const p = {panel}; return !!(p && p.sessionContext && p.sessionContext.session && "
+        "p.sessionContext.session.kernel && p.content.widgets.length > 2)"
+    )
     assert wait(lambda: js(ready), 180), "the notebook did not open"
     js(
-        f"window.ran = ''; const p = {panel}; jupyterapp.commands.execute('notebook:run-all-cells').then("
-        "() => p.sessionContext.session.kernel.requestKernelInfo()).then(() => { window.ran = 'done' }, e => { window.ran = String(e) })"
+        f"window.ran = ''; const p = {panel}; "
+        "jupyterapp.commands.execute('notebook:run-all-cells').then("
+        "() => p.sessionContext.session.kernel.requestKernelInfo()).then(() => { "
+        "window.ran = 'done' }, e => { window.ran = String(e) })"
     )
     assert wait(lambda: js("return window.ran"), 540) == "done"
     failed = js(
-        f"return {panel}.content.widgets.flatMap(c => c.model.type === 'code' ? c.model.sharedModel.getOutputs() : [])"
+        f"return {panel}.content.widgets.flatMap(c => c.model.type === 'code' ? "
+        "c.model.sharedModel.getOutputs() : [])"
         ".filter(o => o.output_type === 'error').map(o => o.ename + ': ' + o.evalue)"
     )
     assert not failed

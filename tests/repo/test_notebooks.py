@@ -1,4 +1,6 @@
-"""The notebooks are kept in step: code with its demonstration, figures with their texts, outputs with their code."""
+"""The notebooks are kept in step: code with its demonstration, figures with their texts, outputs
+with their code.
+"""
 
 import ast
 import json
@@ -17,7 +19,8 @@ from run_nbs import code_hash  # noqa: E402
 
 PICTURES = ("image/png", "image/svg+xml", "image/webp", "image/jpeg", "image/gif")
 
-# METHOD.md's equations: the notebook, how the paper's number is written there, and what the formula must hold once
+# METHOD.md's equations: the notebook, how the paper's number is written there, and what the formula
+# must hold once
 # spaces, braces and sizes are gone
 EQUATIONS = {
     "course/03_operators": ("Eq", [r"A\(|Ax|A\\,x|A x"]),
@@ -64,7 +67,9 @@ def defined(source: str) -> list[str]:
 
 
 def not_shown(nb: list[dict], within: int = 3) -> list[str]:
-    "Exported definitions that none of the next three cells uses; cells that only export more, and texts, are not counted."
+    """Exported definitions that none of the next three cells uses; cells that only export more, and
+    texts, are not counted.
+    """
     code = [text(c["source"]) for c in nb if c["cell_type"] == "code"]
     exports = [bool(re.match(r"#\s*\|\s*exports?\b", source)) for source in code]
     found = []

@@ -1,4 +1,6 @@
-"""README.md is what the index notebook says, its links lead somewhere, and it reads in the package's metadata too."""
+"""README.md is what the index notebook says, its links lead somewhere, and it reads in the
+package's metadata too.
+"""
 
 import re
 import subprocess
@@ -53,7 +55,10 @@ def test_the_picture_moves():
 
 
 def test_the_metadata_has_no_relative_links():
-    code = "import setuptools; setuptools.setup = lambda **k: print(k['long_description']); exec(open('setup.py').read())"
+    code = (
+        "import setuptools; setuptools.setup = lambda **k: print(k['long_description']); "
+        "exec(open('setup.py').read())"
+    )
     out = subprocess.run(
         [sys.executable, "-c", f"__file__ = 'setup.py'; {code}"],
         cwd=ROOT,

@@ -1,4 +1,6 @@
-"""The repository as a whole: every module has its notebook, stands alone, and imports only what came before it."""
+"""The repository as a whole: every module has its notebook, stands alone, and imports only what
+came before it.
+"""
 
 import ast
 import json
@@ -14,11 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "visionxl"
 HAND_WRITTEN = {"__init__", "__main__", "_modidx"}
 LAZY = ["diffusers", "transformers", "matplotlib", "cv2", "av", "ipywidgets"]
-NEEDS_DIFFUSERS = {  # they subclass diffusers' classes, and are imported only when a prior is loaded
+# they subclass diffusers' classes, and are imported only when a prior is loaded
+NEEDS_DIFFUSERS = {
     "prior.autoencoder",
     "training.train",
 }
-# A module imports from its own folder and from those before it (ARCHITECTURE), inside functions too.
+# A module imports from its own folder and from those before it (ARCHITECTURE), inside functions
+# too.
 ORDER = [
     "media",
     "video",
@@ -107,10 +111,17 @@ bad = []
 for name in {names!r}:
     r, w = os.pipe()
     if os.fork() == 0:
-        try: importlib.import_module("visionxl." + name); msg = " ".join(m for m in {lazy!r} if m in sys.modules)
-        except BaseException as e: msg = "ERROR " + repr(e)
-        os.write(w, msg.encode()); os._exit(0)
-    os.close(w); msg = os.read(r, 4096).decode(); os.wait(); os.close(r)
+        try:
+            importlib.import_module("visionxl." + name)
+            msg = " ".join(m for m in {lazy!r} if m in sys.modules)
+        except BaseException as e:
+            msg = "ERROR " + repr(e)
+        os.write(w, msg.encode())
+        os._exit(0)
+    os.close(w)
+    msg = os.read(r, 4096).decode()
+    os.wait()
+    os.close(r)
     print(name, msg, sep="\\t")
 """
 
@@ -120,7 +131,7 @@ def test_each_module_imports_alone_and_lazily():
     out = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    seen = dict(l.split("\t") for l in out.splitlines())
+    seen = dict(line.split("\t") for line in out.splitlines())
     assert set(seen) == set(modules())
     for name, loaded in seen.items():
         assert not loaded.startswith("ERROR"), f"visionxl.{name} does not import alone: {loaded}"
@@ -148,9 +159,9 @@ def test_settings_setup_and_constraints_agree():
         for r in cfg[k].split()
     }
     pinned = {
-        l.split("==")[0].lower()
-        for l in (ROOT / "constraints.txt").read_text().splitlines()
-        if "==" in l
+        line.split("==")[0].lower()
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
     }
     assert pinned <= wanted | {"execnb"}, f"pinned but never asked for: {pinned - wanted}"
     assert f'__version__ = "{cfg["version"]}"' in (PACKAGE / "__init__.py").read_text()

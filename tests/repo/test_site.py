@@ -1,4 +1,6 @@
-"""The built site in a real browser: from a file server and from disk, wide and narrow, light and dark."""
+"""The built site in a real browser: from a file server and from disk, wide and narrow, light and
+dark.
+"""
 
 import io
 import re
@@ -109,7 +111,8 @@ def test_maths_is_drawn_from_our_own_files(browser, site):
     browser.get(page.as_uri())
     assert wait(lambda: browser.find_elements("css selector", ".katex"))
     assert not browser.execute_script(
-        "return performance.getEntriesByType('resource').map(e => e.name).filter(n => n.startsWith('http'))"
+        "return performance.getEntriesByType('resource').map(e => e.name).filter(n => "
+        "n.startsWith('http'))"
     )
 
 
@@ -159,7 +162,10 @@ def test_the_course_has_next_and_previous(browser, site):
 def test_the_list_of_pages_shows_where_one_is(browser, site, page):
     screen(browser, 1366, 768)
     browser.get(f"{site}/{page}.html")
-    here = "const a = document.querySelector('#quarto-sidebar a.active'), r = a && a.getBoundingClientRect(); return r && r.top >= 0 && r.bottom <= window.innerHeight"
+    here = (
+        "const a = document.querySelector('#quarto-sidebar a.active'), r = a && "
+        "a.getBoundingClientRect(); return r && r.top >= 0 && r.bottom <= window.innerHeight"
+    )
     assert wait(lambda: browser.execute_script(here), 5), (
         f"{page} is out of sight in the list of pages"
     )
@@ -170,7 +176,10 @@ def test_no_link_is_broken_and_nothing_is_remote(site):
 
 
 def test_the_link_check_can_fail(tmp_path):
-    page = '<a href="b.html">b</a><a href="#x">x</a><a href="#y">y</a><p id="y"></p><script src="https://a.b/c.js"></script><img src="d.png">'
+    page = (
+        '<a href="b.html">b</a><a href="#x">x</a><a href="#y">y</a><p id="y"></p><script '
+        'src="https://a.b/c.js"></script><img src="d.png">'
+    )
     (tmp_path / "a.html").write_text(page)
     found = docs_check.check(tmp_path)
     assert len(found) == 4 and all(
@@ -179,7 +188,9 @@ def test_the_link_check_can_fail(tmp_path):
 
 
 def test_what_quarto_reads_is_in_step():
-    "The same notebooks build with `nbdev_docs` where Quarto exists: its files are valid and name every notebook."
+    """The same notebooks build with `nbdev_docs` where Quarto exists: its files are valid and name
+    every notebook.
+    """
     main, side = (
         yaml.safe_load((ROOT / "nbs" / f).read_text(encoding="utf-8"))
         for f in ("_quarto.yml", "sidebar.yml")

@@ -1,4 +1,4 @@
-"""Spectral CG is CG: the same iterate, in any dtype, from any start, and defined where CG is not."""
+"""Spectral CG is CG: the same iterate, in any dtype, from any start, and where CG is undefined."""
 
 import pytest
 import torch
@@ -63,7 +63,9 @@ each = pytest.mark.parametrize("A", CASES, ids=lambda A: f"{A.name or ''} {A!r}"
 
 
 class Rounded(LinearOperator):
-    "The same operator, its products off by a few units in the last place, as sums of a few dozen terms are."
+    """The same operator, its products off by a few units in the last place, as sums of a few dozen
+    terms are.
+    """
 
     def __init__(self, A, seed):
         self.A, self.in_shape, self.out_shape, self.seed = A, A.in_shape, A.out_shape, seed
@@ -76,7 +78,9 @@ class Rounded(LinearOperator):
 
 
 def reproducible(A, y, x, steps):
-    "How far plain CG moves when its products are rounded otherwise: no other algorithm can be nearer to it than that."
+    """How far plain CG moves when its products are rounded otherwise: no other algorithm can be
+    nearer to it than that.
+    """
     want = cg(A, y, x, steps)[0]
     return max(off(cg(Rounded(A, s), y, x, steps)[0], want) for s in (9, 11, 13))
 
@@ -121,13 +125,16 @@ def exactly(A, y, x, steps):
 
 
 def same_as_plain(A, y, x, steps):
-    "To 1e-6; where plain CG does not keep six digits itself, as near to the exact iterate as it may come after other roundings."
+    """To 1e-6; where plain CG does not keep six digits itself, as near to the exact iterate as it
+    may come after other roundings.
+    """
     plain, ours = cg(A, y, x, steps)[0], spectral_cg(A, y, x, steps)[0]
     if (apart := off(ours, plain)) <= 1e-6:
         return apart
     lost, moved = off(plain, want := exactly(A, y, x, steps)), reproducible(A, y, x, steps)
     assert max(apart, off(ours, want)) <= max(4 * lost, 10 * moved), (
-        f"{A!r}, {steps} steps: {apart:.1e}; from the exact iterate plain CG {lost:.1e}, ours {off(ours, want):.1e}"
+        f"{A!r}, {steps} steps: {apart:.1e}; from the exact iterate plain CG {lost:.1e}, "
+        f"ours {off(ours, want):.1e}"
     )
     return apart
 
@@ -192,10 +199,12 @@ def test_long_clips(A, start):
 
 
 def test_what_no_algorithm_reproduces():
-    """`sr+` of 25 frames, ten steps from a random start: plain CG keeps five digits of its own result, and no more.
+    """`sr+` of 25 frames, ten steps from a random start: plain CG keeps five digits of its result.
 
-    With 13 eigenvalues CG has converged at the large ones long before the small ones, and rounding then grows a
-    thousandfold every other step. The same steps in 60 digits, on the same eigenvalues and energies, end as far away."""
+    With 13 eigenvalues CG has converged at the large ones long before the small ones, and rounding
+    then grows a thousandfold every other step. The same steps in 60 digits, on the same eigenvalues
+    and energies, end as far away.
+    """
     A = LONG[0]
     y, x = A(draw(*A.in_shape, seed=1)), draw(*A.in_shape, seed=2)
     plain, ours = cg(A, y, x, 10)[0], spectral_cg(A, y, x, 10)[0]
@@ -212,7 +221,9 @@ def test_what_no_algorithm_reproduces():
 
 @pytest.mark.parametrize("steps", [60, 100])
 def test_isolated_eigenvalues_and_many_steps(steps, monkeypatch):
-    "A wide box has a few large eigenvalues far apart, where CG's polynomial is so steep that one rounding of g shows."
+    """A wide box has a few large eigenvalues far apart, where CG's polynomial is so steep that one
+    rounding of g shows.
+    """
     import visionxl.operators.spectral as c
 
     A = Blur.box((1, 1, 96, 80), 33, "circular")
@@ -296,7 +307,9 @@ def test_proximal_solves_its_equation(A, rho):
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("rho", [1e-6, 1e-9, 1e-12])
 def test_proximal_for_tiny_rho_is_the_float64_answer(name, rho):
-    "14 frames and a window of 7: the temporal matrix has exact zeros, which rounding must not wake."
+    """14 frames and a window of 7: the temporal matrix has exact zeros, which rounding must not
+    wake.
+    """
     A = task(name, (14, 1, 16, 16), kernel_size=9, sigma=1.0)
     y, x = A(draw(*A.in_shape, seed=1)).float(), draw(*A.in_shape, seed=2).float()
     want, got = proximal(A, y.double(), x.double(), rho), proximal(A, y, x, rho)
@@ -466,7 +479,9 @@ def band_cases():
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_frequencies_left_out_change_nothing(A, y, x, holds, dtype, monkeypatch):
-    "Calculated in float64 with the band of either type: the result with all frequencies, to an eighth of that type's last place."
+    """Calculated in float64 with the band of either type: the result with all frequencies, to an
+    eighth of that type's last place.
+    """
     import visionxl.operators.spectral as c
 
     guess, holds_after, answers = c.guess_cut, c.cut_changes_nothing, []
@@ -500,7 +515,9 @@ def test_frequencies_left_out_change_nothing(A, y, x, holds, dtype, monkeypatch)
 
 
 def test_what_is_left_out_is_bounded():
-    "The bound against the change itself, for residuals that lie wholly in what is left out and touch it hardest."
+    """The bound against the change itself, for residuals that lie wholly in what is left out and
+    touch it hardest.
+    """
     A = task("deblur", BAND)
     op = Diagonal(A.factors(), BAND, torch.float64, 1e-4)
     h, w = op.coef_shape[2:]
@@ -533,9 +550,9 @@ def test_what_is_left_out_is_bounded():
         op, History([1e9, 1e8], alpha=[2e8], beta=[0.0]), (0.0, 0.0), size(1e30)
     ), "p(0) is no bound there"
     heavy = (0.0, (1e-5 / (3 * 1e-8)) ** 2)  # the video's part counts with the gain squared
-    assert cut_changes_nothing(op, loud, heavy, size(8e-5 / eps * 1.01)) and not cut_changes_nothing(
-        op, loud, heavy, size(8e-5 / eps * 0.99)
-    )
+    assert cut_changes_nothing(
+        op, loud, heavy, size(8e-5 / eps * 1.01)
+    ) and not cut_changes_nothing(op, loud, heavy, size(8e-5 / eps * 0.99))
 
 
 def test_first_guess_of_the_band():
