@@ -8,9 +8,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DModel
 from PIL import Image
 
-from visionxl.prior.autoencoder import PatchAutoencoder, fit_patches
+from visionxl.prior.autoencoder import PatchAutoencoder, ScaledUNet, fit_patches, scale_latents
 from visionxl.training import train as tr
 from visionxl.training.loop import rate
 
@@ -237,3 +238,140 @@ def test_export_is_a_diffusers_folder(folder, tmp_path):
 def test_no_photos_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="VISIONXL_DATA"):
         tr.load_photos(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def white(folder):
+    "The second configuration, small, with an autoencoder that was trained before."
+    torch.manual_seed(0)
+    vae = PatchAutoencoder(width=8, encoder_blocks=1, decoder_blocks=1)
+    x = torch.stack([tr.to_float(tr.view(p, 48)[:, :48, :48]) for p in tr.load_photos(folder)[0]])
+    vae.set_patches(*fit_patches(x))
+    vae.normalise(x)
+    vae.save_pretrained(folder / "before/vae")
+    c = tr.load_config("white")
+    c |= dict(photo_short=64, val_every=3, sizes=[40, 60], vae={"from": str(folder / "before")})
+    c["unet"] |= dict(steps=6, batch=4, crop=8, pool_every=4, warmup=2, save_every=2, look=1)
+    c["unet"]["model"] |= dict(block_out_channels=[32, 32, 32])
+    (folder / "white.json").write_text(json.dumps(c))
+    return folder / "white.json"
+
+
+def scaled_vae(power, gain):
+    "An autoencoder at the principal components of smooth pictures, scaled."
+    torch.manual_seed(0)
+    vae = PatchAutoencoder(width=8, encoder_blocks=1, decoder_blocks=1)
+    x = torch.randn(2, 3, 64, 64).cumsum(2).cumsum(3) / 50
+    vae.set_patches(*fit_patches(x))
+    vae.normalise(x)
+    return vae, x, scale_latents(vae, power, gain)
+
+
+def test_one_factor_makes_noise_white_in_the_pixels():
+    "Decoded unit noise has the same strength in every direction that the code keeps, 1 / gain."
+    vae, x, std = scaled_vae(1, 4.5)
+    z = vae.encode(x).latent_dist.mode()
+    assert torch.allclose(z.std((0, 2, 3)), std, rtol=1e-3)
+    n = torch.randn(1, 16, 64, 64)
+    with torch.no_grad():
+        p = vae.decode(n).sample - vae.decode(torch.zeros_like(n)).sample
+    p = torch.nn.functional.pixel_unshuffle(p, 4)[0].flatten(1)  # (48, places)
+    found = vae.directions @ p @ p.T @ vae.directions.T / p.shape[1] * 4.5**2
+    assert (found - torch.eye(16)).abs().max() < 0.08
+    assert ((vae.directions @ p * 4.5).reshape(n.shape[1:]) - n[0]).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("power", [0, 0.5, 0.75, 1])
+def test_scaling_latents_changes_no_picture(power):
+    vae, x, std = scaled_vae(power, 2.0)
+    before, _, ones = scaled_vae(0, 1.0)
+    assert torch.allclose(vae(x).sample, before(x).sample, atol=1e-4)
+    assert torch.allclose(ones, torch.ones(16)) and std[0] >= std[-1]
+    own = before.patch_std * before.latent_std
+    assert torch.allclose(std, 2 * own**power, rtol=1e-4)
+
+
+def test_scaled_unet_sees_and_predicts_unit_variance(tmp_path):
+    torch.manual_seed(0)
+    s = torch.tensor([15.0, 4.0, 1.0, 0.5])
+    size = dict(in_channels=4, out_channels=4, block_out_channels=(32, 32))
+    unet = ScaledUNet(latent_std=s.tolist(), beta_end=0.03, **size).eval()
+    z, noise = s[:, None, None] * torch.randn(1, 4, 64, 64), torch.randn(1, 4, 64, 64)
+    for t in (0, 100, 500, 999):
+        a = unet.alpha_bar[t].float()
+        z_t = a.sqrt() * z + (1 - a).sqrt() * noise
+        c_in, c_skip, c_out = unet.scales(t, z_t)
+        asked = (noise - c_skip * z_t) / c_out
+        for v in (c_in * z_t, asked):
+            assert torch.allclose(v.std((0, 2, 3)), torch.ones(4), atol=0.08), t
+        flat = (asked * z_t).mean((0, 2, 3)) / z_t.std((0, 2, 3))  # nothing linear is left to say
+        assert flat.abs().max() < 0.08
+    unet.save_pretrained(tmp_path)
+    again = ScaledUNet.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        assert torch.allclose(again(z, 100).sample, unet(z, 100).sample, atol=1e-5)
+        whole = unet(z.expand(2, -1, -1, -1), torch.tensor([100, 500])).sample
+        assert torch.allclose(whole[1], unet(z, 500).sample[0], atol=1e-5)
+        c_in, c_skip, c_out = unet.scales(100, z)
+        by_hand = c_skip * z + c_out * UNet2DModel.forward(unet, c_in * z, 100).sample
+        assert torch.allclose(by_hand, unet(z, 100).sample, atol=1e-5)
+
+
+def test_the_loss_is_zero_for_who_knows_and_one_for_who_is_silent():
+    class Knows(ScaledUNet):
+        def inner(self, z_t, t, c_in):
+            a = self.alpha_bar[t][:, None, None, None].float()
+            _, c_skip, c_out = self.scales(t, z_t)
+            return ((z_t - a.sqrt() * z) / (1 - a).sqrt() - c_skip * z_t) / c_out
+
+    class Silent(ScaledUNet):
+        def inner(self, z_t, t, c_in):
+            return torch.zeros_like(z_t)
+
+    s = [15.0, 4.0, 1.0, 0.5]
+    z = torch.tensor(s)[:, None, None] * torch.randn(256, 4, 8, 8)
+    size = dict(latent_std=s, in_channels=4, out_channels=4, block_out_channels=(32, 32))
+    c = dict(t_max=1000, spoilt=0.0, level_power=1.6, half=False)
+    for Net, spoilt, low, high in ((Knows, 0.5, 0, 1e-4), (Silent, 0.0, 0.9, 1.1)):
+        net = Net(**size)
+        both = torch.cat([z, z + 0.3 * torch.randn(z.shape)], 1)
+        loss = tr.noise_loss(net, both, c | dict(spoilt=spoilt), net.alpha_bar, tr.generator(5))
+        assert low <= loss <= high
+
+
+def test_levels_lean_to_the_low_ones():
+    many = torch.cat([tr.levels(8, 1000, tr.generator(k), 2.0) for k in range(2000)])
+    assert abs((many < 250).float().mean() - 0.5) < 0.01 and 0 <= many.min() <= many.max() < 1000
+    even = tr.levels(8, 450, tr.generator(3))
+    whole = (torch.arange(8) + torch.rand(8, generator=tr.generator(3))) * (450 / 8)
+    assert torch.equal(even, whole.long())
+
+
+def test_packed_photos_are_the_photos(folder, tmp_path):
+    tr.main(["--data", str(folder), "--pack", str(tmp_path / "all")])
+    packed, loose = tr.read_photos(tmp_path / "all"), tr.read_photos(folder)
+    assert [p.shape for p in packed] == [p.shape for p in loose]
+    wrong = [(a.float() - b.float()).square().mean() for a, b in zip(packed, loose)]
+    assert max(wrong) < 255**2 / 10**4  # 40 dB
+    halves = [tr.load_photos(f, every=3) for f in (tmp_path / "all", folder)]
+    assert [[len(part) for part in split] for split in halves] == [[4, 2], [4, 2]]
+    with pytest.raises(ValueError, match="make it with --pack"):
+        tr.read_photos(folder / "0.jpg")
+
+
+def test_white_run_resumes_and_loads(white, folder, tmp_path):
+    "Killed between two saves, the run over all noise levels ends with the same bits; `Prior` reads it."
+    from visionxl.prior.latent import Prior
+
+    tr.main(["--data", str(folder), "--pack", str(tmp_path / "photos")])
+    common = ["--config", str(white), "--data", str(tmp_path / "photos"), "--run"]
+    tr.main([*common, str(tmp_path / "whole")])
+    for _ in range(2):
+        tr.main([*common, str(tmp_path / "pieces"), "--stop-after", "3"])
+    a, b = (weights(tmp_path / run / "unet.safetensors") for run in ("whole", "pieces"))
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    prior = Prior.load(tmp_path / "whole/export")
+    assert prior.t_max == 999 and prior.prediction == "epsilon"
+    assert abs(prior.alpha_bar - prior.unet.alpha_bar).max() < 1e-6
+    z = prior.encode(torch.zeros(1, 3, 32, 48))
+    assert torch.isfinite(prior.eps(z, 999)).all() and prior.eps(z, 999).shape == z.shape
