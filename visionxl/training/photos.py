@@ -41,7 +41,7 @@ def read_photo(
 def pack_photos(
     photos: list,  # uint8 (3, H, W), as `read_photo` returns them
     path: str | Path,  # the file, .safetensors
-    quality: int = 95,  # of the JPEGs in it, 1 to 100
+    quality: int = 92,  # of the JPEGs in it, 1 to 100
 ) -> int:  # bytes
     "The size of the file in which the photos are now, in their order: all a run needs to read."
     parts = []

@@ -437,6 +437,7 @@ def main(
         help="folder of photos, or a file made by --pack",
     )
     p.add_argument("--pack", type=Path, help="write the photos to this file and leave")
+    p.add_argument("--quality", type=int, default=92, help="of the JPEGs in it, 1 to 100")
     p.add_argument(
         "--run", type=Path, default=Path("runs/tiny"), help="folder of checkpoints and logs"
     )
@@ -451,8 +452,9 @@ def main(
     a = p.parse_args(argv)
     config, steps = load_config(a.config), 0 if a.stage == "export" else a.stop_after
     if a.pack:
-        photos = read_photos(a.data, config["photo_short"])
-        print(a.pack, f"{pack_photos(photos, a.pack) / 2**20:.1f} MiB, {len(photos)} photos")
+        photos = read_photos(a.data, config["sizes"][1])  # no view is larger
+        size = pack_photos(photos, a.pack, a.quality)
+        print(a.pack, f"{size / 2**20:.1f} MiB, {len(photos)} photos")
         return
     photos, val = load_photos(a.data, config["photo_short"], config["val_every"])
     print(f"{len(photos)} photos to train on, {len(val)} to validate, on {device()}", flush=True)
