@@ -91,7 +91,7 @@ def _no_unet(m: dict[str, dict]) -> str | None:
     name = _class(m["unet"])
     if name in VIDEO_UNETS:
         return f"its network is a {name}: it denoises videos, not single frames"
-    if name not in ("UNet2DConditionModel", "UNet2DModel"):
+    if name not in ("UNet2DConditionModel", "UNet2DModel", "ScaledUNet"):
         return f"its network is a {name}"
     return None
 

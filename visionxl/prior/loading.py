@@ -208,8 +208,10 @@ def load_network(
     if source.file:
         return network_from_file(source, part, name, dtype)
     complete(source, [part])
-    if name == "PatchAutoencoder":
-        from visionxl.prior.autoencoder import PatchAutoencoder as cls
+    if name in ("PatchAutoencoder", "ScaledUNet"):
+        from visionxl.prior import autoencoder
+
+        cls = getattr(autoencoder, name)
     else:
         cls = getattr(diffusers, name)
     names = [p.name for p in Path(source.folder, part).iterdir()]
