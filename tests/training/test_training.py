@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from diffusers import UNet2DModel
 from PIL import Image
 
 from visionxl.prior.autoencoder import PatchAutoencoder, ScaledUNet, fit_patches, scale_latents
@@ -292,6 +291,8 @@ def test_scaling_latents_changes_no_picture(power):
 
 
 def test_scaled_unet_sees_and_predicts_unit_variance(tmp_path):
+    from diffusers import UNet2DModel
+
     torch.manual_seed(0)
     s = torch.tensor([15.0, 4.0, 1.0, 0.5])
     size = dict(in_channels=4, out_channels=4, block_out_channels=(32, 32))
