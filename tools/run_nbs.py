@@ -34,11 +34,15 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def same_code(source: str) -> str:
-    "The code of a cell without its layout and comments: formatting makes no output stale."
+    "The code of a cell without layout, comments and docstrings: those make no output stale."
     try:
-        return ast.unparse(ast.parse(source))
+        tree = ast.parse(source)
     except SyntaxError:  # a magic of IPython
         return source.strip()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
 
 
 def code_hash(cells: list) -> str:

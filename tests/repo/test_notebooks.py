@@ -224,5 +224,8 @@ def test_the_checks_can_fail():
     assert without_text([code("plot()", picture, said)]) == 0
     assert without_text([code("plot()", picture, said, picture)]) == 1
     assert code_hash([code("a = 1")]) != code_hash([code("a = 2")])
+    said = code_hash([code("def f():\n    'Says.'\n    return 1")])
+    assert said == code_hash([code("def f(): return 1  # without a docstring")])
+    assert said != code_hash([code("def f(): return 2")])
     assert not re.search(EQUATIONS["course/10_renoise"][1][1], bare(r"$\sqrt{1 - a_s}$"))
     assert re.search(EQUATIONS["course/10_renoise"][1][1], bare(r"$\sqrt{1 - \eta^2}\,\epsilon$"))
