@@ -77,6 +77,11 @@ def cg(gram, b, x, steps: int = 10, tol: float = 1e-5):
     return x
 
 
+def cast(v, net):
+    "A tensor in the precision of a network."
+    return v.to(next(net.parameters()).dtype)
+
+
 class Nets:
     "VAE and UNet of a diffusers folder, called one frame at a time."
 
@@ -106,14 +111,13 @@ class Nets:
     def encode(self, x):
         "Frames (T, 3, H, W) to latents: a sample of the posterior, frame by frame."
         return (
-            torch.cat([self.vae.encode(f[None]).latent_dist.sample() for f in x])
+            torch.cat([self.vae.encode(cast(f[None], self.vae)).latent_dist.sample() for f in x]).to(x)
             * self.vae.config.scaling_factor
         )
 
     def decode(self, z):
-        return torch.cat(
-            [self.vae.decode(f[None] / self.vae.config.scaling_factor).sample for f in z]
-        )
+        z = z / self.vae.config.scaling_factor
+        return torch.cat([self.vae.decode(cast(f[None], self.vae)).sample for f in z]).to(z)
 
     def eps(self, z, t, guidance: float = 0.6):
         "Guided noise of every frame: both branches see the empty prompt."
@@ -126,7 +130,8 @@ class Nets:
                     encoder_hidden_states=text.repeat(2, 1, 1),
                     added_cond_kwargs={k: v.repeat(2, 1) for k, v in added.items()},
                 )
-            plain, guided = self.unet(f[None].repeat(2, 1, 1, 1), t, **args).sample.chunk(2)
+            pair = cast(f[None].repeat(2, 1, 1, 1), self.unet)
+            plain, guided = self.unet(pair, t, **args).sample.to(z).chunk(2)
             self.evaluations += 2
             out.append(plain + guidance * (guided - plain))
         return torch.cat(out)

@@ -13,6 +13,7 @@ but for random numbers drawn on the device: these differ, as they do on a real o
 What it cannot see: the arithmetic of a real card (TF32, the order of sums), its memory limits, and
 kernels of a library that reads memory without torch.
 """
+
 import contextlib
 import math
 import sys
@@ -33,10 +34,10 @@ HERE = str(Path(__file__).resolve())
 class Move(NamedTuple):
     "One crossing of the border."
 
-    kind: str       # "to device", "to host", or "number": one that Python asked for
+    kind: str  # "to device", "to host", or "number": one that Python asked for
     bytes: int
-    call: str       # name of the torch function
-    where: str      # file:line of the nearest caller outside of torch and this file
+    call: str  # name of the torch function
+    where: str  # file:line of the nearest caller outside of torch and this file
 
 
 @dataclass
@@ -44,12 +45,12 @@ class Device:
     "The emulated accelerator: what crossed its border, and what it holds."
 
     name: str = "cuda:0"
-    total: int = 24 * 2**30     # bytes that it claims to have
+    total: int = 24 * 2**30  # bytes that it claims to have
     moves: list = field(default_factory=list)
     refusals: list = field(default_factory=list)
     used: int = 0
     peak: int = 0
-    counting: bool = False      # of memory: costs time, see `emulated`
+    counting: bool = False  # of memory: costs time, see `emulated`
 
     def hold(self, t: torch.Tensor) -> None:
         "Count the memory behind `t` until it is freed."
@@ -74,7 +75,9 @@ class Emulated(torch.Tensor):
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         mode = EmulatedMode.active
         if mode is None:
-            raise RuntimeError(f"{name_of(func)} on a tensor of an emulated device that is switched off")
+            raise RuntimeError(
+                f"{name_of(func)} on a tensor of an emulated device that is switched off"
+            )
         return mode.__torch_function__(func, types, args, kwargs)
 
     device = property(lambda self: EmulatedMode.place)
@@ -140,18 +143,78 @@ float_power maximum minimum fmax fmin atan2 arctan2 hypot copysign nextafter log
 ne lt le gt ge greater greater_equal less less_equal not_equal logical_and logical_or logical_xor
 bitwise_and bitwise_or bitwise_xor and or xor multiply divide subtract where xlogy masked_fill
 index_fill fill rsub lshift rshift ldexp""".split()
-SCALARS = {*_POINTWISE, *(p + n for n in _POINTWISE for p in "ri")}    # a CPU tensor of no dimension may join
-SHAPE_ONLY = {"expand_as", "view_as", "reshape_as", "broadcast_tensors", "type_as", "result_type",
-              "is_same_size", "_has_compatible_shallow_copy_type", "copy_", "resize_as_", "_parse_to"}
-SYNCING = {"item", "__float__", "__int__", "__bool__", "__index__", "__complex__", "__format__",
-           "is_nonzero", "equal", "allclose", "nonzero", "argwhere", "masked_select", "unique",
-           "unique_consecutive", "bincount", "__contains__"}            # the host waits for a number
-HOST_ONLY = {"numpy", "__array__", "histogram", "histogramdd", "map_", "pin_memory", "__dlpack__",
-             "data_ptr"}
-RANDOM = {"rand", "randn", "randint", "randperm", "normal", "rand_like", "randn_like", "randint_like",
-          "normal_", "uniform_", "random_", "bernoulli", "bernoulli_", "exponential_", "multinomial",
-          "trunc_normal_", "kaiming_uniform_", "xavier_uniform_", "poisson", "dropout", "log_normal_",
-          "cauchy_", "geometric_", "randn.generator"}
+SCALARS = {
+    *_POINTWISE,
+    *(p + n for n in _POINTWISE for p in "ri"),
+}  # a CPU tensor of no dimension may join
+SHAPE_ONLY = {
+    "expand_as",
+    "view_as",
+    "reshape_as",
+    "broadcast_tensors",
+    "type_as",
+    "result_type",
+    "is_same_size",
+    "_has_compatible_shallow_copy_type",
+    "copy_",
+    "resize_as_",
+    "_parse_to",
+}
+SYNCING = {
+    "item",
+    "__float__",
+    "__int__",
+    "__bool__",
+    "__index__",
+    "__complex__",
+    "__format__",
+    "is_nonzero",
+    "equal",
+    "allclose",
+    "nonzero",
+    "argwhere",
+    "masked_select",
+    "unique",
+    "unique_consecutive",
+    "bincount",
+    "__contains__",
+}  # the host waits for a number
+HOST_ONLY = {
+    "numpy",
+    "__array__",
+    "histogram",
+    "histogramdd",
+    "map_",
+    "pin_memory",
+    "__dlpack__",
+    "data_ptr",
+}
+RANDOM = {
+    "rand",
+    "randn",
+    "randint",
+    "randperm",
+    "normal",
+    "rand_like",
+    "randn_like",
+    "randint_like",
+    "normal_",
+    "uniform_",
+    "random_",
+    "bernoulli",
+    "bernoulli_",
+    "exponential_",
+    "multinomial",
+    "trunc_normal_",
+    "kaiming_uniform_",
+    "xavier_uniform_",
+    "poisson",
+    "dropout",
+    "log_normal_",
+    "cauchy_",
+    "geometric_",
+    "randn.generator",
+}
 
 
 def tensors_in(values, found: list) -> list:
@@ -188,16 +251,29 @@ class EmulatedMode(TorchFunctionMode):
         self.gpu = device
         self.generator = REAL_GENERATOR().manual_seed(0x5EED)
         self.special = {
-            torch.Tensor.to: self.to, torch.Tensor.cpu: self.cpu, torch.Tensor.cuda: self.cuda,
-            torch.Tensor.copy_: self.copy_, torch.Tensor.__getitem__: self.getitem,
-            torch.Tensor.__setitem__: self.setitem, torch.Tensor.index_put_: self.index_put,
-            torch.Tensor.index_put: self.index_put, torch.index_put: self.index_put,
-            torch.tensor: self.tensor, torch.as_tensor: self.tensor, torch.asarray: self.tensor,
-            torch.Tensor.tolist: self.tolist, torch.Tensor.type_as: self.type_as,
-            torch.Tensor.__deepcopy__: self.deepcopy, torch.Tensor.__reduce_ex__: self.reduce,
-            torch.Tensor.__format__: self.format, torch.Tensor.__repr__: self.repr, torch.Tensor.get_device: self.get_device,
-            torch.Tensor.device.__get__: self.get_place, torch.Tensor.is_cuda.__get__: self.get_cuda,
-            torch.Tensor.is_cpu.__get__: self.get_cpu, torch.Tensor.data.__set__: self.set_data,
+            torch.Tensor.to: self.to,
+            torch.Tensor.cpu: self.cpu,
+            torch.Tensor.cuda: self.cuda,
+            torch.Tensor.copy_: self.copy_,
+            torch.Tensor.__getitem__: self.getitem,
+            torch.Tensor.__setitem__: self.setitem,
+            torch.Tensor.index_put_: self.index_put,
+            torch.Tensor.index_put: self.index_put,
+            torch.index_put: self.index_put,
+            torch.tensor: self.tensor,
+            torch.as_tensor: self.tensor,
+            torch.asarray: self.tensor,
+            torch.Tensor.tolist: self.tolist,
+            torch.Tensor.type_as: self.type_as,
+            torch.Tensor.__deepcopy__: self.deepcopy,
+            torch.Tensor.__reduce_ex__: self.reduce,
+            torch.Tensor.__format__: self.format,
+            torch.Tensor.__repr__: self.repr,
+            torch.Tensor.get_device: self.get_device,
+            torch.Tensor.device.__get__: self.get_place,
+            torch.Tensor.is_cuda.__get__: self.get_cuda,
+            torch.Tensor.is_cpu.__get__: self.get_cpu,
+            torch.Tensor.data.__set__: self.set_data,
             torch._has_compatible_shallow_copy_type: self.compatible,
         }
 
@@ -219,7 +295,9 @@ class EmulatedMode(TorchFunctionMode):
             if self.gpu.counting:
                 self.gpu.hold(out)
             return out
-        if isinstance(out, (list, tuple)) and any(isinstance(v, (torch.Tensor, list, tuple)) for v in out):
+        if isinstance(out, (list, tuple)) and any(
+            isinstance(v, (torch.Tensor, list, tuple)) for v in out
+        ):
             values = [self.mark(v) for v in out]
             if hasattr(out, "_fields"):
                 return type(out)(*values)
@@ -245,6 +323,8 @@ class EmulatedMode(TorchFunctionMode):
         wanted = kwargs.get("device")
         if wanted is not None:
             wanted = self.known(wanted)
+            if wanted.type == "meta":
+                return func(*args, **kwargs)
             kwargs = kwargs | {"device": CPU}
         if here:
             self.check(name, func, args, kwargs, found)
@@ -261,8 +341,11 @@ class EmulatedMode(TorchFunctionMode):
     def check(self, name: str, func, args, kwargs, found: list) -> None:
         "Refuse what CUDA refuses; note where the host waits for the device."
         if name in HOST_ONLY:
-            self.refuse(TypeError, f"can't convert {self.place} device type tensor to numpy ({name_of(func)}): "
-                                   "use Tensor.cpu() to copy the tensor to host memory first")
+            self.refuse(
+                TypeError,
+                f"can't convert {self.place} device type tensor to numpy ({name_of(func)}): "
+                "use Tensor.cpu() to copy the tensor to host memory first",
+            )
         if name in SYNCING:
             self.moved("number", 8 if name != "__bool__" else 1, name)
         if name in SHAPE_ONLY or name == "__get__":
@@ -270,23 +353,33 @@ class EmulatedMode(TorchFunctionMode):
         plain = [t for t in found if not isinstance(t, Emulated)]
         if not plain:
             return
-        inplace = (name.endswith("_") and not name.endswith("__")) or (name.startswith("__i") and name[3:-2] in SCALARS)
+        inplace = (name.endswith("_") and not name.endswith("__")) or (
+            name.startswith("__i") and name[3:-2] in SCALARS
+        )
         out = kwargs.get("out")
-        targets = ([args[0]] if inplace and args else []) + ([] if out is None else tensors_in([out], []))
+        targets = ([args[0]] if inplace and args else []) + (
+            [] if out is None else tensors_in([out], [])
+        )
         scalars = name.strip("_") in SCALARS and all(t.dim() == 0 for t in plain)
         if not scalars or any(not isinstance(t, Emulated) for t in targets):
             self.mixed(name, found)
 
     def mixed(self, name: str, found: list):
         shapes = ", ".join(f"{tuple(t.shape)} on {place_of(t)}" for t in found)
-        self.refuse(RuntimeError, "Expected all tensors to be on the same device, but found at least two devices, "
-                                  f"{self.place} and cpu! ({name}: {shapes})")
+        self.refuse(
+            RuntimeError,
+            "Expected all tensors to be on the same device, but found at least two devices, "
+            f"{self.place} and cpu! ({name}: {shapes})",
+        )
 
     def known(self, device) -> torch.device:
         "The device in full. Refuses one that is not there."
         d = normal(device)
         if d.type != "cpu" and d.type != "meta" and d != self.place:
-            self.refuse(RuntimeError, f"invalid device ordinal or type: {device}; there are cpu and {self.place}")
+            self.refuse(
+                RuntimeError,
+                f"invalid device ordinal or type: {device}; there are cpu and {self.place}",
+            )
         return d
 
     def drawn(self, name: str, kwargs: dict, on_device: bool) -> dict:
@@ -294,14 +387,24 @@ class EmulatedMode(TorchFunctionMode):
         g = kwargs.get("generator")
         if g is not None and (g.device.type != "cpu") != on_device:
             kind = "cuda" if on_device else "cpu"
-            self.refuse(RuntimeError, f"Expected a '{kind}' device type for generator but found '{g.device.type}' ({name})")
-        if g is None and on_device and "generator" not in kwargs and name not in ("dropout", "multinomial", "poisson"):
+            self.refuse(
+                RuntimeError,
+                f"Expected a '{kind}' device type for generator but found '{g.device.type}' ({name})",
+            )
+        if (
+            g is None
+            and on_device
+            and "generator" not in kwargs
+            and name not in ("dropout", "multinomial", "poisson")
+        ):
             if not name.endswith("_like"):
                 kwargs = kwargs | {"generator": self.generator}
         return kwargs
 
     # ------------------------------------------------------------ ways across the border
-    def across(self, t: torch.Tensor, out: torch.Tensor, target: torch.device, call: str) -> torch.Tensor:
+    def across(
+        self, t: torch.Tensor, out: torch.Tensor, target: torch.device, call: str
+    ) -> torch.Tensor:
         "`out`, computed from `t`, at `target`: a copy where that is another device."
         if place_of(t) == target:
             return out if target == CPU else self.mark(out)
@@ -315,11 +418,15 @@ class EmulatedMode(TorchFunctionMode):
         for a in args[1:]:
             if isinstance(a, torch.Tensor):
                 target = place_of(a)
-            elif isinstance(a, (str, torch.device)) or (isinstance(a, int) and not isinstance(a, bool)):
+            elif isinstance(a, (str, torch.device)) or (
+                isinstance(a, int) and not isinstance(a, bool)
+            ):
                 target, a = self.known(a), CPU
             rest.append(a)
         if kw.get("device") is not None:
             target, kw["device"] = self.known(kw["device"]), CPU
+        if target.type == "meta":
+            return func(*args, **kwargs)
         if isinstance(kw.get("other"), torch.Tensor):
             target = place_of(kw["other"])
         return self.across(t, func(t, *rest, **kw), target, "to")
@@ -382,12 +489,19 @@ class EmulatedMode(TorchFunctionMode):
                     continue
                 gathers = True
                 if isinstance(i, Emulated) and not isinstance(t, Emulated):
-                    self.refuse(RuntimeError, "indices should be either on cpu or on the same device as the indexed tensor (cpu)")
+                    self.refuse(
+                        RuntimeError,
+                        "indices should be either on cpu or on the same device as the indexed tensor (cpu)",
+                    )
                 if isinstance(t, Emulated) and not isinstance(i, Emulated):
                     self.moved("to device", i.nbytes, call)
                 if isinstance(t, Emulated) and i.dtype in (torch.bool, torch.uint8):
                     self.moved("number", 8, call)
-            elif isinstance(i, (list, range)) or type(i).__module__ == "numpy" and getattr(i, "ndim", 0):
+            elif (
+                isinstance(i, (list, range))
+                or type(i).__module__ == "numpy"
+                and getattr(i, "ndim", 0)
+            ):
                 gathers = True
                 if isinstance(t, Emulated):
                     self.moved("to device", 8 * len(i), call)
@@ -431,7 +545,10 @@ class EmulatedMode(TorchFunctionMode):
 
     def set_data(self, func, args, kwargs):
         if place_of(args[0]) != place_of(args[1]):
-            self.refuse(RuntimeError, "Attempted to call `variable.set_data(tensor)`, but the two have incompatible tensor type")
+            self.refuse(
+                RuntimeError,
+                "Attempted to call `variable.set_data(tensor)`, but the two have incompatible tensor type",
+            )
         return func(*args)
 
     def compatible(self, func, args, kwargs):
@@ -463,7 +580,11 @@ class EmulatedMode(TorchFunctionMode):
 
     def repr(self, func, args, kwargs):
         t = args[0]
-        return func(unmark(t.detach()))[:-1] + f", device='{self.place}')" if isinstance(t, Emulated) else func(*args, **kwargs)
+        return (
+            func(unmark(t.detach()))[:-1] + f", device='{self.place}')"
+            if isinstance(t, Emulated)
+            else func(*args, **kwargs)
+        )
 
 
 def unmark(out):
@@ -489,6 +610,7 @@ class _Properties(NamedTuple):
 
 def _load(real, mode: EmulatedMode):
     "torch.load that brings tensors to the emulated device where `map_location` says so."
+
     def move(v):
         if isinstance(v, torch.Tensor):
             return v.to(mode.place)
@@ -499,19 +621,28 @@ def _load(real, mode: EmulatedMode):
         return v
 
     def load(f, map_location=None, **kw):
-        away = map_location is not None and not callable(map_location) and normal(map_location) != CPU
+        away = (
+            map_location is not None and not callable(map_location) and normal(map_location) != CPU
+        )
         out = real(f, map_location="cpu" if away else map_location, **kw)
         return move(out) if away else out
+
     return load
 
 
 def _cuda_patches(gpu: Device) -> dict:
     "torch.cuda as a program with one card finds it."
+
     def reset(device=None):
         gpu.peak = gpu.used
+
     return {
-        "is_available": lambda: True, "device_count": lambda: 1, "current_device": lambda: 0,
-        "is_initialized": lambda: True, "_lazy_init": lambda: None, "init": lambda: None,
+        "is_available": lambda: True,
+        "device_count": lambda: 1,
+        "current_device": lambda: 0,
+        "is_initialized": lambda: True,
+        "_lazy_init": lambda: None,
+        "init": lambda: None,
         "get_device_name": lambda device=None: "emulated",
         "get_device_properties": lambda device=None: _Properties("emulated", gpu.total),
         "get_device_capability": lambda device=None: (8, 9),
@@ -520,10 +651,14 @@ def _cuda_patches(gpu: Device) -> dict:
         "memory_reserved": lambda device=None: gpu.used,
         "max_memory_allocated": lambda device=None: gpu.peak,
         "max_memory_reserved": lambda device=None: gpu.peak,
-        "reset_peak_memory_stats": reset, "reset_max_memory_allocated": reset,
-        "synchronize": lambda device=None: None, "empty_cache": lambda: None,
-        "is_bf16_supported": lambda *a, **k: True, "manual_seed": lambda seed: None,
-        "manual_seed_all": lambda seed: None, "set_device": lambda device: None,
+        "reset_peak_memory_stats": reset,
+        "reset_max_memory_allocated": reset,
+        "synchronize": lambda device=None: None,
+        "empty_cache": lambda: None,
+        "is_bf16_supported": lambda *a, **k: True,
+        "manual_seed": lambda seed: None,
+        "manual_seed_all": lambda seed: None,
+        "set_device": lambda device: None,
     }
 
 
@@ -555,5 +690,5 @@ def summary(moves: list) -> dict:
 def largest_difference(a: torch.Tensor, b: torch.Tensor) -> float:
     "Largest absolute difference of two results, wherever they are; infinite where one is not finite."
     a, b = a.detach().cpu().double(), b.detach().cpu().double()
-    d = (a - b).abs().max().item() if a.numel() else 0.
+    d = (a - b).abs().max().item() if a.numel() else 0.0
     return math.inf if math.isnan(d) else d

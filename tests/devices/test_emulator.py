@@ -62,7 +62,9 @@ REFUSED = {
     "numpy": lambda g, c: g.numpy(),
     "numpy of an array function": lambda g, c: np.asarray(g),
     "numpy arithmetic": lambda g, c: np.add(g, 1),
-    "a generator of the cpu": lambda g, c: torch.randn(3, generator=torch.Generator(), device="cuda"),
+    "a generator of the cpu": lambda g, c: torch.randn(
+        3, generator=torch.Generator(), device="cuda"
+    ),
     "a generator of the device": lambda g, c: torch.rand(3, generator=torch.Generator("cuda")),
     "normal_ with the other generator": lambda g, c: g.normal_(generator=torch.Generator()),
     "conv2d": lambda g, c: F.conv2d(g[None, None], c[None, None, :2, :2]),
@@ -108,9 +110,13 @@ ALLOWED = {
     "matrices": lambda a, b: a @ b.T @ a,
     "svd": lambda a, b: torch.linalg.svd(a, full_matrices=False)[1] + torch.linalg.svdvals(b),
     "fft": lambda a, b: torch.fft.irfft2(torch.fft.rfft2(a) * torch.fft.rfft2(b), s=a.shape),
-    "complex": lambda a, b: torch.view_as_real(torch.polar(a.abs(), b).conj().resolve_conj()).sum(-1),
+    "complex": lambda a, b: torch.view_as_real(torch.polar(a.abs(), b).conj().resolve_conj()).sum(
+        -1
+    ),
     "interpolate": lambda a, b: F.interpolate(a[None, None], (6, 7), mode="bicubic"),
-    "grid_sample": lambda a, b: F.grid_sample(a[None, None], b[None, :, :, None].expand(-1, -1, -1, 2).tanh(), align_corners=False),
+    "grid_sample": lambda a, b: F.grid_sample(
+        a[None, None], b[None, :, :, None].expand(-1, -1, -1, 2).tanh(), align_corners=False
+    ),
     "conv2d": lambda a, b: F.conv2d(a[None, None], b[None, None, :2, :2], padding=1),
     "norms": lambda a, b: F.group_norm(a, 2) + F.layer_norm(b, (4,)) + F.silu(a),
     "attention": lambda a, b: F.scaled_dot_product_attention(a[None], b[None], a[None]),
@@ -200,13 +206,22 @@ def test_moves_are_counted_with_bytes_and_place(gpu):
     assert [m[:3] for m in gpu.moves] == [("to device", 48, "to")]
     assert gpu.moves[0].where.startswith("test_emulator.py:")
     gpu.moves.clear()
-    g.to("cuda"), g.to(g), g.cuda(), C.cpu(), C.to("cpu")                     # nothing crosses
+    g.to("cuda"), g.to(g), g.cuda(), C.cpu(), C.to("cpu")  # nothing crosses
     assert not gpu.moves
     g.cpu(), g.double().cpu(), g.sum().item(), bool(g.any()), g[0].tolist(), C.clone().copy_(g)
     float(g[0, 0]), g.clone().copy_(C), f"{g.mean():.2f}", torch.tensor(1.0, device="cuda")
     assert [(m.kind, m.bytes) for m in gpu.moves] == [
-        ("to host", 48), ("to host", 96), ("number", 8), ("number", 1), ("to host", 16), ("to host", 48),
-        ("number", 8), ("to device", 48), ("number", 4), ("to device", 4)]
+        ("to host", 48),
+        ("to host", 96),
+        ("number", 8),
+        ("number", 1),
+        ("to host", 16),
+        ("to host", 48),
+        ("number", 8),
+        ("to device", 48),
+        ("number", 4),
+        ("to device", 4),
+    ]
     assert sum(n for _, n in summary(gpu.moves).values()) == sum(m.bytes for m in gpu.moves)
 
 

@@ -252,6 +252,10 @@ def differences(a, grid: Grid, table: Table) -> list:
         said.append(
             f"The prior knows noise up to timestep {top} of {len(grid.prior.alpha_bar)} only: rows that start from noise start there, from the measurement drowned in it."
         )
+    if "GB" in table.columns:
+        said.append(
+            "GB: on a card the peak of its memory during the run, weights included; on a CPU by how much the process grew."
+        )
     return [s for s in (*said, *notes(grid.nets, len(a.names))) if s]
 
 # %% ../../nbs/reference/measure/reproduce.ipynb #b347effe

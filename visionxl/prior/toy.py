@@ -53,7 +53,7 @@ class ToyPrior:
                 f"means has shape {tuple(self.means.shape)}: (K, 2) is needed, one row per mode"
             )
         self.sd, self.alpha_bar = sd, toy_alpha_bar() if alpha_bar is None else alpha_bar
-        self.t_max, self.device = len(self.alpha_bar) - 1, torch.device("cpu")
+        self.t_max = len(self.alpha_bar) - 1
 
     def encode(self, x):
         return x
@@ -88,7 +88,7 @@ def frames(
 def _spread(self: ToyPrior, z, t):
     "Offsets of each point from each noisy mode (T, K, 2), the common variance, and the modes' log weights (T, K)."
     p, a_t = points(z).double(), float(self.alpha_bar[t])
-    offset, var = p[:, None] - a_t**0.5 * self.means, a_t * self.sd**2 + 1 - a_t
+    offset, var = p[:, None] - a_t**0.5 * self.means.to(p), a_t * self.sd**2 + 1 - a_t
     return offset, var, -offset.square().sum(-1) / (2 * var)
 
 

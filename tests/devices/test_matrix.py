@@ -1,0 +1,160 @@
+"""Everything that works on a CPU works on a device: the same tasks, presets and rivals, the same numbers."""
+
+import warnings
+
+import pytest
+import torch
+from devices.emulator import emulated
+from tests.operators.test_operators import OPERATORS, draw
+
+from visionxl import video
+from visionxl.app.cli import main
+from visionxl.app.clips import Degradation, degrade
+from visionxl.app.restore import restore
+from visionxl.extras.photo_spectrum import smooth_step
+from visionxl.extras.starts import spread
+from visionxl.extras.tv import admm
+from visionxl.measure import grid
+from visionxl.operators.tasks import TASKS, task
+from visionxl.presets import PRESETS
+from visionxl.prior.latent import Prior
+from visionxl.prior.toy import ToyPrior
+from visionxl.solver import solve
+from visionxl.steps.consistency import cg, data_consistency, proximal
+
+T, SIZE = 4, (24, 32)
+SHORT = {
+    "paper": dict(steps=8),
+    "official": dict(steps=8),
+    "best": {},
+}  # fewer steps of the same kind
+LOOSE = 2e-3  # root mean square difference that rounding may cause: flow and thresholds amplify it
+
+
+def total_variation(A, x, y):
+    "Two turns of ADMM."
+    turns = admm(y, A, x, 1e-2, 1e-1)
+    next(turns)
+    return next(turns)
+
+
+ON_OPERATORS = {
+    "A": lambda A, x, y: A(x),
+    "A.AT": lambda A, x, y: A.AT(y),
+    "cg": lambda A, x, y: cg(A, y, x, 2, 0.1)[0],
+    "data_consistency": lambda A, x, y: data_consistency(A, y, x, 3),
+    "proximal": lambda A, x, y: proximal(A, y, x, 0.1, 3),
+    "smooth_step": lambda A, x, y: smooth_step(A, y, x, 0.1, 2),
+    "spread": lambda A, x, y: spread(A, y, 0.7),
+    "total variation": total_variation,
+}
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return video.fit(video.sample("flower", T).x, *SIZE)
+
+
+@pytest.fixture(scope="module")
+def priors():
+    "The bundled prior on the CPU and on the device."
+    with emulated():
+        there = Prior.load("tiny")
+        assert there.device.type == "cuda", "Prior.load takes the card that it finds"
+    return Prior.load("tiny", device="cpu"), there
+
+
+def both(f, y, priors, tolerance=0.0):
+    """`f(y, prior)` here and there: the same numbers, or the same refusal. Gives the device's record.
+
+    The difference is the root mean square beside the largest value or 1.
+    """
+    try:
+        want, said = f(y, priors[0]), None
+    except ValueError as e:
+        said = str(e)[:40]
+    with emulated() as gpu:
+        there = y.to("cuda")
+        if said is not None:
+            with pytest.raises(ValueError) as refused:
+                f(there, priors[1])
+            assert str(refused.value)[:40] == said
+            return gpu
+        got = f(there, priors[1])
+        assert got.device == torch.device("cuda", 0), "the result has left the device"
+        got = got.cpu()
+    assert got.dtype == want.dtype and torch.isfinite(got).all()
+    error = (got - want).square().mean().sqrt() / max(1.0, want.abs().max())
+    assert error <= tolerance
+    return gpu
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets(clip, priors, preset, name):
+    A = task(name, clip.shape, window=3)
+
+    def run(y, prior):
+        for state in solve(y, A, prior, preset, **SHORT.get(preset, {})):
+            pass
+        return state.x
+
+    both(run, A(clip), priors, LOOSE if preset == "best" else 0.0)
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("method", [m for m in grid.METHODS if m not in PRESETS])
+def test_rivals(clip, priors, method, name):
+    A = task(name, clip.shape, window=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        both(lambda y, prior: grid.METHODS[method](y, A, prior), A(clip), priors, LOOSE)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_restore(clip, priors, name):
+    "A clip in host memory, two windows where the task allows it; the result comes back to the host."
+    d = Degradation(name, window=3)
+    y = degrade(clip, d)
+    chunk = {} if d.reach else dict(chunk=3, overlap=2)
+
+    def run(prior):
+        return restore(y, d, prior=prior, progress=False, **chunk).x
+
+    want = run(priors[0])
+    with emulated() as gpu:
+        got = run(priors[1])
+        assert not got.is_cuda and not gpu.refusals
+        moved = [m for m in gpu.moves if m.kind == "to device" and m.bytes >= y.nbytes]
+    assert (got - want).square().mean().sqrt() < LOOSE
+    assert len(moved) < 200
+
+
+def test_commands(tmp_path, capsys):
+    "degrade, restore with a report, demo, info: by the command line, on the card that it finds."
+    clean = tmp_path / "clean.mkv"
+    video.write(clean, video.fit(video.sample("flower", 3).x, 32, 48), lossless=True)
+    with emulated() as gpu:
+        for argv in (
+            ["degrade", clean, "-o", tmp_path / "y.mkv", "--task", "inpaint"],
+            ["restore", tmp_path / "y.mkv", "-o", tmp_path / "x.mkv"],
+            ["info", tmp_path / "x.mkv"],
+        ):
+            assert main(list(map(str, argv))) == 0, capsys.readouterr().err
+        assert not gpu.refusals and any(m.kind == "to device" for m in gpu.moves)
+
+
+@pytest.mark.parametrize("A", OPERATORS, ids=lambda A: repr(A)[:60])
+def test_operators(A):
+    "Every operator of the property tests, and everything that is built on operators."
+    x, y = draw(*A.in_shape, seed=1), draw(*A.out_shape, seed=2)
+    for name, f in ON_OPERATORS.items():
+        both(lambda v, where: f(A, x.to(v), v), y, ("cpu", "cuda"), 1e-7)
+
+
+def test_toy_prior():
+    prior, z = ToyPrior(), draw(3, 2, 1, 1)
+    want = prior.eps(z, 300)
+    with emulated():
+        assert torch.equal(prior.eps(z.to("cuda"), 300).cpu(), want)
+        assert torch.equal(prior.log_density(z.to("cuda"), 300).cpu(), prior.log_density(z, 300))
