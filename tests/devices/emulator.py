@@ -3,10 +3,10 @@
     with emulated() as gpu:
         x = torch.rand(3).to("cuda")        # x.device is cuda:0
         x + torch.ones(3)                   # RuntimeError: two devices
-        gpu.moves                           # what crossed the border, with bytes and the line that asked
+        gpu.moves                           # what crossed the border, with bytes and place
 
-A tensor "on the device" is a tensor of the CPU in a subclass that reports another device. A function
-mode sees every call into torch, from our code and from diffusers alike. It checks the call as CUDA
+A tensor "on the device" is a tensor of the CPU in a subclass that reports another device. A
+function mode sees every call into torch, from our code and from diffusers alike. It checks the call as CUDA
 would, runs it on the CPU, and marks the result. So the numbers are those of the CPU in every bit,
 but for random numbers drawn on the device: these differ, as they do on a real one.
 
@@ -86,7 +86,7 @@ class Emulated(torch.Tensor):
 
 
 class Generator(torch.Generator):
-    "A generator that may be on the emulated device; there it gives other numbers, as on a real one."
+    "A generator that may be on the device; there it gives other numbers, as on a real one."
 
     def __new__(cls, device="cpu"):
         g = super().__new__(cls)
@@ -241,7 +241,7 @@ def caller() -> str:
 
 
 class EmulatedMode(TorchFunctionMode):
-    "Sees every call into torch, checks it as CUDA does, runs it on the CPU and marks what it gives."
+    "Sees every call into torch, checks it as CUDA does, runs it on the CPU, marks the result."
 
     active = None
     place = torch.device("cuda", 0)
@@ -383,13 +383,13 @@ class EmulatedMode(TorchFunctionMode):
         return d
 
     def drawn(self, name: str, kwargs: dict, on_device: bool) -> dict:
-        "Random numbers: the generator must be where the tensor is, and the device has numbers of its own."
+        "The generator must be where the tensor is, and the device has numbers of its own."
         g = kwargs.get("generator")
         if g is not None and (g.device.type != "cpu") != on_device:
             kind = "cuda" if on_device else "cpu"
             self.refuse(
                 RuntimeError,
-                f"Expected a '{kind}' device type for generator but found '{g.device.type}' ({name})",
+                f"Expected a '{kind}' device type for generator, found '{g.device.type}' ({name})",
             )
         if (
             g is None
@@ -491,7 +491,7 @@ class EmulatedMode(TorchFunctionMode):
                 if isinstance(i, Emulated) and not isinstance(t, Emulated):
                     self.refuse(
                         RuntimeError,
-                        "indices should be either on cpu or on the same device as the indexed tensor (cpu)",
+                        "indices should be on the same device as the indexed tensor (cpu)",
                     )
                 if isinstance(t, Emulated) and not isinstance(i, Emulated):
                     self.moved("to device", i.nbytes, call)
@@ -547,7 +547,7 @@ class EmulatedMode(TorchFunctionMode):
         if place_of(args[0]) != place_of(args[1]):
             self.refuse(
                 RuntimeError,
-                "Attempted to call `variable.set_data(tensor)`, but the two have incompatible tensor type",
+                "Attempted to call `variable.set_data(tensor)` with an incompatible tensor type",
             )
         return func(*args)
 
@@ -664,7 +664,7 @@ def _cuda_patches(gpu: Device) -> dict:
 
 @contextlib.contextmanager
 def emulated(memory: bool = False):
-    "Switch the emulator on. With `memory` it counts what the device holds, too. Gives the `Device`."
+    "Switch the emulator on; with `memory` it counts what the device holds. Gives the `Device`."
     gpu = Device(counting=memory)
     mode = EmulatedMode(gpu)
     with contextlib.ExitStack() as stack:
@@ -688,7 +688,7 @@ def summary(moves: list) -> dict:
 
 
 def largest_difference(a: torch.Tensor, b: torch.Tensor) -> float:
-    "Largest absolute difference of two results, wherever they are; infinite where one is not finite."
+    "Largest absolute difference of two results, wherever they are; infinite for NaN."
     a, b = a.detach().cpu().double(), b.detach().cpu().double()
     d = (a - b).abs().max().item() if a.numel() else 0.0
     return math.inf if math.isnan(d) else d

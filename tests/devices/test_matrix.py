@@ -1,12 +1,12 @@
-"""Everything that works on a CPU works on a device: the same tasks, presets and rivals, the same numbers."""
+"""What works on a CPU works on a device: the same tasks, presets and rivals, the same numbers."""
 
 import warnings
 
 import pytest
 import torch
 from devices.emulator import emulated
-from tests.operators.test_operators import OPERATORS, draw
 
+from tests.operators.test_operators import OPERATORS, draw
 from visionxl import video
 from visionxl.app.cli import main
 from visionxl.app.clips import Degradation, degrade
@@ -65,7 +65,7 @@ def priors():
 
 
 def both(f, y, priors, tolerance=0.0):
-    """`f(y, prior)` here and there: the same numbers, or the same refusal. Gives the device's record.
+    """`f(y, prior)` here and there: the same numbers or the same refusal. Gives the record.
 
     The difference is the root mean square beside the largest value or 1.
     """
@@ -113,7 +113,7 @@ def test_rivals(clip, priors, method, name):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_restore(clip, priors, name):
-    "A clip in host memory, two windows where the task allows it; the result comes back to the host."
+    "A clip in host memory, two windows where the task allows it; the result comes back."
     d = Degradation(name, window=3)
     y = degrade(clip, d)
     chunk = {} if d.reach else dict(chunk=3, overlap=2)
