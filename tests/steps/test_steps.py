@@ -10,12 +10,12 @@ from scipy import ndimage
 from visionxl.extras.photo_spectrum import (
     PhotoSpectrum,
     fill_holes,
-    has_holes,
-    membrane,
+    fill_smoothly,
     smooth_step,
 )
 from visionxl.extras.starts import spread
 from visionxl.operators.bases import dct2
+from visionxl.operators.properties import has_one_gain
 from visionxl.operators.tasks import LinearOperator, Mask, task
 from visionxl.prior.latent import to_eps
 from visionxl.prior.schedule import ddim_step, make_schedule, scaled_linear
@@ -429,11 +429,11 @@ def test_holes_are_filled_as_dense_matrices_do(name, rho):
 
 def test_holes_are_known_for_what_they_are():
     assert (
-        has_holes(MASKS["its own"]())
-        and has_holes(task("sr", (2, 1, 8, 8)))
-        and not has_holes(task("deblur", (2, 1, 8, 8), kernel_size=5))
+        has_one_gain(MASKS["its own"]())
+        and has_one_gain(task("sr", (2, 1, 8, 8)))
+        and not has_one_gain(task("deblur", (2, 1, 8, 8), kernel_size=5))
     )
-    assert not has_holes(Mask(FRAMES, draw(6, 8).abs())), "weights that differ are no holes"
+    assert not has_one_gain(Mask(FRAMES, draw(6, 8).abs())), "weights that differ are no holes"
     A, x = MASKS["its own"](), draw(*FRAMES)
     assert worst(A(smooth_step(A, A(x), 0 * x, 1e-8, 50)), A(x)) < 1e-6
 
@@ -441,9 +441,9 @@ def test_holes_are_known_for_what_they_are():
 def test_a_membrane_over_nothing_stays_flat():
     L = PhotoSpectrum((1, 1, 6, 8)).weight ** -2
     flat = torch.zeros(1, 6, 8)
-    assert worst(membrane(flat, L, flat.clone(), 20), flat) == 0  # no pin: 0 / 0 is not divided
+    assert worst(fill_smoothly(flat, L, flat.clone(), 20), flat) == 0  # no pin: 0 / 0 is not divided
     held = torch.full((1, 6, 8), 0.3)
-    assert worst(membrane(1e8 + flat, L, held.clone(), 20), held) < 1e-6  # pinned everywhere
+    assert worst(fill_smoothly(1e8 + flat, L, held.clone(), 20), held) < 1e-6  # pinned everywhere
 
 
 def test_twenty_steps_reach_what_sixty_did():
@@ -452,7 +452,7 @@ def test_twenty_steps_reach_what_sixty_did():
     K, A = PhotoSpectrum(shape), task("inpaint", shape)
     y = A(K(draw(*shape)))
     kept = (A.weights**2 / 1e-8)[0]
-    want = membrane(kept, K.weight.double() ** -2, y[0].clone(), 500, 0.0)
+    want = fill_smoothly(kept, K.weight.double() ** -2, y[0].clone(), 500, 0.0)
     ours = fill_holes(A, y.float(), 1e-8, 20)[0]
     theirs = K(cg(A @ K, y, 0 * y, 60, 1e-8)[0])[0]
     assert (ours - want).square().mean() < (theirs - want).square().mean()

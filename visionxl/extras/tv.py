@@ -11,9 +11,11 @@ from collections.abc import Iterator
 
 import torch
 
-from ..operators.bases import dct2, idct2, over_time
-from ..steps.consistency import proximal
 from .photo_spectrum import blur_gains
+from ..operators.bases import dct2, idct2, over_time
+from ..operators.linear import LinearOperator
+from ..operators.properties import describe
+from ..steps.consistency import proximal
 
 # %% ../../nbs/reference/extras/tv.ipynb #a0564c68
 def _differences(x, t, weights, g):
@@ -102,7 +104,7 @@ def gradient_gains(
 
 
 def norm2(
-    A,  # linear operator
+    A: LinearOperator,  # any operator
     device: torch.device | str = "cpu",  # where to ask it
 ) -> float:
     "Largest eigenvalue of A^T A: from the spectrum, else a few power iterations."
@@ -143,8 +145,8 @@ def _turn(x, v, u, weights, by, out):
 
 @torch.no_grad()
 def admm(
-    y: torch.Tensor,  # measurement
-    A,  # linear operator
+    y: torch.Tensor,  # measurement, shape A.out_shape
+    A: LinearOperator,  # any operator
     x_init: torch.Tensor,  # (T, C, H, W) where to start
     mu: float,  # weight of the total variation, > 0
     rho: float,  # penalty of the splitting, > 0: speed, not the answer
@@ -155,6 +157,8 @@ def admm(
         raise ValueError(
             f"mu={mu} and rho={rho} must be positive: without total variation use cg_only"
         )
+    found = describe(A, y.device)
+    A, y = found.operator, found.measurement(y)
     known, q, dtype = blur_gains(A), _DCT(x_init), y.dtype
     fit = norm2(A, y.device)  # penalty of the copy that meets the data, in units of rho
     c = fit * rho if known is None else known  # what stands beside rho D^T D
@@ -181,7 +185,11 @@ def admm(
 
 # %% ../../nbs/reference/extras/tv.ipynb #50e9b426
 def tv_objective(
-    y: torch.Tensor, A, x: torch.Tensor, mu: float, weights: tuple = (1.0, 1.0, 1.0)
+    y: torch.Tensor,  # measurement, shape A.out_shape
+    A: LinearOperator,  # any operator
+    x: torch.Tensor,  # (T, C, H, W)
+    mu: float,  # weight of the total variation
+    weights: tuple = (1.0, 1.0, 1.0),  # of time, height and width
 ) -> float:
     "1/2 |y - A x|^2 + mu |D x|_{2,1}."
     return 0.5 * (y - A(x)).square().sum().item() + mu * total_variation(x, weights)

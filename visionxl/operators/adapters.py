@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .linear import LinearOperator, _shape
+from .linear import LinearOperator, as_shape
 
 # %% ../../nbs/reference/operators/adapters.ipynb #32441ee6
 def to_scipy(
@@ -34,7 +34,7 @@ class FromScipy(LinearOperator):
 
         self.L, self.in_shape, self.out_shape = (
             aslinearoperator(L),
-            _shape(in_shape),
+            as_shape(in_shape),
             tuple(map(int, out_shape)),
         )
         n = tuple(int(np.prod(s)) for s in (self.out_shape, self.in_shape))
@@ -87,7 +87,7 @@ class FromDeepinv(LinearOperator):
         in_shape: tuple,  # (T, C, H, W); its first axis is deepinv's batch
         dtype: torch.dtype = torch.float32,  # the type that the physics works in
     ):
-        self.physics, self.dtype, self.in_shape = physics, dtype, _shape(in_shape)
+        self.physics, self.dtype, self.in_shape = physics, dtype, as_shape(in_shape)
         self.out_shape = tuple(physics.A(torch.zeros(self.in_shape, dtype=dtype)).shape)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ from visionxl.operators.linear import (
     LinearOperator,
     Multiple,
     Sum,
-    _shape,
+    as_shape,
     check_adjoint,
     check_spectrum,
 )
@@ -69,12 +69,14 @@ _all_ = [
 class Mask(LinearOperator):
     "Multiplies each pixel by a weight: 1 keeps, 0 loses. The weights may be fixed or differ from frame to frame."
 
+    verified = True
+
     def __init__(
         self,
         shape: tuple,  # (T, C, H, W)
         weights: Tensor,  # (H, W) for all frames, or anything that broadcasts to the shape, (T, 1, H, W) for instance
     ):
-        self.in_shape = self.out_shape = _shape(shape)
+        self.in_shape = self.out_shape = as_shape(shape)
         self.weights = torch.as_tensor(weights).to(torch.float64)[
             (None,) * max(0, 4 - torch.as_tensor(weights).ndim)
         ]
@@ -91,7 +93,7 @@ class Mask(LinearOperator):
         if not 0 <= keep <= 1:
             raise ValueError(f"keep={keep} is no share: give a number from 0 to 1")
         draw = torch.rand(
-            _shape(shape)[2:], generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+            as_shape(shape)[2:], generator=torch.Generator().manual_seed(seed), dtype=torch.float64
         )
         return cls(shape, draw < keep)
 
@@ -108,6 +110,9 @@ class Mask(LinearOperator):
             else None
         )
 
+    def pixel_weights(self):
+        return self.weights
+
     def spectrum(self):
         return Spectrum(Pixels().forward, Pixels().inverse, self.weights**2)
 
@@ -115,12 +120,14 @@ class Mask(LinearOperator):
 class AveragePool(LinearOperator):
     "Means of `factor x factor` blocks: a camera with fewer, larger pixels."
 
+    verified = True
+
     def __init__(
         self,
         shape: tuple,  # (T, C, H, W)
         factor: int = 4,  # side of a block in pixels, divides H and W
     ):
-        self.in_shape, self.factor = (T, C, H, W), f = _shape(shape), int(factor)
+        self.in_shape, self.factor = (T, C, H, W), f = as_shape(shape), int(factor)
         if f < 1:
             raise ValueError(f"factor={factor} must be at least 1")
         if H % f or W % f:
@@ -147,13 +154,16 @@ class AveragePool(LinearOperator):
 class Blur(LinearOperator):
     "Convolution of each frame with a separable kernel: one banded matrix for each axis, so every boundary has its true adjoint."
 
+    kind = "blur"
+    verified = True
+
     def __init__(
         self,
         shape: tuple,  # (T, C, H, W)
         kernel,  # weights for both axes, or a pair (vertical, horizontal); see `Blur2d` for what does not separate
         boundary: str = "symmetric",  # one of BOUNDARIES
     ):
-        self.in_shape = self.out_shape = _shape(shape)
+        self.in_shape = self.out_shape = as_shape(shape)
         pair = (
             len(kernel) == 2
             and not isinstance(kernel[0], (int, float))
@@ -201,13 +211,16 @@ class Blur(LinearOperator):
 class Blur2d(LinearOperator):
     "Convolution of each frame with any 2-D kernel, through FFTs of the extended frame."
 
+    kind = "blur"
+    verified = True
+
     def __init__(
         self,
         shape: tuple,  # (T, C, H, W)
         kernel: Tensor,  # (kh, kw) weights, [kh // 2, kw // 2] at lag 0
         boundary: str = "symmetric",  # one of BOUNDARIES
     ):
-        self.in_shape = self.out_shape = _shape(shape)
+        self.in_shape = self.out_shape = as_shape(shape)
         self.kernel, self.boundary = torch.as_tensor(kernel, dtype=torch.float64), boundary
         if self.kernel.ndim != 2 or not self.kernel.numel() or not self.kernel.isfinite().all():
             raise ValueError(
@@ -261,12 +274,14 @@ class Blur2d(LinearOperator):
 class FrameMix(LinearOperator):
     "Every frame of the measurement is a weighted sum of frames: one matrix product over the whole clip."
 
+    verified = True
+
     def __init__(
         self,
         shape: tuple,  # (T, C, H, W)
         matrix: Tensor,  # (T_out, T) weights
     ):
-        self.in_shape, self.matrix = _shape(shape), torch.as_tensor(matrix, dtype=torch.float64)
+        self.in_shape, self.matrix = as_shape(shape), torch.as_tensor(matrix, dtype=torch.float64)
         if (
             self.matrix.ndim != 2
             or self.matrix.shape[1] != self.in_shape[0]
@@ -296,7 +311,7 @@ class TemporalMean(FrameMix):
         window: int = 7,  # frames; an even window reaches one frame further into the future
         boundary: str = "circular",  # circular, replicate, symmetric, reflect, zero, or valid: only where the window fits
     ):
-        T, window = _shape(shape)[0], int(window)
+        T, window = as_shape(shape)[0], int(window)
         if window < 1:
             raise ValueError(f"window={window} must be at least 1 frame")
         if boundary == "valid" and window > T:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..operators.linear import LinearOperator, check_problem
+from ..operators.properties import describe
 from visionxl.operators.spectral import (
     ROUNDING,
     History,
@@ -64,12 +65,14 @@ def proximal(
 ) -> Tensor:  # x_bar
     """The compromise between measurement and proposal: `argmin_x |y - A x|^2 + rho |x - x_init|^2`.
 
-    This is `x_init + A^T (A A^T + rho)^-1 (y - A x_init)`: exact where the operator has a spectrum, by `steps` of CG
-    elsewhere. Use it for noisy measurements, with the noise's variance over that of the proposal's error as `rho`.
+    This is `x_init + A^T (A A^T + rho)^-1 (y - A x_init)`: exact where the operator has a spectrum, declared or found by
+    `properties.describe`, and by `steps` of CG elsewhere. Use it for noisy measurements, with the noise's variance over that of the proposal's error as `rho`.
     Raises ValueError for `rho < 0` and shapes that do not fit.
     """
     start = y.new_zeros(()).expand(A.in_shape) if x_init is None else x_init
     check_problem(A, y, start, steps, rho)
+    known = describe(A, y.device)
+    A, y = known.operator, known.measurement(y)
     if has_spectrum(A):
         return spectral_proximal(A, y, x_init, rho)
     x = y.new_zeros(A.in_shape) if x_init is None else x_init
