@@ -6,7 +6,7 @@
 __all__ = ['KINDS', 'RECIPES', 'FrameFilter', 'Properties', 'kind_of', 'mixes_frames', 'block_size', 'has_one_gain',
            'working_type', 'verify', 'describe']
 
-# %% ../../nbs/reference/operators/properties.ipynb #e1dc146c
+# %% ../../nbs/reference/operators/properties.ipynb #7cba2009
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from .bases import Blocks, Cosine, Factors, Fourier, Pixels
 from .linear import LinearOperator, as_shape
 from .tasks import BOUNDARIES, AveragePool, Blur2d, FrameMix, Mask, after_time
 
-# %% ../../nbs/reference/operators/properties.ipynb #115d084f
+# %% ../../nbs/reference/operators/properties.ipynb #f9feafbd
 class FrameFilter(LinearOperator):
     """Multiply every frequency of each frame by a gain: `Q^T diag(gains) Q`, with `Q` the DCT or the FFT.
 
@@ -50,7 +50,7 @@ class FrameFilter(LinearOperator):
     def factors(self) -> Factors:
         return Factors(None, self.basis, self.gains, self.basis)
 
-# %% ../../nbs/reference/operators/properties.ipynb #085ec4d2
+# %% ../../nbs/reference/operators/properties.ipynb #d6081c55
 KINDS = ("blur", "pooling", "holes", "frequencies", "other")
 RECIPES = {"blur": "deblur", "pooling": "sr", "holes": "inpaint", "frequencies": "frequencies"}
 
@@ -76,7 +76,7 @@ class Properties:
             return None
         return RECIPES[self.kind] + ("+" if self.temporal else "")
 
-# %% ../../nbs/reference/operators/properties.ipynb #349c3757
+# %% ../../nbs/reference/operators/properties.ipynb #740e8be1
 def kind_of(
     A: LinearOperator,  # any operator
 ) -> str | None:  # one of KINDS, None if the operator declares nothing
@@ -132,7 +132,7 @@ def has_one_gain(
     f = A.factors()
     return f is not None and f.only_gain is not None
 
-# %% ../../nbs/reference/operators/properties.ipynb #a560ce16
+# %% ../../nbs/reference/operators/properties.ipynb #0f7aa559
 def _random(shape: tuple, seed: int, like: Tensor) -> Tensor:
     "A random video or measurement of unit variance, the same for the same seed."
     g = torch.Generator().manual_seed(seed)
@@ -195,7 +195,7 @@ def verify(
         )
     A.verified = True
 
-# %% ../../nbs/reference/operators/properties.ipynb #679c66ae
+# %% ../../nbs/reference/operators/properties.ipynb #c94e5e3d
 def _snap(gains: Tensor, tol: float) -> Tensor:
     "Gains that differ from 0 or from the largest by rounding become exactly that."
     top = gains.abs().max()
@@ -272,6 +272,7 @@ def _as_filter(S: _Frame) -> LinearOperator | None:
         pixel[..., 0, 0] = 1
         gains = (basis.forward(S(pixel)) / basis.forward(pixel))[0]
         if _near(S.Sp, basis.inverse(gains * basis.forward(S.p)), S.tol):
+            gains = gains / gains.abs().max()
             kind = torch.complex128 if gains.is_complex() else torch.float64
             return FrameFilter(S.A.in_shape, gains.to("cpu", kind), basis)
     return None
@@ -292,10 +293,12 @@ def _as_kernel(S: _Frame) -> LinearOperator | None:
     if 2 * rh + 1 > H or 2 * rw + 1 > W:
         return None
     kernel = answer[H // 2 - rh : H // 2 + rh + 1, W // 2 - rw : W // 2 + rw + 1]
+    size = kernel.sum().abs()
+    scale = 1 / size if size > 1e-3 * kernel.abs().sum() else 1.0
     for boundary in BOUNDARIES:
         part = Blur2d((1, *S.A.in_shape[1:]), kernel, boundary)
         if _near(S.Sp, part(S.p[None])[0], S.tol):
-            return Blur2d(S.A.in_shape, kernel, boundary)
+            return Blur2d(S.A.in_shape, kernel * scale, boundary)
     return None
 
 
@@ -330,7 +333,7 @@ def _as_known(A: LinearOperator, like: Tensor) -> LinearOperator | None:
         B = _with_time(part, A, like)
     return B if _near(B(v), A(v), 10 * S.tol) else None
 
-# %% ../../nbs/reference/operators/properties.ipynb #8e30fe9b
+# %% ../../nbs/reference/operators/properties.ipynb #9f16901c
 def _root(gains: Tensor, tol: float) -> Tensor | None:
     "Square roots of eigenvalues; None if some are so small that a division by them would magnify rounding."
     gains = _snap(gains.clamp_min(0), tol)
@@ -392,7 +395,7 @@ def _filter_of(
     kind = torch.complex128 if isinstance(basis, Fourier) else torch.float64
     return FrameFilter(A.in_shape, gains.to(kind), basis), measurement
 
-# %% ../../nbs/reference/operators/properties.ipynb #1190582b
+# %% ../../nbs/reference/operators/properties.ipynb #2f8ef116
 def _guess_kind(A: LinearOperator) -> str:
     "The kind of an operator that fits nothing known, from its shapes."
     if tuple(A.out_shape) == tuple(A.in_shape):

@@ -1,0 +1,275 @@
+"""What `describe` finds out about operators that declare nothing, and what `verify` refuses."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from steps.test_consistency import draw, off
+
+from visionxl.extras.photo_spectrum import smooth_step
+from visionxl.operators.bases import Fourier
+from visionxl.operators.linear import LinearOperator
+from visionxl.operators.properties import (
+    FrameFilter,
+    describe,
+    has_one_gain,
+    kind_of,
+    verify,
+    working_type,
+)
+from visionxl.operators.tasks import TASKS, Blur, Blur2d, FrameMix, Mask, check_adjoint, task
+from visionxl.steps.consistency import cg, proximal
+
+SHAPE = (5, 3, 32, 48)
+
+
+class Plain(LinearOperator):
+    "Two methods and two shapes, nothing declared."
+
+    def __init__(self, A):
+        self.inner, self.in_shape, self.out_shape = A, A.in_shape, A.out_shape
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.inner(x)
+
+    def adjoint(self, y):
+        self.calls += 1
+        return self.inner.AT(y)
+
+
+class Kernel(LinearOperator):
+    "A kernel with repeated border pixels; the adjoint comes from autograd."
+
+    def __init__(self, shape, kernel):
+        self.in_shape = self.out_shape = tuple(shape)
+        self.kernel = kernel
+
+    def forward(self, x):
+        (h, w), C = self.kernel.shape, x.shape[1]
+        wide = F.pad(x, (w // 2, w // 2, h // 2, h // 2), mode="replicate")
+        return F.conv2d(wide, self.kernel.to(x)[None, None].expand(C, 1, h, w), groups=C)
+
+    def adjoint(self, y):
+        x = torch.zeros(self.in_shape, dtype=y.dtype, requires_grad=True)
+        with torch.enable_grad():
+            return torch.autograd.grad(self.forward(x), x, y)[0]
+
+
+class Bayer(LinearOperator):
+    "One of three colours at each pixel."
+
+    def __init__(self, shape):
+        T, C, H, W = shape
+        self.in_shape, self.out_shape = tuple(shape), (T, 1, H, W)
+        self.kept = torch.zeros(3, H, W, dtype=torch.float64)
+        self.kept[0, ::2, ::2] = 1
+        self.kept[1, ::2, 1::2] = 1
+        self.kept[1, 1::2, ::2] = 1
+        self.kept[2, 1::2, 1::2] = 1
+
+    def forward(self, x):
+        return (x * self.kept.to(x)).sum(1, keepdim=True)
+
+    def adjoint(self, y):
+        return y * self.kept.to(y)
+
+
+class Rows(LinearOperator):
+    "Half of the rows, drawn at random."
+
+    def __init__(self, shape):
+        T, C, H, W = shape
+        order = torch.randperm(H, generator=torch.Generator().manual_seed(0))
+        self.rows = order[: H // 2].sort().values
+        self.in_shape, self.out_shape = tuple(shape), (T, C, H // 2, W)
+
+    def forward(self, x):
+        return x[:, :, self.rows]
+
+    def adjoint(self, y):
+        x = y.new_zeros(self.in_shape)
+        x[:, :, self.rows] = y
+        return x
+
+
+class Radial(LinearOperator):
+    "The frequencies on lines through the middle, as real and imaginary parts."
+
+    def __init__(self, shape, lines=12):
+        T, C, H, W = shape
+        self.kept = torch.zeros(H, W, dtype=torch.bool)
+        for i in range(lines):
+            angle = math.pi * i / lines
+            for r in torch.linspace(-1, 1, 4 * W).tolist():
+                u, v = round(r * H / 2 * math.sin(angle)), round(r * W / 2 * math.cos(angle))
+                self.kept[u % H, v % W] = True
+                self.kept[-u % H, -v % W] = True
+        self.in_shape, self.out_shape = tuple(shape), (T, C, int(self.kept.sum()), 2)
+
+    def forward(self, x):
+        return torch.view_as_real(torch.fft.fft2(x, norm="ortho")[..., self.kept])
+
+    def adjoint(self, y):
+        kind = torch.promote_types(y.dtype, torch.complex64)
+        c = torch.zeros(self.in_shape, dtype=kind)
+        c[..., self.kept] = torch.view_as_complex(y.contiguous())
+        return torch.fft.ifft2(c, norm="ortho").real
+
+
+def slanted(n=7, s1=2.0, s2=0.7, angle=0.5):
+    "A Gaussian kernel longer in one direction, which lies along neither axis."
+    i = torch.arange(n, dtype=torch.float64) - n // 2
+    u = i[:, None] * math.sin(angle) + i * math.cos(angle)
+    v = i[:, None] * math.cos(angle) - i * math.sin(angle)
+    k = torch.exp(-0.5 * ((u / s1) ** 2 + (v / s2) ** 2))
+    return k / k.sum()
+
+
+WRAPPED = {n: task(n, SHAPE, window=3, kernel_size=21) for n in TASKS}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_without_declarations_is_recognised(name):
+    A = WRAPPED[name]
+    P = Plain(A)
+    d = describe(P)
+    assert (d.recipe, d.kind, d.temporal) == (name, kind_of(A), name.endswith("+"))
+    x = draw(*SHAPE, seed=7)
+    y, start = A(x), draw(*SHAPE, seed=8)
+    assert off(d.operator(x), A(x)) < 1e-10 and d.measurement(y) is y
+    check_adjoint(d.operator)
+    calls = P.calls
+    assert describe(P) is d and P.calls == calls <= 20, "tried once, and at low cost"
+    for rho in (1e-2, 1e-8):
+        assert off(proximal(P, y, start, rho), proximal(A, y, start, rho)) < 1e-6
+        assert off(smooth_step(P, y, start, rho), smooth_step(A, y, start, rho)) < 1e-6
+    if has_one_gain(A.spatial):
+        assert has_one_gain(d.operator.spatial or d.operator), "gains are equal, not nearly equal"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_bundled_task_is_believed(name):
+    d = describe(WRAPPED[name])
+    assert d.operator is WRAPPED[name] and d.recipe == name
+    y = draw(*WRAPPED[name].out_shape)
+    assert d.measurement(y) is y
+
+
+OWN = {
+    "slanted": (Kernel(SHAPE, slanted()), "blur", "deblur"),
+    "Bayer": (Bayer(SHAPE), "holes", "inpaint"),
+    "rows": (Rows(SHAPE), "holes", "inpaint"),
+    "radial": (Radial(SHAPE), "frequencies", "frequencies"),
+    "flickering": (Plain(Mask(SHAPE, draw(5, 1, 32, 48) > 0)), "holes", "inpaint"),
+    "circular": (Plain(Blur2d(SHAPE, draw(3, 5).abs() / 8, "circular")), "blur", "deblur"),
+    "fourfold": (Plain(4 * task("sr", SHAPE)), "pooling", "sr"),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_operators_of_ones_own(name):
+    A, kind, recipe = OWN[name]
+    d = describe(A)
+    assert (d.kind, d.recipe, d.temporal) == (kind, recipe, False)
+    x, start = draw(*SHAPE, seed=7), draw(*SHAPE, seed=8)
+    y = A(x)
+    assert off(d.operator(x), d.measurement(y)) < 1e-9
+    assert off(d.operator.AT(d.operator(x)), A.AT(y)) < 1e-9
+    got = proximal(A, y, start, 0.1)
+    gradient = A.AT(A(got) - y) + 0.1 * (got - start)
+    assert float(gradient.norm()) < 1e-6 * float(A.AT(y).norm() + start.norm())
+    smooth = smooth_step(A, y, start, 0.1)
+    assert off(A(smooth), y) < off(A(start), y)
+
+
+def test_the_same_problem_with_noise():
+    "A measurement that comes from A^T y keeps the noise's variance."
+    for A in (Bayer(SHAPE), Rows(SHAPE)):
+        d = describe(A)
+        noise = draw(*A.out_shape, seed=3)
+        kept = d.measurement(noise)
+        assert float(kept.norm()) == pytest.approx(float(noise.norm()))
+
+
+def test_what_fits_nothing_is_used_as_it_is():
+    A = Plain(Mask.random(SHAPE) @ Blur.gaussian(SHAPE, 5, 1.0))
+    d = describe(A)
+    assert d.operator is A and d.kind == "blur" and d.recipe == "deblur"
+    x, y = draw(*SHAPE), A(draw(*SHAPE, seed=1))
+    assert torch.equal(proximal(A, y, x, 0.1, 5), cg(A, y, x, 5, 0.1)[0])
+
+
+def test_declared_kinds():
+    A = Plain(Mask.random(SHAPE) @ Blur.gaussian(SHAPE, 5, 1.0))
+    A.kind = "holes"
+    assert describe(A).recipe == "inpaint" and A.calls == 0
+    A = Plain(FrameMix(SHAPE, torch.eye(5)))
+    A.kind = "holey"
+    with pytest.raises(ValueError, match="choose one of blur"):
+        describe(A)
+
+
+def test_an_operator_in_float32_only():
+    class Single(Plain):
+        def forward(self, x):
+            return F.conv2d(x, torch.full((3, 1, 3, 3), 1 / 9), groups=3, padding=1)
+
+        def adjoint(self, y):
+            return self.forward(y)
+
+    A = Single(task("deblur", SHAPE))
+    assert working_type(A).dtype == torch.float32
+    d = describe(A)
+    x = draw(*SHAPE).float()
+    assert d.kind == "blur" and off(d.operator(x), A(x)) < 1e-5
+
+
+def test_frame_filter_is_its_factors():
+    A = FrameFilter((2, 1, 6, 5), torch.fft.fft2(draw(6, 5)), Fourier())
+    check_adjoint(A)
+    assert (
+        off(
+            A.spectrum().inverse(A.spectrum().values * A.spectrum().forward(draw(2, 1, 6, 5))),
+            A.AT(A(draw(2, 1, 6, 5))),
+        )
+        < 1e-12
+    )
+
+
+class Clamped(Plain):
+    def forward(self, x):
+        return self.inner(x).clamp(-1, 1)
+
+
+class Offset(Plain):
+    def forward(self, x):
+        return self.inner(x) + 0.1
+
+
+class Halved(Plain):
+    def adjoint(self, y):
+        return self.inner.AT(y) / 2
+
+
+@pytest.mark.parametrize(
+    "make,message", [(Clamped, "is not linear"), (Offset, "is not linear"), (Halved, "adjoint")]
+)
+def test_wrong_operators_are_refused(make, message):
+    A = make(task("sr", SHAPE))
+    for call in (verify, describe):
+        with pytest.raises(ValueError, match=message):
+            call(A)
+    with pytest.raises(ValueError, match="A.verified = True"):
+        proximal(A, draw(*A.out_shape), draw(*SHAPE), 0.1)
+    A.verified = True
+    verify(A)
+    assert describe(A).kind in ("pooling", "blur", "other")
+
+
+def test_bundled_operators_are_not_tried():
+    for A in (*WRAPPED.values(), Blur.gaussian(SHAPE, 5, 1.0, "reflect"), 2 * WRAPPED["sr"]):
+        assert A.verified
+    assert not Plain(WRAPPED["sr"]).verified and not (2 * Plain(WRAPPED["sr"])).verified
