@@ -152,13 +152,13 @@ def _scheduler(name, **changes):
     return getattr(diffusers, name)(**SD | changes)
 
 
-def _sdxl(folder, scheduler, variant=None, autoencoder=None, **changes):
+def _sdxl(folder, scheduler, variant=None, autoencoder=None, layers=3, **changes):
     from diffusers import StableDiffusionXLPipeline
 
     pipe = StableDiffusionXLPipeline(
         vae=autoencoder or vae(scaling_factor=0.13025, force_upcast=True),
         text_encoder=text_encoder(32),
-        text_encoder_2=text_encoder(48, projection=40),
+        text_encoder_2=text_encoder(48, projection=40, layers=layers),
         tokenizer=tokenizer(folder / "tokenizer"),
         tokenizer_2=tokenizer(folder / "tokenizer_2", pad="!"),
         unet=sdxl_unet(**changes),
@@ -490,5 +490,8 @@ def build_refused(name, folder, weights=False):
 def build(name, folder):
     "Write the family `name` into `folder`, which it returns."
     folder = Path(folder)
-    SERVED[name](folder)
+    if name == "sdxl-deep":  # diffusers knows a single file of SDXL by the tenth layer
+        _sdxl(folder, _scheduler("EulerDiscreteScheduler"), layers=11)
+    else:
+        SERVED[name](folder)
     return folder

@@ -19,7 +19,7 @@ TOLERANCE = 1e-5
 
 
 def worst(a, b):
-    return float((a - b).abs().max())
+    return float((a - b).detach().abs().max())
 
 
 def randn(*shape, seed=0):
@@ -179,6 +179,18 @@ def test_refused_by_configurations_alone(name, tmp_path):
     assert "what can: a UNet2DConditionModel" in said and "SDXL" in said
 
 
+def test_networks_by_themselves(tmp_path):
+    families.vae().save_pretrained(tmp_path / "vae")
+    with pytest.raises(
+        ValueError, match=r"an autoencoder \(AutoencoderKL\) by itself: pass it as vae="
+    ):
+        Prior.load(tmp_path / "vae", device="cpu")
+    families.build_refused("pixels", tmp_path / "pixels")  # older ones lie at the top of the folder
+    top = shutil.copytree(tmp_path / "pixels" / "unet", tmp_path / "top")
+    with pytest.raises(ValueError, match="UNet2DModel.* cannot serve"):
+        Prior.load(top, device="cpu")
+
+
 def test_the_name_decides_nothing(model, tmp_path):
     "A folder by the name of another model is what its configurations say."
     folder = shutil.copytree(model("sd15"), tmp_path / "stable-diffusion-xl-base-1.0")
@@ -203,7 +215,10 @@ def test_without_text_encoders(model, tmp_path):
     with pytest.warns(UserWarning, match="zeros take the place of the null text"):
         prior = Prior.load(stripped("sdxl"), device="cpu")
     assert not prior.conditions[0].text.any()
-    with pytest.raises(ValueError, match="prompt='a flower' cannot be read"):
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(ValueError, match="prompt='a flower' cannot be read"),
+    ):
         Prior.load(tmp_path / "sdxl", device="cpu", prompt="a flower")
 
 

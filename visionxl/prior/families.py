@@ -32,6 +32,10 @@ def _configs(folder: Path) -> dict[str, dict]:
     found = {p.parent.name: p for p in sorted(folder.glob("*/*config.json"))}
     if (folder / "model_index.json").is_file():
         found[""] = folder / "model_index.json"
+    if "unet" not in found and (folder / "config.json").is_file():  # a network by itself
+        found["unet"] = folder / "config.json"
+    if "scheduler" not in found and (folder / "scheduler_config.json").is_file():
+        found["scheduler"] = folder / "scheduler_config.json"
     return {part: json.loads(path.read_text()) for part, path in found.items()}
 
 
@@ -89,6 +93,8 @@ def _no_unet(m: dict[str, dict]) -> str | None:
             f"its network is a {_class(m[min(networks)])}, not a UNet{f', and {flow}' * bool(flow)}"
         )
     name = _class(m["unet"])
+    if name.startswith("Autoencoder") or name == "VQModel":
+        return f"it is an autoencoder ({name}) by itself: pass it as vae= beside a model"
     if name in VIDEO_UNETS:
         return f"its network is a {name}: it denoises videos, not single frames"
     if name not in ("UNet2DConditionModel", "UNet2DModel", "ScaledUNet"):
@@ -180,7 +186,7 @@ def recognise(
         read_config(source.folder, "unet")  # says what a model folder needs
     if vae is not None:
         m = {k: v for k, v in m.items() if k != "vqvae"} | {"vae": vae}
-    checks = (_no_unet, _no_table, _no_latents, _no_condition)
+    checks = (_no_unet, _no_latents, _no_table, _no_condition)
     why = next((w for w in (check(m) for check in checks) if w), None)
     if why:
         parts = ("", "unet", "transformer", "prior", "decoder", "vae", "vqvae", "scheduler")

@@ -40,7 +40,7 @@ class Source:
 def weight_files(
     names: Iterable[str],  # file names in the part's folder
     part: str,  # "unet", "vae", "text_encoder" or "text_encoder_2"; "" for a network at the top
-) -> list[str]:  # one file, or all shards, those that `names` lacks included
+) -> list[str]:  # one file, or all shards and their index, also those that are missing
     "The safetensors files that make up a network. Half precision comes first; complete comes before incomplete."
     names = set(names)
     stem = "model" if part.startswith("text_encoder") else "diffusion_pytorch_model"
@@ -51,7 +51,8 @@ def weight_files(
         shard = re.compile(re.escape(stem + half) + r"-\d{5}-of-(\d{5})\.safetensors")
         for total in sorted({m[1] for m in map(shard.fullmatch, names) if m}):
             every = range(1, int(total) + 1)
-            candidates.append([f"{stem}{half}-{i:05}-of-{total}.safetensors" for i in every])
+            shards = [f"{stem}{half}-{i:05}-of-{total}.safetensors" for i in every]
+            candidates.append([*shards, f"{stem}.safetensors.index{half}.json"])
     candidates.append([f"{stem}.safetensors"])
     return next((c for c in candidates if names.issuperset(c)), candidates[0])
 

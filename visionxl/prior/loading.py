@@ -71,12 +71,16 @@ def from_file(
 ) -> Source:
     """The file together with the configurations that go with it.
 
+    They come from `config`, or lie beside the file, or are the usual ones of its type from the hub.
+
     Raises ValueError where the file cannot serve, and FileNotFoundError, with the remedy, where the
     configurations are neither in the hub's cache nor can be fetched.
     """
     kind = file_type(path)
-    if config is not None and Path(config).is_dir():
-        return Source(Path(config), None, path)
+    beside = [p for p in (path.with_suffix(""), path.parent) if (p / "model_index.json").is_file()]
+    folder = next(iter(beside), None) if config is None else Path(config)
+    if folder is not None and folder.is_dir():
+        return Source(folder, None, path)
     repo = str(config or FILE_TYPES[kind])
     try:
         usual = from_hub(repo)
