@@ -1,4 +1,4 @@
-"""A diffusers folder as one safetensors file under the names that the authors of Stable Diffusion use."""
+"""A diffusers folder as one safetensors file, in the names of Stable Diffusion's authors."""
 
 import re
 from pathlib import Path
@@ -14,6 +14,7 @@ RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
+LAST = 3  # number of the autoencoder's last block: theirs count from the other end
 TOP = {
     "conv_in": "input_blocks.0.0",
     "time_embedding.linear_1": "time_embed.0",
@@ -64,17 +65,16 @@ def _unet(state: dict, layers: int) -> dict:
 def _vae(state: dict) -> dict:
     out = {}
     for name, value in state.items():
-        last = 3
         name = re.sub(r"down_blocks\.(\d)\.resnets\.(\d)", r"down.\1.block.\2", name)
         name = re.sub(r"down_blocks\.(\d)\.downsamplers\.0", r"down.\1.downsample", name)
         name = re.sub(
             r"up_blocks\.(\d)\.resnets\.(\d)",
-            lambda m: f"up.{last - int(m[1])}.block.{m[2]}",
+            lambda m: f"up.{LAST - int(m[1])}.block.{m[2]}",
             name,
         )
         name = re.sub(
             r"up_blocks\.(\d)\.upsamplers\.0",
-            lambda m: f"up.{last - int(m[1])}.upsample",
+            lambda m: f"up.{LAST - int(m[1])}.upsample",
             name,
         )
         name = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", name)

@@ -1,4 +1,4 @@
-"""Models from the hub: what is fetched, in which order, what is used offline, and what a broken download says."""
+"""Models from the hub: what is fetched and when, what serves offline, what broken downloads say."""
 
 import json
 import shutil
