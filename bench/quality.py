@@ -1,32 +1,35 @@
-"""Quality of every method on every task: PSNR, SSIM, ST-LPIPS, warping error and measurement
-residual.
+"""Quality of every method on every task: PSNR, SSIM, LPIPS, ST-LPIPS, FVD, warping error, residual.
 
     python bench/quality.py                       short: two clips, short side 96, 9 frames
     python bench/quality.py --full                six clips, short side 192, 25 frames (hours)
     python bench/quality.py --full --size 384     the larger size
     python bench/quality.py --tasks sr+ --methods best admm_tv
+    python bench/quality.py --method my_method.py:f          a method of your own, as a row
+    python bench/quality.py --priors "no prior" "dct prior"  `best` with other priors, as rows
 
 Every cell is kept in bench/results/quality_cells, named by all that decides it: a killed run goes
-on where it was, and a retrained prior or another setting is measured anew. The tables go to
-bench/results/quality[_SIZE].md and .json, a contact sheet per task beside them. Seeds are fixed;
-the clips are never trained or tuned on.
+on where it was; a retrained prior, another setting or changed code is measured anew. The tables go
+to bench/results/quality[_SIZE].md, .tex and .json, a contact sheet per task beside them. Seeds are
+fixed; the clips are never trained or tuned on.
 """
 
 import argparse
 import json
+import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from visionxl.measure.evaluate import UNITS  # noqa: E402
-from visionxl.measure.grid import NO_PRIOR, Cell, Grid, default_clips, sheet  # noqa: E402
-from visionxl.measure.tables import BETTER, markdown  # noqa: E402
+from visionxl.measure.evaluate import UNITS, notes  # noqa: E402
+from visionxl.measure.grid import Cell, Grid, default_clips, mean_row, sheet  # noqa: E402
+from visionxl.measure.methods import find_method, wants  # noqa: E402
+from visionxl.measure.plain_priors import PLAIN_PRIORS  # noqa: E402
+from visionxl.measure.tables import BETTER, latex, markdown, number  # noqa: E402
 from visionxl.operators.tasks import TASKS  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
-METHODS = {
+METHODS = {  # name: how the table calls it
     "measured": "measurement brought to size",
     "cg": "CG alone",
     "admm_tv": "ADMM-TV (tuned)",
@@ -36,146 +39,180 @@ METHODS = {
     "svi": "SVI",
     "official": "official",
     "paper": "paper",
-    "best": "**best** (ours)",
+    "best": "best (ours)",
 }
-COLUMNS = ("PSNR", "SSIM", "ST-LPIPS", "warping", "residual")
+COLUMNS = ("PSNR", "SSIM", "LPIPS", "ST-LPIPS", "FVD", "FVD windows", "warping", "residual")
+GOALS = ("PSNR", "SSIM", "ST-LPIPS")
 
 
-def fits(method: str, task: str) -> bool:
-    """Whether the method has an answer for the task: the warped baseline is made for two, the
-    released code stops at one.
-    """
-    return (
-        task in ("sr", "deblur") if method == "diffir2vr" else (method, task) != ("official", "sr+")
-    )
+@dataclass(frozen=True)
+class Line:
+    "One row of every task's table."
+
+    method: str  # a name, or `file.py:f`
+    prior: str
+    label: str
+
+    @property
+    def key(self) -> str:
+        "How the JSON calls it."
+        return self.method if self.prior not in PLAIN_PRIORS else f"{self.method}, {self.prior}"
+
+    def fits(self, task: str) -> bool:
+        "Whether the method has an answer for the task."
+        if self.method == "diffir2vr":  # frame by frame
+            return task in ("sr", "deblur")
+        return (self.method, task) != ("official", "sr+")  # the released code stops with an error
 
 
-def spread(rows: list, k: str) -> str:
-    "Mean and standard deviation over clips."
-    v = np.array([r[k] for r in rows])
-    digits = {"PSNR": 2, "warping": 2, "residual": 4}.get(k, 3)
-    return f"{np.nanmean(v):.{digits}f} ± {np.nanstd(v):.{digits}f}"
+def lines_of(a: argparse.Namespace) -> list[Line]:
+    "The rows that were asked for."
+    lines = [Line(m, a.prior, METHODS[m]) for m in a.methods]
+    lines += [Line(m, a.prior, m) for m in a.method]
+    return lines + [Line("best", p, f"best, {p}") for p in a.priors]
 
 
 def summary(task: str, found: dict) -> str:
-    "One task: a line for each method, the best mean in bold."
-    best = {
-        k: BETTER[k](np.nanmean([r[k] for r in rows]) for rows in found.values()) for k in COLUMNS
-    }
-    lines = [
-        f"### {task}",
-        "",
-        "| method | " + " | ".join(COLUMNS) + " | seconds |",
-        "|---|" + "---|" * (len(COLUMNS) + 1),
-    ]
-    for m, rows in found.items():
-        cells = [
-            f"**{spread(rows, k)}**"
-            if np.nanmean([r[k] for r in rows]) == best[k]
-            else spread(rows, k)
-            for k in COLUMNS
-        ]
-        lines.append(
-            f"| {METHODS[m]} | "
-            + " | ".join(cells)
-            + f" | {np.mean([r['seconds'] for r in rows]):.0f} |"
-        )
-    return "\n".join(lines)
+    "One task as a Markdown table: means over clips with their standard errors."
+    return f"### {task}\n\n{markdown(rows_of(found))}"
 
 
-def per_clip(found: dict, names: list) -> str:
-    "PSNR / ST-LPIPS of each clip: where a method loses."
-    rows = [
-        {"method": METHODS[m].replace("**", "")}
-        | {
-            n: f"{r['PSNR']:.2f} / {r.get('ST-LPIPS', float('nan')):.3f}"
-            for n, r in zip(names, rows)
-        }
-        for m, rows in found.items()
-    ]
-    return "Per clip, PSNR / ST-LPIPS:\n\n" + markdown(rows, bold=False)
+def rows_of(found: dict) -> list[dict]:
+    "A row for each method: means over clips, standard errors, seconds."
+    out = []
+    for line, rows in found.items():
+        mean = mean_row(rows)
+        shown = [k for c in (*COLUMNS, "seconds") for k in (c, f"{c} se") if k in mean]
+        out.append({"method": line.label} | {k: mean[k] for k in shown if k != "seconds se"})
+    return out
+
+
+def per_clip(found: dict, names: list[str]) -> str:
+    "PSNR, LPIPS and ST-LPIPS of each clip: where a method loses."
+    out = []
+    for line, rows in found.items():
+        row = {"method": line.label}
+        for name, r in zip(names, rows):
+            three = [number(r.get(k), k) for k in ("PSNR", "LPIPS", "ST-LPIPS")]
+            row[name] = " / ".join(three)
+        out.append(row)
+    return "Per clip, PSNR / LPIPS / ST-LPIPS:\n\n" + markdown(out, bold=False)
+
+
+def losses(found: dict) -> list[str]:
+    "Where another method's mean is ahead of `best`'s, among the goals and in LPIPS."
+    means = {line.key: mean_row(rows) for line, rows in found.items()}
+    lost = []
+    for k in (*GOALS, "LPIPS"):
+        for name, mean in means.items():
+            other = name.startswith("best, ") or name == "best"  # its own variants are no rivals
+            if other or k not in mean or k not in means["best"]:
+                continue
+            if BETTER[k](means["best"][k], mean[k]) != means["best"][k]:
+                lost.append(f"{k} to {name}")
+    return lost
 
 
 def goals(all_found: dict) -> str:
-    "BENCH.md's goals, counted."
-
-    def mean(rows, k):
-        return np.nanmean([r[k] for r in rows])
-
+    "BENCH.md's goals, counted, and LPIPS beside them."
     lines, first = [], 0
     for task, found in all_found.items():
-        if "best" not in found:
+        by = {line.key: mean_row(rows) for line, rows in found.items()}
+        if "best" not in by:
             continue
-        others = {m: rows for m, rows in found.items() if m != "best"}
-        lost = [
-            f"{k} to {m}"
-            for k in ("PSNR", "SSIM", "ST-LPIPS")
-            for m, rows in others.items()
-            if BETTER[k](mean(found["best"], k), mean(rows, k)) != mean(found["best"], k)
-        ]
-        first += not lost
-        calm = "admm_tv" not in found or mean(found["best"], "warping") <= mean(
-            found["admm_tv"], "warping"
-        )
-        lines.append(
-            f"- {task}: `best` "
-            + ("is first in PSNR, SSIM and ST-LPIPS" if not lost else "loses " + ", ".join(lost))
-            + ("; no more flicker than ADMM-TV" if calm else "; **more flicker than ADMM-TV**")
-        )
-    return (
-        f"`best` is first in all three on {first} of {len(lines)} tasks (goal: five of six).\n\n"
-        + "\n".join(lines)
-    )
+        lost = losses(found)
+        counted = [s for s in lost if not s.startswith("LPIPS")]
+        first += not counted
+        said = "is first in PSNR, SSIM and ST-LPIPS"
+        if counted:
+            said = "loses " + ", ".join(counted)
+        text = f"- {task}: `best` {said}"
+        if len(lost) > len(counted):
+            text += "; loses " + ", ".join(s for s in lost if s not in counted)
+        elif "LPIPS" in by["best"]:
+            text += "; first in LPIPS too"
+        lines.append(text + calm(by))
+    head = f"`best` is first in PSNR, SSIM and ST-LPIPS on {first} of {len(lines)} tasks"
+    return f"{head} (goal: five of six).\n\n" + "\n".join(lines)
 
 
-def write(a, grid: Grid, names: list, all_found: dict, rows_out: list) -> str:
-    """The tables as Markdown and JSON; under another name while tasks are missing, so that a killed
-    run spoils no kept table.
-    """
-    missing = [f"- {k}: {v}" for k, v in grid.nets.missing.items() if k in COLUMNS]
-    prior_id = None if set(a.methods) <= set(NO_PRIOR) else grid.prior_id
+def calm(by: dict) -> str:
+    "How the flicker of `best` compares with total variation's."
+    if "admm_tv" not in by:
+        return ""
+    if by["best"]["warping"] <= by["admm_tv"]["warping"]:
+        return "; no more flicker than ADMM-TV"
+    return "; **more flicker than ADMM-TV**"
+
+
+def disagreements(all_found: dict) -> str:
+    "Where LPIPS and ST-LPIPS put two methods in another order."
+    out = []
+    for task, found in all_found.items():
+        rows = [r for r in rows_of(found) if "LPIPS" in r and "ST-LPIPS" in r]
+        pairs = [(p, q) for i, p in enumerate(rows) for q in rows[i + 1 :]]
+        other = []
+        for p, q in pairs:
+            if (p["LPIPS"] - q["LPIPS"]) * (p["ST-LPIPS"] - q["ST-LPIPS"]) < 0:
+                ahead, behind = (p, q) if p["LPIPS"] < q["LPIPS"] else (q, p)
+                other.append(f"{ahead['method']} before {behind['method']}")
+        if pairs:
+            text = "; ".join(other) or "none"
+            out.append(f"- {task}: {len(other)} of {len(pairs)} pairs. By LPIPS: {text}")
+    if not out:
+        return "Not measured: one of the two is missing."
+    return "Pairs of methods that ST-LPIPS puts in the other order than LPIPS:\n\n" + "\n".join(out)
+
+
+def write(a: argparse.Namespace, grid: Grid, names: list, all_found: dict) -> str:
+    "Write the tables; under another name while tasks are missing, so that a kill spoils nothing."
+    lines = lines_of(a)
+    needed = any("prior" in wants(find_method(line.method)) for line in lines)
+    prior_id = grid.prior_id(a.prior) if needed else None
     prior = f"prior `{a.prior}` ({prior_id}), float32" if prior_id else "no prior"
+    units = "; ".join(f"{k}: {UNITS[k]}" for k in COLUMNS if k.split()[0] not in grid.nets.missing)
+    first = next(iter(next(iter(all_found.values())).values()))
+    windows = sum(len(r["features"][0][1]) for r in first if "features" in r)
     head = (
-        f"# Quality\n\nClips: {', '.join(names)}; short side {a.size} pixels, {a.frames} "
-        f"frames, seed {a.seed}; {prior}. "
-        f"Mean ± standard deviation over {len(names)} clips. "
-        + "; ".join(f"{k}: {UNITS[k]}" for k in COLUMNS)
-        + ".\n"
+        f"# Quality\n\nClips: {', '.join(names)}; short side {a.size} pixels, {a.frames} frames, "
+        f"seed {a.seed}; {prior}. Mean ± standard error over {len(names)} clips. {units}.\n\n"
     )
-    text = (
-        "\n\n".join(
-            [
-                head + "\n".join(missing),
-                "## Goals",
-                goals(all_found),
-                "## Tasks",
-                *[summary(t, f) + "\n\n" + per_clip(f, names) for t, f in all_found.items()],
-            ]
-        )
-        + "\n"
-    )
+    head += "\n".join(f"- {s}" for s in notes(grid.nets, len(names), windows))
+    tasks = [summary(t, f) + "\n\n" + per_clip(f, names) for t, f in all_found.items()]
+    page = [head, "## Goals", goals(all_found), "## LPIPS and ST-LPIPS", disagreements(all_found)]
+    text = "\n\n".join([*page, "## Tasks", *tasks]) + "\n"
     done = set(a.tasks) == set(all_found)
     out = a.out / f"{'' if done else 'partial_'}quality_{a.size}.md"
     if done:
-        [f.unlink() for f in a.out.glob(f"partial_quality_{a.size}.*")]
+        for f in a.out.glob(f"partial_quality_{a.size}.*"):
+            f.unlink()
     out.write_text(text)
-    out.with_suffix(".json").write_text(
-        json.dumps(
-            {
-                "size": a.size,
-                "frames": a.frames,
-                "clips": names,
-                "seed": a.seed,
-                "prior": prior_id,
-                "rows": rows_out,
-            },
-            indent=1,
-        )
-    )
+    tex = [f"% {t}\n{latex(rows_of(f))}" for t, f in all_found.items()]
+    out.with_suffix(".tex").write_text("\n\n".join(tex) + "\n")
+    where = {"size": a.size, "frames": a.frames, "clips": names, "seed": a.seed}
+    kept = where | {"prior": prior_id, "rows": json_rows(all_found, names)}
+    out.with_suffix(".json").write_text(json.dumps(kept, indent=1))
     return text
 
 
-def main() -> int:
+def json_rows(all_found: dict, names: list[str]) -> list[dict]:
+    "A row for each task, method and clip, without means."
+    out = []
+    for task, found in all_found.items():
+        for line, rows in found.items():
+            for name, r in zip(names, rows):
+                figures = {k: r.get(k) for k in (*COLUMNS, "seconds") if not _missing(r.get(k))}
+                out.append({"task": task, "method": line.key, "clip": name} | figures)
+    return out
+
+
+def _missing(v: float | None) -> bool:
+    "Whether there is no figure."
+    return v is None or math.isnan(v)
+
+
+def parser() -> argparse.ArgumentParser:
+    "The command's options."
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -187,43 +224,50 @@ def main() -> int:
         "--clips", help="folder of clips; default $VISIONXL_DATA/clips, else the bundled samples"
     )
     p.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
-    p.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=tuple(METHODS))
+    p.add_argument("--methods", nargs="*", choices=tuple(METHODS), default=tuple(METHODS))
+    p.add_argument(
+        "--method", action="append", default=[], metavar="FILE.py:F", help="a method of your own"
+    )
     p.add_argument("--prior", default="tiny")
+    p.add_argument(
+        "--priors",
+        nargs="*",
+        choices=tuple(PLAIN_PRIORS),
+        default=tuple(PLAIN_PRIORS),
+        help="rows of `best` with these in place of the prior",
+    )
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--out", type=Path, default=RESULTS)
-    a = p.parse_args()
-    a.size, a.frames, a.count = (
-        a.size or (192 if a.full else 96),
-        a.frames or (25 if a.full else 9),
-        a.count or (10**6 if a.full else 2),
-    )
+    return p
+
+
+def main(argv: list | None = None) -> int:
+    "Run the grid, task by task; after each the tables so far are on disk."
+    a = parser().parse_args(argv)
+    a.size = a.size or (192 if a.full else 96)
+    a.frames = a.frames or (25 if a.full else 9)
     clips = default_clips(a.clips)
-    names = list(clips)[: a.count]
-    grid = Grid(a.out / "quality_cells", clips, a.prior, say=lambda s: print(s, flush=True))
-    all_found, rows_out = {}, []
+    names = list(clips)[: a.count or (len(clips) if a.full else 2)]
+    grid = Grid(a.out / "quality_cells", clips, say=lambda s: print(s, flush=True))
+    lines = lines_of(a)
+    if not lines:
+        sys.exit("no rows: give --methods, --method or --priors")
+    text, all_found = "", {}
     for task in a.tasks:
-
-        def line(m, task=task):
-            return [Cell(m, task, n, a.size, a.frames, a.seed, a.prior) for n in names]
-
-        all_found[task] = {m: [grid(c) for c in line(m)] for m in a.methods if fits(m, task)}
-        if not all_found[task]:
+        rows = {}
+        for line in (x for x in lines if x.fits(task)):
+            where = (a.size, a.frames, a.seed, line.prior, {}, line.label)
+            rows[line] = [Cell(line.method, task, n, *where) for n in names]
+        if not rows:
             sys.exit(
-                f"none of {', '.join(a.methods)} has an answer for {task}: leave it out of "
-                "--tasks, or add a method"
+                f"none of {', '.join(line.label for line in lines)} has an answer for {task}: "
+                "leave it out of --tasks, or add a method"
             )
-        rows_out += [
-            {"task": task, "method": m, "clip": n} | {k: r.get(k) for k in (*COLUMNS, "seconds")}
-            for m, rows in all_found[task].items()
-            for n, r in zip(names, rows)
-        ]
-        views = {"clean": grid.views(Cell("clean", task, names[0], a.size, a.frames))} | {
-            m: grid.views(line(m)[0]) for m in all_found[task]
-        }
-        sheet(views, a.out / f"quality_{a.size}_{task.replace('+', '_plus')}.png", side=160)
-        text = write(
-            a, grid, names, all_found, rows_out
-        )  # after each task, so that a killed run leaves what it has
+        all_found[task] = {line: [grid(c) for c in cells] for line, cells in rows.items()}
+        pictures = {"clean": grid.views(Cell("clean", task, names[0], a.size, a.frames))}
+        pictures |= {line.label: grid.views(cells[0]) for line, cells in rows.items()}
+        sheet(pictures, a.out / f"quality_{a.size}_{task.replace('+', '_plus')}.png", side=160)
+        text = write(a, grid, names, all_found)
     print(text)
     return 0
 

@@ -16,6 +16,7 @@ from visionxl.extras.photo_spectrum import smooth_step
 from visionxl.extras.starts import spread
 from visionxl.extras.tv import admm
 from visionxl.measure import grid
+from visionxl.measure.methods import find_method, run_method
 from visionxl.operators.tasks import TASKS, task
 from visionxl.presets import PRESETS
 from visionxl.prior.latent import Prior
@@ -109,12 +110,12 @@ def test_presets(clip, priors, preset, name):
 
 
 @pytest.mark.parametrize("name", TASKS)
-@pytest.mark.parametrize("method", [m for m in grid.METHODS if m not in PRESETS])
+@pytest.mark.parametrize("method", [m for m in grid.NAMES if m not in PRESETS])
 def test_rivals(clip, priors, method, name):
     A = task(name, clip.shape, window=3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        both(lambda y, prior: grid.METHODS[method](y, A, prior), A(clip), priors, LOOSE)
+        both(lambda y, prior: run_method(find_method(method), y, A, prior), A(clip), priors, LOOSE)
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -78,19 +78,19 @@ def cells(tmp_path_factory):
 
     def run(where):
         g = grid.Grid(folder / where, dict(list(clips.items())[:1]), say=lambda s: None)
-        return {m: g(grid.Cell(m, "sr", *list(g.clips)[:1], 16, 2)) for m in grid.METHODS}
+        return {m: g(grid.Cell(m, "sr", *list(g.clips)[:1], 16, 2)) for m in grid.NAMES}
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         here = run("here")
         with emulated(memory=True):
             there = run("there")
-    for m in grid.METHODS:
+    for m in grid.NAMES:
         found[m] = here[m], there[m]
     return found
 
 
-@pytest.mark.parametrize("method", grid.METHODS)
+@pytest.mark.parametrize("method", grid.NAMES)
 def test_a_cell_of_every_method(cells, method):
     here, there = cells[method]
     assert here.keys() == there.keys()

@@ -17,6 +17,9 @@ from visionxl.measure import tables as T
 from visionxl.prior.schedule import scaled_linear
 
 
+CHANGE = "lam"  # a setting of `paper` whose default is 2
+
+
 class Blocks:
     """A prior without weights: latents are 4x4 means, the noise predicted is what the latents are
     above their blur.
@@ -51,7 +54,7 @@ def prior(monkeypatch):
     from visionxl.prior import latent as prior
 
     monkeypatch.setattr(prior.Prior, "load", classmethod(lambda cls, name="tiny", **kw: Blocks()))
-    monkeypatch.setattr(C, "prior_identity", lambda name, prior: "blocks")
+    monkeypatch.setattr(C, "prior_identity", lambda prior: "blocks")
 
 
 def test_evaluate_equals_the_metrics_and_names_what_is_missing(clips, tmp_path, capsys):
@@ -107,14 +110,13 @@ def test_markdown_marks_the_best():
     assert "| a | 30.00 | **2.00** |" in text and "| b | **31.00** | - |" in text
 
 
-def grid(folder, clips, said=None):
-    return C.Grid(
-        folder, C.default_clips(clips), say=(said.append if said is not None else lambda s: None)
-    )
+def grid(folder, clips, said=None, **kw):
+    say = said.append if said is not None else (lambda s: None)
+    return C.Grid(folder, C.default_clips(clips), say=say, **kw)
 
 
 def test_a_killed_run_goes_on_where_it_was(clips, tmp_path, prior):
-    table, stop = R.TABLE2, []
+    table, stop = R.TABLES["table2"], []
     todo = R.cells_of(table, ["flower", "tears"], 48, 8, "tiny", 0)
 
     def kill(line):
@@ -134,30 +136,32 @@ def test_a_killed_run_goes_on_where_it_was(clips, tmp_path, prior):
     assert not list((tmp_path / "cells").glob("*.part"))
 
 
-def test_other_settings_are_other_cells(prior):
+def test_other_settings_are_other_cells(clips, tmp_path, prior):
+    g = grid(tmp_path, clips)
     base = C.Cell("paper", "sr+", "flower", 48, 8)
-    files = {
-        c.file("x", "blocks")
-        for c in (
-            base,
-            C.Cell("paper", "sr+", "flower", 48, 8, seed=1),
-            C.Cell("paper", "sr+", "flower", 48, 8, changes={"lam": 1.0}),
-            C.Cell("paper", "sr+", "flower", 48, 9),
-            C.Cell("best", "sr+", "flower", 48, 8),
-        )
-    }
-    assert len(files) == 5 and base.file("x", "blocks") != base.file("x", "retrained")
-    assert C.Cell("paper", "sr+", "flower", 48, 8, label="ours").file("x", "blocks") == base.file(
-        "x", "blocks"
-    )
-    assert C.Cell("cg", "sr+", "flower", 48, 8).identity("a") == C.Cell(
-        "cg", "sr+", "flower", 48, 8
-    ).identity("b")
-    assert C.Cell("paper", "sr+", "flower", 48, 8, changes={"tau": 0.3}).file(
-        "x", "blocks"
-    ) == base.file("x", "blocks"), "the same settings by another way"
+    others = [
+        C.Cell("paper", "sr+", "flower", 48, 8, seed=1),
+        C.Cell("paper", "sr+", "flower", 48, 8, changes={CHANGE: 1.0}),
+        C.Cell("paper", "sr+", "flower", 48, 9),
+        C.Cell("paper", "sr", "flower", 48, 8),
+        C.Cell("best", "sr+", "flower", 48, 8),
+    ]
+    assert len({g.path(c) for c in (base, *others)}) == 6
+    labelled = C.Cell("paper", "sr+", "flower", 48, 8, label="ours")
+    assert g.path(labelled) == g.path(base)
+    same = C.Cell("paper", "sr+", "flower", 48, 8, changes={CHANGE: 2.0})
+    assert g.path(same) == g.path(base), "the same settings by another way"
     with pytest.raises(ValueError, match="choose one of"):
-        C.Cell("magic", "sr+", "flower", 48, 8).identity("a")
+        g.path(C.Cell("magic", "sr+", "flower", 48, 8))
+
+
+def test_a_retrained_prior_makes_other_cells_of_those_that_use_it(clips, tmp_path, monkeypatch):
+    paths = []
+    for weights in ("old", "new"):
+        monkeypatch.setattr(C, "prior_identity", lambda prior, w=weights: w)
+        g = grid(tmp_path, clips)
+        paths.append([g.path(C.Cell(m, "sr", "flower", 48, 8)) for m in ("paper", "cg")])
+    assert paths[0][0] != paths[1][0] and paths[0][1] == paths[1][1]
 
 
 def test_another_clip_of_the_same_name_and_another_judge_are_other_cells(clips, tmp_path):
@@ -192,7 +196,8 @@ def test_reproduce_prints_and_writes(name, clips, tmp_path, prior, capsys):
     assert len(found["rows"]) == len(R.TABLES[name].rows) and (
         tmp_path / f"{name}.md"
     ).read_text().startswith("# Table")
-    assert {r["ours"] for r in found["orderings"]} <= {"agree", "differ"} and found["orderings"]
+    assert {r["ours"] for r in found["orderings"]} <= {"agree", "differ", "cannot be told"}
+    assert found["orderings"] and r"\toprule" in (tmp_path / f"{name}.tex").read_text()
     from PIL import Image
 
     png = next(tmp_path.glob(f"{name}_*.png"))
@@ -203,11 +208,11 @@ def test_reproduce_prints_and_writes(name, clips, tmp_path, prior, capsys):
 
 def test_the_papers_figures_are_those_of_the_paper():
     "A few cells of each table, and the orderings that the paper itself shows."
-    assert R.TABLE6.rows[1].paper == {"FVD": 241.0, "LPIPS": 0.197, "PSNR": 30.69, "SSIM": 0.839}
+    assert R.TABLES["table6"].rows[1].paper == {"FVD": 241.0, "LPIPS": 0.197, "PSNR": 30.69, "SSIM": 0.839}
     assert (
         R.TABLES["table3"].rows[1].paper == {} and R.TABLES["table3"].rows[0].paper["FVD"] == 196.4
     )
-    for table in (R.TABLE2, R.TABLE5, R.TABLE6):
+    for table in (R.TABLES["table2"], R.TABLES["table5"], R.TABLES["table6"]):
         rows = [
             {"row": r.label} | r.paper | {f"{k} (paper)": v for k, v in r.paper.items()}
             for r in table.rows
@@ -221,9 +226,11 @@ def test_fvd_of_a_row_uses_the_features_of_all_clips():
     def side(v):
         return [[v], [v, v]]  # one clip, two windows
 
-    rows = [{"PSNR": p, "features": [side([p, 0.0]), side([0.0, p])]} for p in (1.0, 2.0, 3.0)]
+    rows = [{"PSNR": p, "features": (side([p, 0.0]), side([0.0, p]))} for p in (1.0, 2.0, 3.0)]
     a = np.array([[1.0, 0], [2, 0], [3, 0]])
-    assert C.mean_row(rows)["FVD"] == pytest.approx(M.frechet_distance(a, a[:, ::-1]))
+    found = C.mean_row(rows)
+    assert found["FVD"] == pytest.approx(M.frechet_distance(a, a[:, ::-1]))
+    assert found["PSNR"] == 2 and found["PSNR se"] == pytest.approx(1 / 3**0.5)
 
 
 def test_wrong_requests_are_refused(clips, tmp_path):

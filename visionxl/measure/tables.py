@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['BETTER', 'DIGITS', 'number', 'columns', 'best_of', 'table', 'markdown', 'latex', 'frame']
 
-# %% ../../nbs/reference/measure/tables.ipynb #4766bba9
+# %% ../../nbs/reference/measure/tables.ipynb #e805ea16
 import math
 
-# %% ../../nbs/reference/measure/tables.ipynb #ad657a5f
+# %% ../../nbs/reference/measure/tables.ipynb #bd8f4970
 BETTER = {
     "PSNR": max,
     "SSIM": max,
@@ -65,17 +65,21 @@ def best_of(
             best[k] = number(better(seen), k)
     return best
 
-# %% ../../nbs/reference/measure/tables.ipynb #dc895e5a
+# %% ../../nbs/reference/measure/tables.ipynb #3e10c2a2
 def _lines(rows: list[dict], mark: str = "{}") -> list[list[str]]:
     "Return the cells of a table as text, the head first; `mark` is how the best figure is written."
-    keys = columns(rows)
+    keys = [k for k in columns(rows) if not k.endswith(" se")]
     best = best_of(rows) if len(rows) > 1 else {}
-    lines = [keys]
-    for r in rows:
-        cells = [number(r.get(k), k) for k in keys]
-        marked = [mark.format(c) if best.get(k) == c else c for k, c in zip(keys, cells)]
-        lines.append(marked)
-    return lines
+    return [keys, *[[_cell(r, k, mark if k in best else "{}", best) for k in keys] for r in rows]]
+
+
+def _cell(row: dict, key: str, mark: str, best: dict) -> str:
+    "Return one figure as text, the best one marked, with its standard error where there is one."
+    text = number(row.get(key), key)
+    if best.get(key) == text:
+        text = mark.format(text)
+    error = row.get(f"{key} se")
+    return text if error is None else f"{text} ± {number(error, key)}"
 
 
 def table(
@@ -106,10 +110,10 @@ def latex(
     bold: bool = True,  # whether the best of each metric is set in bold
 ) -> str:
     "Return rows as a LaTeX table for the package booktabs, to be put into a paper."
-    signs = {c: "\\" + c for c in "&%$#_{}"} | {"±": "$\\pm$"}
+    signs = {c: "\\" + c for c in "&%$#_{}"}
     plain = [{_escape(k, signs): _escape(v, signs) for k, v in r.items()} for r in rows]
     lines = _lines(plain, "\\textbf{{{}}}" if bold else "{}")
-    body = [" & ".join(line) + r" \\" for line in lines]
+    body = [" & ".join(line).replace("±", r"$\pm$") + r" \\" for line in lines]
     return "\n".join(
         [
             rf"\begin{{tabular}}{{l{'r' * (len(lines[0]) - 1)}}}",
