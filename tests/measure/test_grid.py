@@ -1,4 +1,4 @@
-"""A bench of one's own: methods, operators, priors and metrics that nobody foresaw, each run once."""
+"""A bench of one's own: methods, operators, priors and metrics that nobody foresaw, run once."""
 
 import math
 
@@ -45,7 +45,8 @@ def test_everything_is_run_once_and_killed_runs_go_on(tmp_path):
 
 def test_a_changed_method_gets_new_rows_in_a_file_and_its_helpers_too(tmp_path):
     file, said = tmp_path / "my.py", []
-    text = "K = {k}\ndef helper(y):\n    return K * y\n\ndef f(y, A):\n    {c}return helper(A.AT(y))\n"
+    text = "K = {k}\ndef helper(y):\n    return K * y\n\n"
+    text += "def f(y, A):\n    {c}return helper(A.AT(y))\n"
     values = []
     for k, comment in ((1, ""), (1, "'a docstring'\n    "), (2, "")):
         file.write_text(text.format(k=k, c=comment))

@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['find_operator', 'find_prior', 'named', 'Cell', 'short_side', 'default_clips', 'Peak', 'views', 'run_cell', 'sheet']
 
-# %% ../../nbs/reference/measure/cell.ipynb #3f88d09f
+# %% ../../nbs/reference/measure/cell.ipynb #554188a7
 import ctypes
-import math
 import time
 import warnings
 from collections.abc import Callable
