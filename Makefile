@@ -7,7 +7,7 @@ export MPLBACKEND ?= Agg
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint lab docs bench train clean
+.PHONY: help install demo test test-all outputs lint lab docs bench train clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -22,20 +22,17 @@ install: $(VENV)/.installed ## make the environment in .venv and install visionx
 demo: install ## degrade a bundled real clip, restore it, and show the result
 	$(BIN)/visionxl demo
 
-lint: install ## ruff
-	$(BIN)/ruff check .
+lint: install ## ruff and mypy
+	$(BIN)/python tools/check.py lint types
 
-test: install ## everything that must hold: notebooks in step, notebook tests, pytest, ruff, docs
-	$(BIN)/python tools/check_export.py
-	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing --pause 0.2
-	$(BIN)/python tools/docs.py --check
-	$(BIN)/pytest --durations=12
+test: install ## everything that must hold: modules, lint, types, site, notebooks, pytest; time by part
+	$(BIN)/python tools/check.py
 
 test-all: install ## also what is too slow for `test`
-	$(BIN)/python tools/check_export.py
-	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing --flags slow --pause 0.2
-	$(BIN)/pytest -m ''
+	$(BIN)/python tools/check.py --slow
+
+outputs: install ## run the notebooks whose code has changed since their outputs
+	$(BIN)/python tools/run_nbs.py
 
 lab: install ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab nbs/index.ipynb
@@ -50,4 +47,4 @@ train: install ## retrain the bundled prior (resumes where it stopped)
 	$(BIN)/python -m visionxl.training
 
 clean: ## remove what was built, but not the environment
-	rm -rf _docs _proc build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf _docs _proc build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -1,6 +1,7 @@
 """Shared by all tests: where the data lies, and one thread policy."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,19 @@ def data():
     if not path.is_dir():
         pytest.skip(f"no data folder at {path}: set VISIONXL_DATA to run this test")
     return path.resolve()
+
+
+SECONDS: Counter = Counter()
+
+
+def pytest_runtest_logreport(report):
+    "Add up what the tests of each folder take."
+    parts = Path(report.nodeid.partition("::")[0]).parts
+    SECONDS["/".join(parts[:2])] += report.duration
+
+
+def pytest_terminal_summary(terminalreporter):
+    "Print the time by folder, the longest first."
+    terminalreporter.section("time by folder")
+    for folder, seconds in SECONDS.most_common():
+        terminalreporter.write_line(f"{seconds:7.1f} s  {folder}")

@@ -126,49 +126,46 @@ def page(nb: dict, dest: Path, stage: Path, pages: dict, links: dict) -> None:
     )
 
 
+def markdown(source: str) -> dict:
+    "A cell of text."
+    return {"cell_type": "markdown", "metadata": {}, "source": source}
+
+
+def split_head(cell: dict) -> list[dict]:
+    "The first text of a notebook as two cells: title and claim, which nbdev keeps, and the rest."
+    text = text_of(cell["source"])
+    head = re.match(r"\s*# .*\n(\s*> .*\n)*", text + "\n")
+    if not head or not text[head.end() :].strip():
+        return [cell]
+    return [cell | {"source": head[0].strip()}, markdown(text[head.end() :])]
+
+
+def plain_export(cell: dict) -> list[dict]:
+    "An exported cell as a plain one, followed by links to what it defines; imports are left out."
+    code = text_of(cell["source"]).partition("\n")[2]
+    cell = cell | {"source": code}
+    try:
+        body = ast.parse(code).body
+    except SyntaxError:
+        return [cell]
+    if all(isinstance(n, ast.Import | ast.ImportFrom) for n in body):
+        return []
+    names = [n.name for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    links = ", ".join(f"`{n}`" for n in names if not n.startswith("_"))
+    return [cell, markdown(f"::: {{.refs}}\nreference: {links}\n:::")] if links else [cell]
+
+
 def shown(nb: dict) -> dict:
-    """A notebook whose exported cells are plain cells, each followed by links to what it defines;
-    in place.
-    """
-    cells, first = [], next((c for c in nb["cells"] if c["cell_type"] == "markdown"), None)
+    "A notebook whose exported cells are plain cells, each followed by links to what it defines."
+    cells, first = [], next((c for c in nb["cells"] if c["cell_type"] == "markdown"), {})
     for cell in nb["cells"]:
-        cells.append(cell)
-        head = (
-            re.match(r"\s*# .*\n(\s*> .*\n)*", text_of(cell["source"]) + "\n")
-            if cell is first
-            else None
-        )
-        if (
-            head and text_of(cell["source"])[head.end() :].strip()
-        ):  # nbdev keeps only title and claim of this cell
-            cells.append(
-                {
-                    "cell_type": "markdown",
-                    "metadata": {},
-                    "source": text_of(cell["source"])[head.end() :],
-                }
-            )
-            cell["source"] = head[0].strip()
-        source = text_of(cell["source"])
-        if cell["cell_type"] != "code" or not re.match(r"#\s*\|\s*exports?\b", source):
-            continue
-        cell["source"] = source.partition("\n")[2]
-        try:
-            body = ast.parse(cell["source"]).body
-        except SyntaxError:
-            continue
-        if all(isinstance(n, ast.Import | ast.ImportFrom) for n in body):
-            cells.pop()
-        names = [n.name for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
-        names = [f"`{n}`" for n in names if not n.startswith("_")]
-        if names:
-            cells.append(
-                {
-                    "cell_type": "markdown",
-                    "metadata": {},
-                    "source": "::: {.refs}\nreference: " + ", ".join(names) + "\n:::",
-                }
-            )
+        exports = re.match(r"#\s*\|\s*exports?\b", text_of(cell["source"]))
+        if cell is first:
+            cells += split_head(cell)
+        elif cell["cell_type"] == "code" and exports:
+            cells += plain_export(cell)
+        else:
+            cells.append(cell)
     return nb | {"cells": cells}
 
 

@@ -89,7 +89,7 @@ def sidebar(name, first: str) -> list[dict]:
     for part, heading in PARTS.items():
         found = [nb for nb in notebooks() if nb.relative_to(NBS).parts[0] == part]
         if part != "reference":
-            contents = [entry(nb, name) for nb in found]
+            contents: list = [entry(nb, name) for nb in found]
         else:
             contents = grouped({g: [name(nb) for nb in found if folder(nb) == g] for g in GROUPS})
         if contents:
@@ -97,7 +97,7 @@ def sidebar(name, first: str) -> list[dict]:
     return sections
 
 
-def grouped(pages: dict[str, list[str]]) -> list:
+def grouped(pages: dict[str, list]) -> list:
     "Pages by folder as sections of their own; those beside the folders come first, without one."
     sections = [{"section": GROUPS[g], "contents": p} for g, p in pages.items() if g and p]
     return pages.get("", []) + sections

@@ -47,7 +47,7 @@ def palette(pixels: np.ndarray, colours: int) -> np.ndarray:
     method = {3: Image.Quantize.MEDIANCUT, 4: Image.Quantize.FASTOCTREE}[pixels.shape[1]]
     image = Image.fromarray(np.ascontiguousarray(some[None]).astype(np.uint8), mode)
     first = image.quantize(colours, method=method, dither=Image.Dither.NONE)
-    index, table = np.asarray(first)[0], []
+    index, table = np.asarray(first)[0], some[:1]
     for _ in range(ROUNDS):
         table = np.array([some[index == k].mean(0) for k in np.unique(index)])
         index = nearest(some, table)
@@ -117,9 +117,9 @@ def decoded(output: dict) -> bytes | None:
     return base64.b64decode("".join(data) if isinstance(data, list) else data)
 
 
-def put(output: dict, png: bytes) -> None:
+def put(output: dict, old: bytes, png: bytes) -> None:
     "Store a picture in an output; one that has become smaller is shown at its old size."
-    widths = [Image.open(io.BytesIO(x)).width for x in (decoded(output), png)]
+    widths = [Image.open(io.BytesIO(x)).width for x in (old, png)]
     if widths[1] < widths[0] <= WIDEST:
         output["metadata"] = {"image/png": {"width": widths[0]}} | output.get("metadata", {})
     output["data"]["image/png"] = base64.b64encode(png).decode()
@@ -128,14 +128,14 @@ def put(output: dict, png: bytes) -> None:
 def shrink_outputs(cells: list[dict]) -> int:
     "Make the pictures of a notebook's cells small, in place; returns how many bytes that saved."
     found = [o for c in cells for o in c.get("outputs", []) if decoded(o)]
-    before = [decoded(o) for o in found]
+    before = [png for png in map(decoded, found) if png]
     rest = len(json.dumps(cells)) - sum(len(o["data"]["image/png"]) for o in found)
     for limit in LIMITS:
         small = [shrink(png, limit) for png in before]
         if rest + sum(map(len, small)) * 4 / 3 <= NOTEBOOK:
             break
-    for output, png in zip(found, small, strict=True):
-        put(output, png)
+    for output, old, png in zip(found, before, small, strict=True):
+        put(output, old, png)
     return sum(map(len, before)) - sum(map(len, small))
 
 
