@@ -677,6 +677,11 @@ def emulated(memory: bool = False):
         yield gpu
 
 
+def moves_so_far() -> list:
+    "What has crossed the border; nothing while the emulator is off."
+    return [] if EmulatedMode.active is None else EmulatedMode.active.gpu.moves
+
+
 def summary(moves: list) -> dict:
     "{(kind, place in the code): (times, bytes)}, the largest first."
     times, size = Counter(), Counter()

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from devices.emulator import emulated
+from devices.emulator import emulated, moves_so_far, summary
 
 from tests.operators.test_operators import OPERATORS, draw
 from visionxl import video
@@ -30,6 +30,9 @@ SHORT = {
     "official": dict(steps=8),
     "best": {},
 }  # fewer steps of the same kind
+WAITING = {  # modules with a stop criterion or a check for NaN
+    *("solver.py", "consistency.py", "spectral.py", "photo_spectrum.py", "released.py"),
+}
 LOOSE = 2e-3  # root mean square difference that rounding may cause: flow and thresholds amplify it
 
 
@@ -101,12 +104,28 @@ def both(f, y, priors, tolerance=0.0):
 def test_presets(clip, priors, preset, name):
     A = task(name, clip.shape, window=3)
 
+    steps = []
+
     def run(y, prior):
         for state in solve(y, A, prior, preset, **SHORT.get(preset, {})):
-            pass
+            steps.append(len(moves_so_far()))
         return state.x
 
-    both(run, A(clip), priors, LOOSE if preset == "best" else 0.0)
+    gpu = both(run, A(clip), priors, LOOSE if preset == "best" else 0.0)
+    if steps:
+        n = len(steps) // 2  # the second half are those on the device
+        check_moves(gpu.moves[steps[n] : steps[-1]], n - 1, clip.nbytes)
+
+
+def check_moves(moves, steps, clip):
+    "Inside the loop: constants and noise go up, and Python waits for stop criteria alone."
+    down = [m for m in moves if m.kind == "to host"]
+    assert not down, f"the loop brings tensors to the CPU: {summary(down)}"
+    up = sum(m.bytes for m in moves if m.kind == "to device")
+    assert up <= steps * clip, f"{up} bytes in {steps} steps: {summary(moves)}"
+    numbers = [m for m in moves if m.kind == "number"]
+    assert {m.where.split(":")[0] for m in numbers} <= WAITING, summary(numbers)
+    assert len(numbers) <= 64 * steps, summary(numbers)
 
 
 @pytest.mark.parametrize("name", TASKS)

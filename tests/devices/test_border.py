@@ -1,0 +1,100 @@
+"""Where a device meets the host: noise, generators, figures, foreign operators, the bench."""
+
+import sys
+import warnings
+
+import pytest
+import torch
+from devices.emulator import emulated
+
+from visionxl import video
+from visionxl.operators.linear import LinearOperator
+from visionxl.operators.tasks import task
+from visionxl.prior.latent import Prior
+from visionxl.solver import solve
+
+
+@pytest.fixture(scope="module")
+def there():
+    with emulated():
+        return Prior.load("tiny")
+
+
+@pytest.fixture
+def clip():
+    return video.fit(video.sample("flower", 3).x, 16, 32)
+
+
+def last(states):
+    "The last state's video."
+    for state in states:
+        pass
+    return state.x
+
+
+def test_noise_is_the_same_on_every_device(clip, there):
+    "Drawn from the seed, from a generator of the CPU, or recorded: the same numbers there."
+    A = task("sr", clip.shape)
+    here = Prior.load("tiny", device="cpu")
+    noise = torch.randn(
+        25, 1, *here.latent_shape(16, 32), generator=torch.Generator().manual_seed(3)
+    )
+    for made in (lambda: None, lambda: torch.Generator().manual_seed(5), lambda: noise):
+        want = last(solve(A(clip), A, here, "paper", noise=made()))
+        with emulated() as gpu:
+            got = last(solve(A(clip).to("cuda"), A, there, "paper", noise=made()))
+            assert torch.equal(got.cpu(), want) and not gpu.refusals
+
+
+class OnDevice(LinearOperator):
+    "A person's operator that holds a constant on the device."
+
+    def __init__(self, shape):
+        self.in_shape = self.out_shape = tuple(shape)
+        g = torch.Generator().manual_seed(0)
+        self.w = torch.rand(*shape[-2:], generator=g).add(0.5).to("cuda")
+
+    def forward(self, x):
+        return x * self.w
+
+    def adjoint(self, y):
+        return y * self.w
+
+
+@pytest.mark.parametrize("preset", ("paper", "best"))
+def test_an_operator_that_lives_on_the_device(clip, there, preset):
+    with emulated() as gpu, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        A = OnDevice(clip.shape)
+        x = last(solve(A(clip.to("cuda")), A, there, preset))
+        assert x.is_cuda and not gpu.refusals
+        assert (A(x) - A(clip.to("cuda"))).square().mean().sqrt() < 0.1
+
+
+def test_a_clip_on_the_wrong_device_is_refused_with_the_remedy(clip, there):
+    A = task("sr", clip.shape)
+    with emulated(), pytest.raises(ValueError, match=r"move the clip with y\.to\('cuda"):
+        last(solve(A(clip), A, there, "paper"))
+
+
+def test_the_bench(there):
+    "bench/solver.py, which times a card: one small table."
+    sys.modules.pop("solver", None)
+    import as_released  # noqa: F401
+    import solver as bench
+
+    with emulated(memory=True) as gpu, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rows = bench.table(Prior.load("tiny"), "tiny", (2, 3, 16, 32), ("sr", "inpaint"), 1)
+        assert not gpu.refusals
+    assert {r["method"] for r in rows} == {"as released", *bench.METHODS}
+    assert all(r["GB"] > 0 for r in rows)
+
+
+def test_pictures_of_a_clip_on_a_device(clip, tmp_path):
+    "Files are written from wherever a clip is."
+    with emulated() as gpu:
+        x = clip.to("cuda")
+        video.write(tmp_path / "x.mkv", x, lossless=True)
+        assert not gpu.refusals
+    assert (video.read(tmp_path / "x.mkv").x - clip).abs().max() < 1e-4
