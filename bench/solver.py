@@ -73,9 +73,10 @@ class Clock:
 def nets_of(prior):
     "The same networks, called as the released code calls them."
     nets = as_released.Nets(prior.vae, prior.unet, prior.alpha_bar.float())
-    if prior.pooled is not None:
+    text = prior.conditions[-1]
+    if text.pooled is not None:
         ids = torch.tensor([[1024.0, 1024, 0, 0, 0, 0]], device=prior.device)
-        nets.condition = (prior.text, dict(text_embeds=prior.pooled, time_ids=ids))
+        nets.condition = (text.text, dict(text_embeds=text.pooled, time_ids=ids))
     return nets
 
 

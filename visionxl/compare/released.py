@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..steps.lowpass import folded_index
+from ..operators.bases import beside
 from ..operators.tasks import AveragePool, Blur, Compose, LinearOperator, TemporalMean
 from ..prior.schedule import Schedule
 
@@ -129,7 +130,8 @@ def dense_blur(
     "Every frame and channel convolved with a dense kernel: k^2 products for each pixel."
     rows, cols = (folded_index(n, len(kernel) // 2, boundary, x.device) for n in x.shape[-2:])
     wide = x.index_select(-2, rows).index_select(-1, cols)
-    return F.conv2d(wide, kernel.to(x).expand(x.shape[1], 1, *kernel.shape), groups=x.shape[1])
+    weight = beside(kernel, x).expand(x.shape[1], 1, *kernel.shape)
+    return F.conv2d(wide, weight, groups=x.shape[1])
 
 # %% ../../nbs/reference/compare/released.ipynb #bf87754f
 class DenseBlur(Blur):
