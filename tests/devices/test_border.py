@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from devices.emulator import emulated
+from devices.emulator import emulated, largest_difference
 
 from visionxl import video
 from visionxl.operators.linear import LinearOperator
@@ -43,7 +43,7 @@ def test_noise_is_the_same_on_every_device(clip, there):
         want = last(solve(A(clip), A, here, "paper", noise=made()))
         with emulated() as gpu:
             got = last(solve(A(clip).to("cuda"), A, there, "paper", noise=made()))
-            assert torch.equal(got.cpu(), want) and not gpu.refusals
+            assert largest_difference(got, want) <= (0.02 if gpu.real else 0) and not gpu.refusals
 
 
 class OnDevice(LinearOperator):
@@ -91,10 +91,25 @@ def test_the_bench(there):
     assert all(r["GB"] > 0 for r in rows)
 
 
-def test_pictures_of_a_clip_on_a_device(clip, tmp_path):
-    "Files are written from wherever a clip is."
+def test_pictures_of_a_clip_on_a_device(clip, there, tmp_path, monkeypatch):
+    "Files, figures, players and pages are made from wherever a clip is."
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    from visionxl.show import player, plots, report
+
+    A = task("sr", clip.shape)
     with emulated() as gpu:
         x = clip.to("cuda")
         video.write(tmp_path / "x.mkv", x, lossless=True)
+        states = list(solve(A(x), A, there, "paper"))
+        plots.show(x, states[-1].x)
+        plots.compare(x, states[-1].x, box=(2, 3, 8, 8))
+        plots.slices({"x": x})
+        plots.flicker({"x": x})
+        plots.spectra({"x": x})
+        plots.strip(states[:2])
+        rows = report.scores(x, {"result": states[-1].x})
+        report.before_after({"clean": x, "result": states[-1].x})
+        assert report.page(x, states[-1].x, rows=rows).startswith("<!doctype html>")
+        assert len(player.player_html(x, states[-1].x)) > 1000
         assert not gpu.refusals
     assert (video.read(tmp_path / "x.mkv").x - clip).abs().max() < 1e-4

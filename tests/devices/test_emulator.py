@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from devices.emulator import Emulated, emulated, largest_difference, summary
+from devices.emulator import Emulated, emulated, largest_difference, real_card, summary
 from torch import nn
+
+pytestmark = pytest.mark.skipif(real_card(), reason="a real card refuses in its own words")
 
 
 def seeded(*shape, seed=0, dtype=torch.float32):

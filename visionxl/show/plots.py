@@ -279,7 +279,8 @@ def slices(
     fig, axes = _figure(7.2, 0.1 + len(named) * 1.3, len(named))
     for ax, (name, x) in zip(axes.flat, named.items()):
         k = x.shape[-2] // 2 if row is None else row
-        image = to_image(np.moveaxis(np.asarray(x[:, :, k]), 0, 1))  # (T, W, C) from (T, C, W)
+        rows = x[:, :, k].cpu() if hasattr(x, "cpu") else x[:, :, k]
+        image = to_image(np.moveaxis(np.asarray(rows), 0, 1))  # (T, W, C) from (T, C, W)
         _draw(ax, np.repeat(image, zoom, 0), name, aspect="auto")
     finish(fig, caption)
 
