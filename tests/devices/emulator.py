@@ -563,7 +563,7 @@ class EmulatedMode(TorchFunctionMode):
         if id(t) not in memo:
             copy = self.mark(unmark(t.detach().clone()))
             if isinstance(t, torch.nn.Parameter):
-                copy = torch.nn.Parameter(copy, t.requires_grad)
+                copy.requires_grad_(t.requires_grad)._is_param = True
             memo[id(t)] = copy
         return memo[id(t)]
 
