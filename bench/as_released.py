@@ -1,8 +1,10 @@
-"""The released pipeline, written down plainly from its description: what `official` must equal and `best` must beat.
+"""The released pipeline, written down plainly from its description: what `official` must equal and
+`best` must beat.
 
-Slow on purpose where the released code is slow: dense 61x61 convolutions, two identical UNet branches, frames
-one after another, a last step whose result is thrown away. Tested against its recorded numbers in tests/test_golden.py;
-used by bench/operators.py and bench/solver.py for timing. Nothing here is imported by the package.
+Slow on purpose where the released code is slow: dense 61x61 convolutions, two identical UNet
+branches, frames one after another, a last step whose result is thrown away. Tested against its
+recorded numbers in tests/test_golden.py; used by bench/operators.py and bench/solver.py for timing.
+Nothing here is imported by the package.
 """
 
 from pathlib import Path
@@ -63,7 +65,9 @@ def measure(x, task: str, mask=None):
 
 
 def cg(gram, b, x, steps: int = 10, tol: float = 1e-5):
-    "Textbook conjugate gradients, one step size for the whole clip, stopped when the residual's norm is below `tol`."
+    """Textbook conjugate gradients, one step size for the whole clip, stopped when the residual's
+    norm is below `tol`.
+    """
     r = b - gram(x)
     p, rr = r.clone(), (r * r).sum()
     for _ in range(steps):
@@ -111,7 +115,9 @@ class Nets:
     def encode(self, x):
         "Frames (T, 3, H, W) to latents: a sample of the posterior, frame by frame."
         return (
-            torch.cat([self.vae.encode(cast(f[None], self.vae)).latent_dist.sample() for f in x]).to(x)
+            torch.cat(
+                [self.vae.encode(cast(f[None], self.vae)).latent_dist.sample() for f in x]
+            ).to(x)
             * self.vae.config.scaling_factor
         )
 
@@ -168,7 +174,9 @@ def step(
 
 @torch.no_grad()
 def restore(y, task: str, nets, noise, mask=None, steps=25, time=300) -> dict:
-    "Restore the measurement `y` (T, 3, H, W), noise (steps, 1, c, h, w); what the golden files record."
+    """Restore the measurement `y` (T, 3, H, W), noise (steps, 1, c, h, w); what the golden files
+    record.
+    """
     if task == "sr+":
         raise ValueError("the released code stops on sr+: it pads one frame circularly by three")
     z_tau = invert(y[:1], nets, steps, time)

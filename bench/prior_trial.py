@@ -1,12 +1,13 @@
-"""What a prior is worth in the loop of `best`, on validation material: for checkpoints of a training run.
+"""What a prior is worth in the loop of `best`, on validation material: for checkpoints of a
+training run.
 
     python bench/prior_trial.py tiny runs/white/export        two priors, sr, deblur and inpaint
-    python bench/prior_trial.py tiny --carry 1                what the autoencoder loses is carried past it
+    python bench/prior_trial.py tiny --carry 1     what the autoencoder loses goes past it
     python bench/prior_trial.py tiny --set tau=.3 steps=17    other values of the preset
 
-Six clips of 7 frames, 192x256: two pieces of the flower, three scenes of *Tears of Steel*, and a photo
-that training has left out under a moving camera. The test clips are never used here. PSNR and LPIPS are
-means over the clips; the lines go to bench/results/prior_trial.jsonl as well.
+Six clips of 7 frames, 192x256: two pieces of the flower, three scenes of *Tears of Steel*, and a
+photo that training has left out under a moving camera. The test clips are never used here. PSNR and
+LPIPS are means over the clips; the lines go to bench/results/prior_trial.jsonl as well.
 """
 
 import argparse

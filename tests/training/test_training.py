@@ -168,7 +168,9 @@ def test_rate_rises_stays_and_falls():
 
 
 def test_killed_and_resumed_is_the_same_run(folder, tmp_path):
-    "Steps taken in pieces, with a kill in the middle of a save, against the same steps at one go: equal bit for bit."
+    """Steps taken in pieces, with a kill in the middle of a save, against the same steps at one go:
+    equal bit for bit.
+    """
     tr.main(command(folder, tmp_path / "whole"))
     for _ in range(3):
         tr.main(command(folder, tmp_path / "pieces", "--stage", "vae", "--stop-after", "2"))
@@ -361,7 +363,9 @@ def test_packed_photos_are_the_photos(folder, tmp_path):
 
 
 def test_white_run_resumes_and_loads(white, folder, tmp_path):
-    "Killed between two saves, the run over all noise levels ends with the same bits; `Prior` reads it."
+    """Killed between two saves, the run over all noise levels ends with the same bits; `Prior`
+    reads it.
+    """
     from visionxl.prior.latent import Prior
 
     tr.main(["--data", str(folder), "--pack", str(tmp_path / "photos")])
