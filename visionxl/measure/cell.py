@@ -137,9 +137,10 @@ class Peak:
         device: torch.device | str = "cpu",  # where the block computes
     ):
         self.device, self.gb = torch.device(device), float("nan")
+        self.on_card = self.device.type == "cuda" and torch.cuda.is_available()
 
     def __enter__(self) -> "Peak":
-        if self.device.type == "cuda":
+        if self.on_card:
             torch.cuda.synchronize(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)
             return self
@@ -153,7 +154,7 @@ class Peak:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.device.type == "cuda":
+        if self.on_card:
             torch.cuda.synchronize(self.device)
             self.gb = torch.cuda.max_memory_allocated(self.device) / 2**30
         elif self.before is not None:
