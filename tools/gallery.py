@@ -105,9 +105,9 @@ def animation(before, after, fps: float, path: Path) -> None:
     """
     from PIL import Image
 
-    from visionxl.show.player import _pixels
+    from visionxl.show.player import pixels
 
-    b, a = _pixels(before), _pixels(after)
+    b, a = pixels(before), pixels(after)
     t, h, w = a.shape[:3]
     frames = []
     for k in range(2 * t):
