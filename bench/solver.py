@@ -26,22 +26,30 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 import as_released  # noqa: E402
 
 from visionxl import solver  # noqa: E402
+from visionxl.compare import released as released_steps  # noqa: E402
+from visionxl.extras import best as best_steps  # noqa: E402
+from visionxl.extras import motion  # noqa: E402
 from visionxl.measure.grid import Peak  # noqa: E402
 from visionxl.operators.tasks import task  # noqa: E402
+from visionxl.presets import choose  # noqa: E402
 from visionxl.prior.latent import Prior  # noqa: E402
+from visionxl.steps import consistency  # noqa: E402
+from visionxl.steps.inversion import Invert  # noqa: E402
+from visionxl.steps.lowpass import LowPass  # noqa: E402
 from visionxl.video import data_dir, sample  # noqa: E402
 
 now = (
     time.perf_counter if torch.cuda.is_available() else time.process_time
 )  # CPU seconds: the same on a busy machine
 OUT = Path(__file__).resolve().parent / "results"
+LONG = {"route.steps": 25, "start.steps": None}  # as many steps as the paper, up and down
 METHODS = {
     "official": ("official", {}),
-    "official, ours": ("official", dict(arithmetic="ours")),
+    "official, ours": (released_steps.official_fast, {}),  # equal but for rounding
     "best": ("best", {}),
-    "best, tau .3": ("best", dict(tau=0.3)),
-    "best, 25 steps": ("best", dict(steps=25, inversion_steps=None)),
-}  # "ours": equal but for rounding
+    "best, tau .3": ("best", LONG | {"route.tau": 0.3, "route.tau_end": 0.0, "result.rounds": 0}),
+    "best, 25 steps": ("best", LONG),
+}
 STAGES = ("guess", "motion", "encode", "eps", "decode", "consistency", "low-pass")
 
 
@@ -98,11 +106,17 @@ def released(y, name, nets, mask, clock):
     }
 
 
+def preset_of(method, A):
+    "The preset behind the name of a method."
+    preset, changes = METHODS[method]
+    return choose(preset, A.name, changes=changes)
+
+
 def ours(y, A, prior, method, clock):
     "A short way whole; of a longer one start and two steps of `solve`, the second once more for each further step, of which the last encodes nothing."
-    preset, changes = METHODS[method]
-    n = len(solver.prepare(y, A, prior, preset, 0, None, None, changes).schedule.steps)
-    run, seen = solver.solve(y, A, prior, preset, **changes), [(0.0, {})]
+    preset = preset_of(method, A)
+    n = len(preset.schedule(prior).steps)
+    run, seen = solver.solve(y, A, prior, preset), [(0.0, {})]
     for _ in range(n if n <= 5 else 2):
         t = now()
         next(run)
@@ -122,11 +136,15 @@ def table(prior, label, shape, tasks, repeat):
         for stage in ("encode", "eps", "decode"):
             clock.wrap(owner, stage, stage)
     clock.wrap(as_released, "cg", "consistency")
-    clock.wrap(solver, "consistent", "consistency")
-    clock.wrap(solver, "filtered", "low-pass")
-    clock.wrap(solver, "guess", "guess")
+    clock.wrap(consistency, "data_consistency", "consistency")
+    clock.wrap(best_steps, "smooth_step", "consistency")
+    clock.wrap(best_steps, "proximal", "consistency")
+    clock.wrap(released_steps, "released_cg", "consistency")
+    clock.wrap(LowPass, "blur", "low-pass")
+    clock.wrap(released_steps.DenseLowPass, "blur", "low-pass")
+    clock.wrap(Invert, "guess", "guess")
     for name in ("estimate_motion", "motion_average"):
-        clock.wrap(solver, name, "motion")
+        clock.wrap(motion, name, "motion")
     x = torch.nn.functional.interpolate(sample("flower").x, shape[2:], mode="area").repeat(
         5, 1, 1, 1
     )[: shape[0]].to(prior.device)
@@ -145,13 +163,7 @@ def table(prior, label, shape, tasks, repeat):
                 found[method].append((*out, peak.gb))
         for method, runs in found.items():
             total, parts, gb = sorted(runs, key=lambda r: r[0])[len(runs) // 2]
-            s = (
-                None
-                if method == "as released"
-                else solver.prepare(
-                    y, A, prior, METHODS[method][0], 0, None, None, METHODS[method][1]
-                ).schedule
-            )
+            s = None if method == "as released" else preset_of(method, A).schedule(prior)
             n, up = (8, 7) if s is None else (len(s.steps), len(s.inversion))
             once = (n + n * shape[0]) / shape[
                 0

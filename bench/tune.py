@@ -13,42 +13,42 @@ from pathlib import Path
 
 import torch
 
-from visionxl.compare.rivals import admm_tv
+from visionxl.extras.starts import admm_tv
 from visionxl.operators.tasks import task
 from visionxl.prior.latent import Prior
-from visionxl.solver import BEST, choose, solve
+from visionxl.solver import choose, solve
 from visionxl.training.train import load_photos, to_float, view
 from visionxl.video import sample
 
 HERE = Path(__file__).parent
-GRID = {  # field -> values, tried in this order, each with the best of the fields before it
-    "deblur": dict(
-        motion=(0, 2, 3),
-        motion_rounds=(1, 5),
-        tolerance=(0.02, 0.06, 0.12),
-        tau=(0.05, 0.1),
-        noise_scale=(0.7,),
-        prior_error=(0.004, 0.012),
-    ),
-    "sr": dict(
-        motion=(0, 1, 3),
-        motion_rounds=(3, 5),
-        tolerance=(0.12, 0.3),
-        tau=(0.1, 0.26),
-        noise_scale=(0.4, 0.8),
-        prior_error=(0.004, 0.012),
-    ),
-    "inpaint": dict(
-        motion=(0, 1, 3),
-        motion_rounds=(0, 1, 5),
-        tolerance=(0.06, 0.2),
-        tau=(0.1, 0.26),
-        noise_scale=(0.4, 0.85),
-        cg_steps=(20,),
-        prior_error=(0.004, 0.012),
-    ),
+GRID = {  # setting -> values, tried in this order, each with the best of the settings before it
+    "deblur": {
+        "consistency.radius": (1, 2, 3),
+        "consistency.rounds": (1, 5),
+        "consistency.tolerance": (0.02, 0.06, 0.12),
+        "route.tau": (0.05, 0.1),
+        "renoise.scale": (0.7,),
+        "result.prior_error": (0.004, 0.012),
+    },
+    "sr": {
+        "consistency.radius": (1, 3),
+        "consistency.rounds": (3, 5),
+        "consistency.tolerance": (0.12, 0.3),
+        "route.tau": (0.1, 0.26),
+        "renoise.scale": (0.4, 0.8),
+        "result.prior_error": (0.004, 0.012),
+    },
+    "inpaint": {
+        "consistency.radius": (1, 3),
+        "consistency.rounds": (1, 5),
+        "consistency.tolerance": (0.06, 0.2),
+        "route.tau": (0.1, 0.26),
+        "renoise.scale": (0.4, 0.85),
+        "consistency.inner.steps": (20,),
+        "result.prior_error": (0.004, 0.012),
+    },
 }
-MOTION = ("motion", "motion_rounds", "tolerance")
+MOTION = ("consistency.radius", "consistency.rounds", "consistency.tolerance")
 
 
 def moving(photo, frames: int, size: tuple):
@@ -99,12 +99,12 @@ def psnr(x, x_true):
     )
 
 
-def score(name, xs, prior, **values):
-    "PSNR of `best` with these values, for each clip."
+def score(name, xs, prior, values):
+    "PSNR of `best` with these settings, for each clip."
     out = []
     for x in xs.values():
         A = task(name, tuple(x.shape))
-        for state in solve(A(x), A, prior, "best", **values):
+        for state in solve(A(x), A, prior, "best", values):
             pass
         out.append(psnr(state.x, x))
     return out
@@ -112,7 +112,7 @@ def score(name, xs, prior, **values):
 
 def tune(name, xs, prior, log):
     "Coordinate search over the task's grid; a change must gain 0.02 dB in the mean."
-    kept, now = {}, log(name, {}, score(name, xs, prior))
+    kept, now = {}, log(name, {}, score(name, xs, prior, {}))
     for field, values in GRID[name.rstrip("+")].items():
         those = [i for i, x in enumerate(xs) if field not in MOTION or "photo" not in x]
 
@@ -120,9 +120,9 @@ def tune(name, xs, prior, log):
             return sum(v[i] for i in those) / len(those)
 
         for v in values:
-            if v == getattr(choose("best", name, **kept), field):
+            if v == choose("best", name, changes=kept).settings().get(field):
                 continue
-            new = log(name, kept | {field: v}, score(name, xs, prior, **(kept | {field: v})))
+            new = log(name, kept | {field: v}, score(name, xs, prior, kept | {field: v}))
             if mean(new) > mean(now) + 0.02:
                 now, kept = new, kept | {field: v}
     return kept, sum(now) / len(now)
@@ -168,7 +168,7 @@ def main():
             name, {"ADMM-TV": "tuned"}, [psnr(admm_tv(ops[n](x), ops[n]), x) for n, x in xs.items()]
         )
         kept, best = tune(name, xs, prior, log)
-        print(f"{name}: {best:.2f} dB with {BEST.get(name, {}) | kept}", flush=True)
+        print(f"{name}: {best:.2f} dB with {choose('best', name, changes=kept)}", flush=True)
 
 
 if __name__ == "__main__":

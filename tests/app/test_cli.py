@@ -197,7 +197,7 @@ BAD = [  # arguments, and what the sentence must say
         "preset 'fast' is unknown: choose one of",
     ),
     (R + ["good.mp4", "--task", "sr", "--prior", "huge"], "no prior 'huge': choose 'tiny', 'sdxl'"),
-    (R + ["good.mp4", "--task", "sr", "--set", "eta=9"], "eta=9"),
+    (R + ["good.mp4", "--task", "sr", "--set", "renoise.eta=9"], "renoise.eta=9"),
     (R + ["good.mp4", "--task", "sr", "--set", "sugar=1"], "sugar"),
     (R + ["good.mp4", "--task", "sr", "--start", "8"], "start=8"),
     (R + ["good.mp4", "--task", "sr", "--start", "-1"], "start=-1"),

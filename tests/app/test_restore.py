@@ -11,6 +11,8 @@ from visionxl.app.clips import Degradation
 from visionxl.operators.tasks import TASKS
 from visionxl.prior.latent import Prior
 
+FEW = {"consistency.steps": 2}
+
 
 def psnr(a, b):
     return 10 * torch.log10(4 / ((a - b) ** 2).mean()).item()
@@ -137,7 +139,7 @@ def test_one_frame(x):
 
 def test_the_same_seed_gives_the_same_video(x):
     y = clips.degrade(x[:3], "deblur")
-    a, b, c = (run(y, "deblur", preset="paper", cg_steps=2, seed=s) for s in (0, 0, 1))
+    a, b, c = (run(y, "deblur", preset="paper", seed=s, **FEW) for s in (0, 0, 1))
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
@@ -145,7 +147,7 @@ def test_the_same_seed_gives_the_same_video(x):
 def test_windows_give_what_the_whole_clip_gives(x, name):
     y = clips.degrade(x, Degradation(name, temporal="replicate"))
     kw = (
-        dict(preset="paper", cg_steps=1) if name == "sr" else {}
+        {"preset": "paper", "consistency.steps": 1} if name == "sr" else {}
     )  # frame by frame: then nothing may differ
     whole, parts = (run(y, name, temporal="replicate", chunk=c, overlap=8, **kw) for c in (25, 14))
     assert psnr(whole.clamp(-1, 1), parts) > (60 if name == "sr" else 25)
@@ -194,7 +196,7 @@ def test_a_stopped_run_goes_on(tmp_path, x, monkeypatch, chunk, calls):
     "Stopped inside a window, in the first or a later one: the same bytes as without the stop, and less work."
     src = video.write(tmp_path / "x.mkv", x[:12], lossless=True)
     kw = dict(
-        task="sr", simulate=True, progress=False, chunk=chunk, overlap=2, preset="paper", cg_steps=2
+        task="sr", simulate=True, progress=False, chunk=chunk, overlap=2, preset="paper", **FEW
     )
     whole = files.restore_file(src, tmp_path / "a.mp4", **kw).path.read_bytes()
     eps, Gaussian.calls = Gaussian.eps, 0
@@ -247,7 +249,12 @@ def test_memory_is_that_of_a_window(tmp_path, x):
         (torch.zeros(30, 3, 8, 8), dict(task="sr+", overlap=3), ValueError, "at least 7"),
         (torch.zeros(8, 3, 8, 8), dict(task="sr", factor=0), ValueError, "factor"),
         (torch.zeros(8, 3, 8, 8), dict(task="sr", sigma_y=-1.0), ValueError, "sigma_y"),
-        (torch.zeros(8, 3, 8, 8), dict(task="sr", eta=2.0), ValueError, "eta"),
+        (
+            torch.zeros(8, 3, 8, 8),
+            {"task": "sr", "renoise.eta": 2.0},
+            ValueError,
+            "renoise.eta=2.0",
+        ),
         (torch.zeros(8, 3, 8, 8), dict(task="sr+", temporal="valid"), ValueError, "temporal"),
         (torch.full((8, 3, 8, 8), float("nan")), dict(task="sr"), ValueError, "NaN"),
         (torch.zeros(8, 3, 8, 8).byte(), dict(task="sr"), TypeError, "127.5"),
@@ -310,8 +317,8 @@ def test_noise_is_known(tmp_path, x):
     y = clips.degrade(x[:3], d)
     assert psnr(run(y, d), x[:3]) > psnr(run(y, "deblur"), x[:3]) + 3
     assert (
-        restore.Job(d).chosen().tau_end,
-        restore.Job(Degradation("deblur")).chosen().tau_end,
+        restore.Job(d).chosen().route.tau_end,
+        restore.Job(Degradation("deblur")).chosen().route.tau_end,
     ) == (0, 0.03)
 
 

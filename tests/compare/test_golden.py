@@ -18,9 +18,11 @@ import torch
 from safetensors.torch import load_file
 
 from visionxl.compare.released import as_released as released_operator
+from visionxl.compare.released import official, official_fast
 from visionxl.operators.tasks import Mask, task
 from visionxl.prior.latent import Prior, placement
-from visionxl.solver import State, prepare, renoised, solve
+from visionxl.solver import solve
+from visionxl.steps.problem import Point
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 import as_released  # noqa: E402
@@ -142,17 +144,11 @@ def step_by_step(case, prior, steps=range(8)):
     """
     name, want, A, y = case
     found, noise = [], recorded_stream(want)
-    pb = prepare(y, A, prior, "official", 0, noise, None, {})
     for k in steps:
-        t = int(want["timesteps"][k])
-        state = next(
-            solve(y, A, prior, preset="official", noise=noise, resume=State(t, want["z"][k]))
-        )
-        found.append(
-            worst(renoised(pb, state, pb.schedule.a(pb.schedule.steps[k][1]), k), want["z"][k + 1])
-            if k < 7
-            else worst(state.x, want["output"])
-        )
+        point = Point(int(want["timesteps"][k]), want["z"][k])
+        state = next(solve(y, A, prior, "official", noise=noise, resume=point))
+        ours, theirs = (state.next.z, want["z"][k + 1]) if k < 7 else (state.x, want["output"])
+        found.append(worst(ours, theirs))
     return found
 
 
@@ -161,7 +157,7 @@ def free_run(case, prior, noise):
     tensor.
     """
     name, want, A, y = case
-    seen = list(solve(y, A, prior, preset="official", noise=noise))
+    seen = list(solve(y, A, prior, "official", noise=noise))
     assert [s.t for s in seen] == want["timesteps"].tolist()
     found = dict(
         z_tau=worst(seen[0].z[:1], want["z_tau"]),
@@ -179,16 +175,9 @@ def carried(case, prior):
     name, want, A, y = case
 
     def run(z):
-        seen = list(
-            solve(
-                y,
-                A,
-                prior,
-                preset="official",
-                noise=recorded_stream(want),
-                resume=State(int(want["timesteps"][0]), z),
-            )
-        )
+        point = Point(int(want["timesteps"][0]), z)
+        noise = recorded_stream(want)
+        seen = list(solve(y, A, prior, "official", noise=noise, resume=point))
         return [*(s.z for s in seen), seen[-1].x]
 
     z = want["z"][0]
@@ -237,22 +226,10 @@ def test_official_with_one_thread_differs_by_rounding_alone(case, prior):
 def test_the_bounds_can_fail(case, prior):
     "A filter wider by two percent, which nobody would see, is more than rounding."
     name, want, A, y = case
-    t, noise = int(want["timesteps"][0]), recorded_stream(want)
-    pb = prepare(y, A, prior, "official", 0, noise, None, dict(lam=1.02 * 2**0.5))
-    state = next(
-        solve(
-            y,
-            A,
-            prior,
-            preset="official",
-            noise=noise,
-            lam=1.02 * 2**0.5,
-            resume=State(t, want["z"][0]),
-        )
-    )
-    assert (
-        worst(renoised(pb, state, pb.schedule.a(pb.schedule.steps[0][1]), 0), want["z"][1]) > 1e-4
-    )
+    point, noise = Point(int(want["timesteps"][0]), want["z"][0]), recorded_stream(want)
+    wider = {"lowpass.lam": 1.02 * 2**0.5}
+    state = next(solve(y, A, prior, "official", wider, noise=noise, resume=point))
+    assert worst(state.next.z, want["z"][1]) > 1e-4
 
 
 def test_official_with_one_thread(case, prior):
@@ -276,8 +253,8 @@ def test_official_step_by_step(case, prior, n):
 def test_our_arithmetic_is_equal_but_for_rounding(case, prior):
     name, want, A, y = case
     a, b = (
-        next(solve(y, A, prior, preset="official", noise=recorded_stream(want), arithmetic=k))
-        for k in ("ours", "released")
+        next(solve(y, A, prior, preset, noise=recorded_stream(want)))
+        for preset in (official_fast, official)
     )
     assert (
         worst(a.z, b.z) < 1e-5 and worst(a.x_hat, b.x_hat) < 1e-4 and worst(a.z_bar, b.z_bar) < 1e-4
@@ -300,7 +277,7 @@ def test_rounding_grows(folder, inputs, prior):
     A, y = task("sr", inputs["video"].shape), want["measurement"][..., ::4, ::4].contiguous()
     with threads(1):
         runs = [
-            list(solve(v, A, p, preset="official", noise=recorded_stream(want)))
+            list(solve(v, A, p, "official", noise=recorded_stream(want)))
             for v, p in ((y, prior), (y.double(), exact))
         ]
     ours, golden = (
@@ -314,4 +291,4 @@ def test_rounding_grows(folder, inputs, prior):
 def test_sr_plus_says_why(prior):
     A = task("sr+", (9, 3, 64, 96))
     with pytest.raises(ValueError, match="official.*pads the one frame"):
-        next(solve(torch.zeros(A.out_shape), A, prior, preset="official"))
+        next(solve(torch.zeros(A.out_shape), A, prior, "official"))

@@ -13,7 +13,6 @@ from visionxl.app.cli import main
 from visionxl.app.clips import Degradation, degrade
 from visionxl.app.restore import restore
 from visionxl.extras.photo_spectrum import smooth_step
-from visionxl.extras.starts import spread
 from visionxl.extras.tv import admm
 from visionxl.measure import grid
 from visionxl.measure.methods import find_method, run_method
@@ -23,11 +22,12 @@ from visionxl.prior.latent import Prior
 from visionxl.prior.toy import ToyPrior
 from visionxl.solver import solve
 from visionxl.steps.consistency import cg, data_consistency, proximal
+from visionxl.steps.inversion import to_size
 
 T, SIZE = 4, (24, 32)
 SHORT = {
-    "paper": dict(steps=8),
-    "official": dict(steps=8),
+    "paper": {"route.steps": 8},
+    "official": {"route.steps": 8},
     "best": {},
 }  # fewer steps of the same kind
 WAITING = {  # modules with a stop criterion or a check for NaN
@@ -55,7 +55,7 @@ ON_OPERATORS = {
     "data_consistency": lambda A, x, y: data_consistency(A, y, x, 3),
     "proximal": lambda A, x, y: proximal(A, y, x, 0.1, 3),
     "smooth_step": lambda A, x, y: smooth_step(A, y, x, 0.1, 2),
-    "spread": lambda A, x, y: spread(A, y, 0.7),
+    "to_size": lambda A, x, y: to_size(A, y, width=0.7),
     "total variation": total_variation,
 }
 
@@ -108,7 +108,7 @@ def test_presets(clip, priors, preset, name):
     steps = []
 
     def run(y, prior):
-        for state in solve(y, A, prior, preset, **SHORT.get(preset, {})):
+        for state in solve(y, A, prior, preset, SHORT.get(preset, {})):
             steps.append(len(moves_so_far()))
         return state.x
 

@@ -25,12 +25,12 @@ from visionxl.prior.latent import Prior  # noqa: E402
 from visionxl.solver import solve  # noqa: E402
 
 
-def moves_of(y, A, prior, preset, **changes) -> list:
+def moves_of(y, A, prior, preset) -> list:
     "The moves of each state that `solve` yields; the first one's are those of the start, too."
     with emulated() as gpu:
         y, steps = y.to("cuda"), []
         gpu.moves.clear()
-        for _ in solve(y, A, prior, preset, **changes):
+        for _ in solve(y, A, prior, preset):
             steps.append(list(gpu.moves))
             gpu.moves.clear()
     return steps

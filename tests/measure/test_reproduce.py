@@ -16,7 +16,7 @@ from visionxl.measure import reproduce as R
 from visionxl.measure import tables as T
 from visionxl.prior.schedule import scaled_linear
 
-CHANGE = "lam"  # a setting of `paper` whose default is 2
+CHANGE = "lowpass.lam"  # a setting of `paper` whose default is 2
 
 
 class Blocks:

@@ -53,12 +53,6 @@ def notebooks() -> dict[str, Path]:
     return found
 
 
-LEFT = {  # arrows that still run back; both go when presets are made of steps
-    ("compare.rivals", "presets"),
-    ("extras.starts", "compare.rivals"),
-}
-
-
 def modules() -> list[str]:
     "Dotted names inside the package, for instance `steps.tweedie`."
     found = [p.relative_to(PACKAGE).with_suffix("") for p in PACKAGE.rglob("*.py")]
@@ -92,13 +86,12 @@ def test_imports_only_from_folders_below(name):
     def place(module):
         return ORDER.index(module.split(".")[0])
 
-    late = sorted(m for m in imported(name) if place(m) > place(name) and (name, m) not in LEFT)
+    late = sorted(m for m in imported(name) if place(m) > place(name))
     assert not late, f"{name} imports {', '.join(late)}, which come later in {ORDER}"
 
 
 def test_no_import_circles():
-    back = {m: {to for start, to in LEFT if start == m} for m in modules()}
-    left = {m: imported(m) - back[m] - {m} for m in modules()}
+    left = {m: imported(m) - {m} for m in modules()}
     while free := [m for m, needs in left.items() if not needs & set(left)]:
         for m in free:
             del left[m]

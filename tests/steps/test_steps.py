@@ -13,14 +13,13 @@ from visionxl.extras.photo_spectrum import (
     fill_smoothly,
     smooth_step,
 )
-from visionxl.extras.starts import spread
 from visionxl.operators.bases import dct2
 from visionxl.operators.properties import has_one_gain
 from visionxl.operators.tasks import LinearOperator, Mask, task
 from visionxl.prior.latent import to_eps
 from visionxl.prior.schedule import ddim_step, make_schedule, scaled_linear
 from visionxl.steps.consistency import cg
-from visionxl.steps.inversion import climb, descend, invert
+from visionxl.steps.inversion import climb, descend, invert, to_size
 from visionxl.steps.lowpass import (
     BOUNDARIES,
     folded_index,
@@ -459,13 +458,11 @@ def test_twenty_steps_reach_what_sixty_did():
 
 
 @pytest.mark.parametrize("name", ["sr", "inpaint", "inpaint+", "deblur+"])
-def test_spread_keeps_constants(name):
+def test_to_size_keeps_constants(name):
     A = task(name, (8, 3, 16, 16), kernel_size=5)
     for scaled in (A, 3 * A):
-        out, seen = (
-            spread(scaled, scaled(torch.full(A.in_shape, 0.3)), 2.0),
-            spread(scaled, scaled(torch.ones(A.in_shape)), 2.0) != 0,
-        )
+        out = to_size(scaled, scaled(torch.full(A.in_shape, 0.3)), width=2.0)
+        seen = to_size(scaled, scaled(torch.ones(A.in_shape)), width=2.0) != 0
         assert worst(out[seen], 0.3) < 1e-5 and seen.float().mean() > 0.9
 
 
@@ -479,5 +476,5 @@ class Nothing(LinearOperator):
         return 0 * y
 
 
-def test_nothing_measured_is_nothing_spread():
-    assert (spread(Nothing(), torch.ones(1, 1, 2, 2)) == 0).all()
+def test_nothing_measured_is_nothing_shown():
+    assert (to_size(Nothing(), torch.ones(1, 1, 2, 2), width=0.0) == 0).all()

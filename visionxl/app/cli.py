@@ -42,7 +42,7 @@ def _change(text: str) -> tuple:
     "NAME=VALUE of a preset; numbers, true, false and null are read as such."
     name, equals, value = text.partition("=")
     if not (name and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, for instance eta=0.5")
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, for instance renoise.eta=0.5")
     try:
         return name.replace("-", "_"), json.loads(value)
     except ValueError:
@@ -116,7 +116,7 @@ def _solver_options(p) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="change one value of the preset, e.g. eta=0.5",
+        help="change one value of the preset, e.g. renoise.eta=0.5",
     )
     g.add_argument("--quiet", action="store_true", help="no progress bar")
 

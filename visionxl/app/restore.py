@@ -30,7 +30,10 @@ from visionxl.app.clips import (
 )
 from ..prior.latent import Prior, frames_for
 from ..prior.schedule import Schedule
-from ..solver import Preset, State, choose, solve
+from ..presets import choose
+from ..solver import solve
+from ..steps.preset import Preset
+from ..steps.problem import Point, State
 from ..video import Video
 
 # %% ../../nbs/reference/app/restore.ipynb #92015f48
@@ -96,12 +99,9 @@ class Job:
         plan(1, self.chunk, self.overlap)
 
     def chosen(self) -> Preset:
-        "The preset with its changes. A preset that knows about noise is told of it. Raises ValueError for what cannot be meant."
+        "The preset with its changes, for this task and noise. Raises ValueError for what cannot be meant."
         d = self.degradation
-        p = choose(self.preset, d.task, **self.changes)
-        if p.consistency != "proximal" or "sigma_y" in self.changes:
-            return p
-        return choose(self.preset, d.task, **self.changes, sigma_y=d.sigma_y)
+        return choose(self.preset, d.task, d.sigma_y, self.changes)
 
     def with_noise(self, sigma: float):
         "The same job with more noise in the measurement: variances add up."
@@ -110,7 +110,7 @@ class Job:
 
     def schedule(self, prior) -> Schedule:
         "The timesteps that `solve` will walk."
-        return self.chosen().schedule(prior.alpha_bar)
+        return self.chosen().schedule(prior)
 
     def load_prior(self):
         "The prior itself. Raises FileNotFoundError, with the remedy, where there is none."
@@ -131,9 +131,8 @@ class Job:
         text = repr(
             {
                 **asdict(self.degradation),
-                **self.changes,
+                "preset": repr(self.chosen()),
                 "job": (
-                    self.preset,
                     self.seed,
                     str(self.prior),
                     self.chunk,
@@ -243,19 +242,20 @@ class Parts:
         "The state from which window `i` goes on; None from the beginning."
         f = self._file("state.pt")
         d = torch.load(f, map_location=like.device, weights_only=True) if f else {}
-        return State(**d["state"]) if d.get("window") == i else None
+        if d.get("window") != i:
+            return None
+        point = Point(d["t"], d["z"])
+        return State(*point, next=point, job=d["job"])
 
     def save_state(self, i: int, state: State) -> None:  # window number, as `solve` yields it
         "Keep what `solve` needs to go on; the last state of a window needs no keeping."
-        if state.z_bar is None or not (f := self._file("state.pt", write=True)):
+        if state.next is None:
             return
-        torch.save(
-            {
-                "window": i,
-                "state": {"t": state.t, "z": state.z, "eps": state.eps, "z_bar": state.z_bar},
-            },
-            f.with_suffix(".new"),
-        )
+        f = self._file("state.pt", write=True)
+        if f is None:
+            return
+        kept = {"window": i, "t": state.next.t, "z": state.next.z, "job": state.job}
+        torch.save(kept, f.with_suffix(".new"))
         f.with_suffix(".new").replace(f)
 
     def clear(self) -> None:
@@ -274,11 +274,13 @@ def _run_window(y, A, prior, job: Job, bar: Bar, parts, i: int) -> torch.Tensor:
     "One window through `solve`, which gives a state after each step; the last one has the result."
     bar.step(i, 0)
     y = y.to(getattr(prior, "device", "cpu"))
-    before = parts.load_state(i, y)
-    done = 0 if before is None else 1 + [t for t, _ in job.schedule(prior).steps].index(before.t)
-    for k, state in enumerate(
-        solve(y, A, prior, preset=job.chosen(), seed=job.seed, resume=before), done + 1
-    ):
+    before, preset = parts.load_state(i, y), job.chosen()
+    order = [t for t, _ in job.schedule(prior).steps]
+    done = 0 if before is None else order.index(before.next.t)
+    seed = job.seed if preset.uses_seed else 0
+    sigma_y = job.degradation.sigma_y if preset.knows_noise else 0.0
+    run = solve(y, A, prior, preset, seed=seed, sigma_y=sigma_y, resume=before)
+    for k, state in enumerate(run, done + 1):
         bar.step(i, k + 1)
         parts.save_state(i, state)
     return state.x.cpu()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..operators.bases import Cosine, dct2, idct2
-from ..operators.linear import LinearOperator
+from ..operators.linear import LinearOperator, clip_by_clip, needs_graph
 from ..operators.properties import block_size, describe, has_one_gain
 from ..operators.spectral import has_spectrum
 from ..operators.tasks import AveragePool
@@ -122,7 +122,7 @@ def fill_holes(
     if block_size(S) is not None:
         return K((S @ K).T(idct2(dct2(r) / (pool_gains(S) + rho).to(r))))
     weights = S.pixel_weights()
-    if weights is None or rho > 1:
+    if weights is None or rho > 1 or needs_graph(r, weights):
         v = r if rho > 1 else r.double()  # small rho: ten steps in float32 lose two digits
         return K(cg(S @ K, v, v.new_zeros(S.in_shape), steps, rho)[0]).to(r)
     kept, stiffness = weights.to(r) ** 2, K.weight.to(r) ** -2
@@ -133,6 +133,7 @@ def fill_holes(
     return d
 
 
+@clip_by_clip
 def smooth_step(
     A: LinearOperator,  # any operator
     y: Tensor,  # measurement, shape A.out_shape
@@ -165,6 +166,7 @@ def smooth_step(
     return proximal(A, y, x, rho) if rho < 1e-4 else x
 
 
+@clip_by_clip
 def smooth_solution(
     A: LinearOperator,  # any operator
     y: Tensor,  # measurement, shape A.out_shape

@@ -54,8 +54,8 @@ STARTS = ("random noise", "batch-synchronised noise", "inversion, 0.30 T")
 TABLE2 = Table(
     "Table 2: where to start (SR+)",
     (
-        Row(STARTS[0], "from_top", figures("1047/29.43", FIRST_TWO), (("frames", "random"),)),
-        Row(STARTS[1], "from_top", figures("707.7/30.10", FIRST_TWO), (("frames", "shared"),)),
+        Row(STARTS[0], "from_top", figures("1047/29.43", FIRST_TWO), (("start.shared", False),)),
+        Row(STARTS[1], "from_top", figures("707.7/30.10", FIRST_TWO), (("start.shared", True),)),
         Row(STARTS[2], "paper", figures("184.8/30.74", FIRST_TWO)),
     ),
     (
@@ -70,9 +70,9 @@ WITH_TIME = (*FIRST_TWO, "min")
 TABLE5 = Table(
     "Table 5: how far to invert (SR+)",
     (
-        Row(STARTS[0], "from_top", figures("1047/29.43/8.3", WITH_TIME), (("frames", "random"),)),
+        Row(STARTS[0], "from_top", figures("1047/29.43/8.3", WITH_TIME), (("start.shared", False),)),
         *(
-            Row(name, "paper", figures(text, WITH_TIME), (("tau", tau),))
+            Row(name, "paper", figures(text, WITH_TIME), (("route.tau", tau),))
             for name, (tau, text) in zip(DEPTH_NAMES, DEPTHS.items())
         ),
     ),
@@ -93,7 +93,7 @@ CG_NAMES = tuple(f"l = {n}" for n in CG_STEPS)
 TABLE6 = Table(
     "Table 6: how many CG steps (SR+)",
     tuple(
-        Row(name, "paper", figures(text), (("cg_steps", n),))
+        Row(name, "paper", figures(text), (("consistency.steps", n),))
         for name, (n, text) in zip(CG_NAMES, CG_STEPS.items())
     ),
     (
@@ -116,7 +116,7 @@ def filter_width(
     lam: float,  # the paper's lambda in pixels; 0 for no filter
 ) -> tuple:  # pairs (setting, value)
     "Return the settings of a filter's width."
-    return (("lam", lam),)
+    return (("lowpass.lam", lam),) if lam else (("lowpass", "NoFilter"),)
 
 
 TABLE7 = Table(

@@ -273,8 +273,8 @@ def beside(
     x: Tensor,  # where it is needed, and in which type
 ) -> Tensor:  # the constant on the device of `x`, in its dtype
     "A constant ready for use with `x`. A copy on another device is kept as long as the constant lives, so that it crosses once."
-    if x.device == c.device:
-        return c.to(x.dtype)
+    if x.device == c.device or c.requires_grad:
+        return c.to(x.device, x.dtype)
     copies = _away.setdefault(c, {})
     if (x.device, x.dtype) not in copies:
         copies[x.device, x.dtype] = c.to(x.device, x.dtype)

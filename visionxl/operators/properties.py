@@ -6,18 +6,18 @@
 __all__ = ['KINDS', 'RECIPES', 'FrameFilter', 'Properties', 'kind_of', 'mixes_frames', 'block_size', 'has_one_gain',
            'working_type', 'verify', 'describe']
 
-# %% ../../nbs/reference/operators/properties.ipynb #7cba2009
+# %% ../../nbs/reference/operators/properties.ipynb #88765ec0
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .bases import Blocks, Cosine, Factors, Fourier, Pixels
-from .linear import LinearOperator, as_shape
+from .linear import LinearOperator, as_operator, as_shape
 from .tasks import BOUNDARIES, AveragePool, Blur2d, FrameMix, Mask, after_time
 
-# %% ../../nbs/reference/operators/properties.ipynb #f9feafbd
+# %% ../../nbs/reference/operators/properties.ipynb #063e5c4d
 class FrameFilter(LinearOperator):
     """Multiply every frequency of each frame by a gain: `Q^T diag(gains) Q`, with `Q` the DCT or the FFT.
 
@@ -50,7 +50,7 @@ class FrameFilter(LinearOperator):
     def factors(self) -> Factors:
         return Factors(None, self.basis, self.gains, self.basis)
 
-# %% ../../nbs/reference/operators/properties.ipynb #d6081c55
+# %% ../../nbs/reference/operators/properties.ipynb #302eb8bd
 KINDS = ("blur", "pooling", "holes", "frequencies", "other")
 RECIPES = {"blur": "deblur", "pooling": "sr", "holes": "inpaint", "frequencies": "frequencies"}
 
@@ -76,7 +76,7 @@ class Properties:
             return None
         return RECIPES[self.kind] + ("+" if self.temporal else "")
 
-# %% ../../nbs/reference/operators/properties.ipynb #740e8be1
+# %% ../../nbs/reference/operators/properties.ipynb #b755b14e
 def kind_of(
     A: LinearOperator,  # any operator
 ) -> str | None:  # one of KINDS, None if the operator declares nothing
@@ -132,7 +132,7 @@ def has_one_gain(
     f = A.factors()
     return f is not None and f.only_gain is not None
 
-# %% ../../nbs/reference/operators/properties.ipynb #0f7aa559
+# %% ../../nbs/reference/operators/properties.ipynb #0eb3bf0b
 def _random(shape: tuple, seed: int, like: Tensor) -> Tensor:
     "A random video or measurement of unit variance, the same for the same seed."
     g = torch.Generator().manual_seed(seed)
@@ -147,7 +147,8 @@ def working_type(
     for dtype in (torch.float64, torch.float32):
         like = torch.empty(0, dtype=dtype, device=device)
         try:
-            if A(torch.zeros(tuple(A.in_shape), dtype=dtype, device=device)).dtype == dtype:
+            out = A(torch.zeros(tuple(A.in_shape), dtype=dtype, device=device))
+            if out.dtype.to_real() == dtype:
                 return like
         except (RuntimeError, TypeError):
             if dtype == torch.float32:
@@ -160,6 +161,7 @@ def _inner(a: Tensor, b: Tensor) -> float:
     return float((a.conj() * b).real.sum(dtype=torch.float64))
 
 
+@torch.no_grad()
 def verify(
     A: LinearOperator,  # any operator
     device: torch.device | str = "cpu",  # where to try it
@@ -169,12 +171,12 @@ def verify(
     Takes five products. Raises ValueError with the remedy. Does nothing for an operator whose attribute `verified` is
     true: that of the toolkit's own classes is.
     """
+    as_operator(A)
     if A.verified:
         return
     like = working_type(A, device)
     tol = 1e-8 if like.dtype == torch.float64 else 1e-3
     u, v = _random(A.in_shape, 1, like), _random(A.in_shape, 2, like)
-    # values of a video: in [-1, 1], so that a clamp to that range is not met by u and v alone
     Au, Av = A(u), A(v)
     both = A(2 * u - 3 * v)
     gap = float((both - (2 * Au - 3 * Av)).norm() / (Au.norm() + Av.norm()).clamp_min(1e-30))
@@ -184,7 +186,9 @@ def verify(
             "Rounding, clamping, JPEG and offsets are not linear: leave them out, or treat what they "
             "change as noise (sigma_y). To run it all the same set A.verified = True"
         )
-    y = _random(A.out_shape, 3, Au.real if Au.is_complex() else Au).to(Au.dtype)
+    y = _random(A.out_shape, 3, Au.real)
+    if Au.is_complex():
+        y = torch.complex(y, _random(A.out_shape, 6, Au.real))
     scale = float(Au.norm() * y.norm())
     gap = abs(_inner(Au, y) - _inner(u, A.AT(y))) / max(scale, 1e-30)
     if gap > tol:
@@ -195,7 +199,7 @@ def verify(
         )
     A.verified = True
 
-# %% ../../nbs/reference/operators/properties.ipynb #c94e5e3d
+# %% ../../nbs/reference/operators/properties.ipynb #b58cedd0
 def _snap(gains: Tensor, tol: float) -> Tensor:
     "Gains that differ from 0 or from the largest by rounding become exactly that."
     top = gains.abs().max()
@@ -313,7 +317,7 @@ def _with_time(S: LinearOperator, A: LinearOperator, like: Tensor) -> LinearOper
 
 def _as_known(A: LinearOperator, like: Tensor) -> LinearOperator | None:
     "A known operator that does the same as `A`, or None."
-    if len(A.out_shape) != 4:
+    if len(A.out_shape) != 4 or A(_random(A.in_shape, 5, like)).is_complex():
         return None
     S = _Frame(A, like)
     if not S.separable:
@@ -333,7 +337,7 @@ def _as_known(A: LinearOperator, like: Tensor) -> LinearOperator | None:
         B = _with_time(part, A, like)
     return B if _near(B(v), A(v), 10 * S.tol) else None
 
-# %% ../../nbs/reference/operators/properties.ipynb #9f16901c
+# %% ../../nbs/reference/operators/properties.ipynb #a1fc8cb0
 def _root(gains: Tensor, tol: float) -> Tensor | None:
     "Square roots of eigenvalues; None if some are so small that a division by them would magnify rounding."
     gains = _snap(gains.clamp_min(0), tol)
@@ -349,7 +353,7 @@ def _from_gram(
     "An operator with the same `A^T A`, and the way its measurement comes from that of `A`; or None."
     tol = 10 * _tolerance(like)
     v = _random(A.in_shape, 5, like)
-    Nv = A.AT(A(v))
+    Nv = A.AT(A(v)).to(like)
     weights = A.AT(A(torch.ones_like(v)))
     if _near(Nv, weights * v, tol):
         root = _root(weights, tol)
@@ -395,7 +399,7 @@ def _filter_of(
     kind = torch.complex128 if isinstance(basis, Fourier) else torch.float64
     return FrameFilter(A.in_shape, gains.to(kind), basis), measurement
 
-# %% ../../nbs/reference/operators/properties.ipynb #2f8ef116
+# %% ../../nbs/reference/operators/properties.ipynb #3e91e2b5
 def _guess_kind(A: LinearOperator) -> str:
     "The kind of an operator that fits nothing known, from its shapes."
     if tuple(A.out_shape) == tuple(A.in_shape):
@@ -404,6 +408,7 @@ def _guess_kind(A: LinearOperator) -> str:
     return "pooling" if frames and A.out_shape[-1] < A.in_shape[-1] else "other"
 
 
+@torch.no_grad()
 def _probe(A: LinearOperator, device: torch.device | str) -> Properties:
     "Find out what an operator does by trying it."
     verify(A, device)
@@ -417,6 +422,13 @@ def _probe(A: LinearOperator, device: torch.device | str) -> Properties:
     return Properties(_guess_kind(A), False, A)
 
 
+def _learns(A: LinearOperator, device: torch.device | str) -> bool:
+    "Whether something inside `A` asks for gradients, which only `A` itself can give."
+    like = working_type(A, device)
+    with torch.enable_grad():
+        return A(_random(A.in_shape, 0, like)).requires_grad
+
+
 def describe(
     A: LinearOperator,  # any operator
     device: torch.device | str = "cpu",  # where to try it, if it has to be tried
@@ -427,6 +439,7 @@ def describe(
     computed, and `operator` is `A` itself. Another one is verified and applied to about a dozen random videos; the
     answer is kept with the object. Raises ValueError for an operator that is not linear or has a wrong adjoint.
     """
+    as_operator(A)
     kept = A.__dict__.get("_properties")
     if kept is not None:
         return kept
@@ -438,5 +451,7 @@ def describe(
         found = _probe(A, device)
     else:
         found = Properties(kind, mixes_frames(A), A)
+    if found.operator is not A and _learns(A, device):
+        found = replace(found, operator=A, measurement=_same)
     A.__dict__["_properties"] = found
     return found

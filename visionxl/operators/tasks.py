@@ -8,6 +8,8 @@ __all__ = ['TASKS', 'Mask', 'AveragePool', 'Blur', 'Blur2d', 'FrameMix', 'Tempor
            'check_spectrum', 'convolution', 'cosine_gains', 'extend', 'fourier_gains', 'gaussian_kernel']
 
 # %% ../../nbs/course/03_operators.ipynb #939ee931
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -25,15 +27,15 @@ from visionxl.operators.bases import (
 from visionxl.operators.kernels import (
     BOUNDARIES,
     Bands,
-    _bands,
-    _even,
-    _gains2d,
-    _kernel,
+    as_kernel,
+    axis_bands,
     convolution,
     cosine_gains,
     extend,
     fourier_gains,
+    frame_gains,
     gaussian_kernel,
+    is_even,
 )
 from visionxl.operators.linear import (
     Adjoint,
@@ -67,58 +69,65 @@ _all_ = [
 
 # %% ../../nbs/course/03_operators.ipynb #a7b1f9f4
 class Mask(LinearOperator):
-    "Multiplies each pixel by a weight: 1 keeps, 0 loses. The weights may be fixed or differ from frame to frame."
+    """Multiplies each pixel by a weight: 1 keeps, 0 loses.
+
+    The weights may be fixed or differ from frame to frame. Raises ValueError for weights that do not fit.
+    """
 
     verified = True
 
     def __init__(
         self,
         shape: tuple,  # (T, C, H, W)
-        weights: Tensor,  # (H, W) for all frames, or anything that broadcasts to the shape, (T, 1, H, W) for instance
+        weights: Tensor,  # (H, W) for all frames, or what broadcasts to the shape, as (T, 1, H, W)
     ):
         self.in_shape = self.out_shape = as_shape(shape)
-        self.weights = torch.as_tensor(weights).to(torch.float64)[
-            (None,) * max(0, 4 - torch.as_tensor(weights).ndim)
-        ]
+        weights = torch.as_tensor(weights).to(torch.float64)
+        self.weights = weights[(None,) * max(0, 4 - weights.ndim)]
         try:
             self.weights.expand(self.in_shape)
         except RuntimeError:
             raise ValueError(
-                f"weights of shape {tuple(self.weights.shape)} do not fit a video of {self.in_shape}: give (H, W) or (T, 1, H, W)"
+                f"weights of shape {tuple(self.weights.shape)} do not fit a video of "
+                f"{self.in_shape}: give (H, W) or (T, 1, H, W)"
             ) from None
 
     @classmethod
-    def random(cls, shape: tuple, keep: float = 0.5, seed: int = 0) -> "Mask":
+    def random(
+        cls,
+        shape: tuple,  # (T, C, H, W)
+        keep: float = 0.5,  # probability, from 0 to 1
+        seed: int = 0,  # which mask
+    ) -> "Mask":
         "Keeps each pixel with probability `keep`, the same ones in every frame and channel."
         if not 0 <= keep <= 1:
             raise ValueError(f"keep={keep} is no share: give a number from 0 to 1")
-        draw = torch.rand(
-            as_shape(shape)[2:], generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-        )
-        return cls(shape, draw < keep)
+        g = torch.Generator().manual_seed(seed)
+        return cls(shape, torch.rand(as_shape(shape)[2:], generator=g, dtype=torch.float64) < keep)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x * beside(self.weights, x)
 
-    def adjoint(self, y):
+    def adjoint(self, y: Tensor) -> Tensor:
         return self.forward(y)
 
-    def factors(self):
-        return (
-            Factors(None, Pixels(), self.weights[0, 0], Pixels())
-            if self.weights.shape[:2] == (1, 1)
-            else None
-        )
+    def factors(self) -> Factors | None:
+        if self.weights.shape[:2] != (1, 1):
+            return None
+        return Factors(None, Pixels(), self.weights[0, 0], Pixels())
 
-    def pixel_weights(self):
+    def pixel_weights(self) -> Tensor:
         return self.weights
 
-    def spectrum(self):
+    def spectrum(self) -> Spectrum:
         return Spectrum(Pixels().forward, Pixels().inverse, self.weights**2)
 
 # %% ../../nbs/course/03_operators.ipynb #f900d384
 class AveragePool(LinearOperator):
-    "Means of `factor x factor` blocks: a camera with fewer, larger pixels."
+    """Means of `factor x factor` blocks: a camera with fewer, larger pixels.
+
+    Raises ValueError for frames that do not divide into blocks.
+    """
 
     verified = True
 
@@ -127,32 +136,34 @@ class AveragePool(LinearOperator):
         shape: tuple,  # (T, C, H, W)
         factor: int = 4,  # side of a block in pixels, divides H and W
     ):
-        self.in_shape, self.factor = (T, C, H, W), f = as_shape(shape), int(factor)
+        self.in_shape, self.factor = as_shape(shape), int(factor)
+        (T, C, H, W), f = self.in_shape, self.factor
         if f < 1:
             raise ValueError(f"factor={factor} must be at least 1")
         if H % f or W % f:
             raise ValueError(
-                f"frames of {H}x{W} do not divide into blocks of {f}x{f}: crop to {H - H % f}x{W - W % f} or pad to {H + -H % f}x{W + -W % f}"
+                f"frames of {H}x{W} do not divide into blocks of {f}x{f}: "
+                f"crop to {H - H % f}x{W - W % f} or pad to {H + -H % f}x{W + -W % f}"
             )
         self.out_shape = (T, C, H // f, W // f)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return block_sum(x, self.factor) / self.factor**2
 
-    def adjoint(self, y):
+    def adjoint(self, y: Tensor) -> Tensor:
         return Blocks(self.factor).inverse(y / self.factor)
 
-    def factors(self):
-        return Factors(
-            None,
-            Pixels(),
-            torch.full((1, 1), 1 / self.factor, dtype=torch.float64),
-            Blocks(self.factor),
-        )
+    def factors(self) -> Factors:
+        gain = torch.full((1, 1), 1 / self.factor, dtype=torch.float64)
+        return Factors(None, Pixels(), gain, Blocks(self.factor))
 
 # %% ../../nbs/course/03_operators.ipynb #893d54dc
 class Blur(LinearOperator):
-    "Convolution of each frame with a separable kernel: one banded matrix for each axis, so every boundary has its true adjoint."
+    """Convolution of each frame with a separable kernel.
+
+    One banded matrix for each axis, so every boundary has its true adjoint. See `Blur2d` for kernels that do not
+    separate. A kernel given as a tensor that asks for gradients gets them.
+    """
 
     kind = "blur"
     verified = True
@@ -160,48 +171,56 @@ class Blur(LinearOperator):
     def __init__(
         self,
         shape: tuple,  # (T, C, H, W)
-        kernel,  # weights for both axes, or a pair (vertical, horizontal); see `Blur2d` for what does not separate
+        kernel: Sequence | Tensor,  # weights for both axes, or a pair (vertical, horizontal)
         boundary: str = "symmetric",  # one of BOUNDARIES
     ):
         self.in_shape = self.out_shape = as_shape(shape)
-        pair = (
-            len(kernel) == 2
-            and not isinstance(kernel[0], (int, float))
-            and getattr(kernel[0], "ndim", 1) == 1
-        )
-        self.kernels = tuple(map(_kernel, kernel)) if pair else (_kernel(kernel),) * 2
+        first = kernel[0] if len(kernel) == 2 else 0.0
+        pair = not isinstance(first, int | float) and getattr(first, "ndim", 1) == 1
+        self.kernels = tuple(map(as_kernel, kernel)) if pair else (as_kernel(kernel),) * 2
         self.boundary = boundary
-        extend(torch.zeros(1, dtype=int), 1, boundary)
+        extend(torch.zeros(1, dtype=int), 1, boundary)  # an unknown boundary is refused here
 
     @classmethod
     def gaussian(
-        cls, shape: tuple, size: int = 61, sigma: float = 3.0, boundary: str = "symmetric"
+        cls,
+        shape: tuple,  # (T, C, H, W)
+        size: int = 61,  # taps
+        sigma: float = 3.0,  # width in pixels
+        boundary: str = "symmetric",  # one of BOUNDARIES
     ) -> "Blur":
         "The benchmark's blur."
         return cls(shape, gaussian_kernel(size, sigma), boundary)
 
     @classmethod
-    def box(cls, shape: tuple, size: int = 5, boundary: str = "symmetric") -> "Blur":
+    def box(
+        cls,
+        shape: tuple,  # (T, C, H, W)
+        size: int = 5,  # side in pixels
+        boundary: str = "symmetric",  # one of BOUNDARIES
+    ) -> "Blur":
         "The mean of `size x size` pixels."
         if size < 1:
             raise ValueError(f"box size {size} must be at least 1")
         return cls(shape, (1 / size,) * size, boundary)
 
-    def _apply(self, x, transposed):
-        (H, W), key = x.shape[-2:], (self.boundary, transposed, x.dtype, x.device)
-        return _bands(self.kernels[0], H, *key).down(_bands(self.kernels[1], W, *key).across(x))
+    def _apply(self, x: Tensor, transposed: bool) -> Tensor:
+        "Rows first, then columns."
+        (kh, kw), (H, W) = self.kernels, x.shape[-2:]
+        rows = axis_bands(kw, W, self.boundary, transposed, x).across(x)
+        return axis_bands(kh, H, self.boundary, transposed, x).down(rows)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self._apply(x, False)
 
-    def adjoint(self, y):
+    def adjoint(self, y: Tensor) -> Tensor:
         return self._apply(y, True)
 
-    def factors(self):
+    def factors(self) -> Factors | None:
         (kh, kw), (H, W) = self.kernels, self.in_shape[2:]
         if self.boundary == "circular":
             basis, gains = Fourier(), fourier_gains
-        elif self.boundary == "symmetric" and _even(kh) and _even(kw):
+        elif self.boundary == "symmetric" and is_even(kh) and is_even(kw):
             basis, gains = Cosine(), cosine_gains
         else:
             return None
@@ -209,7 +228,10 @@ class Blur(LinearOperator):
 
 # %% ../../nbs/course/03_operators.ipynb #38beb85a
 class Blur2d(LinearOperator):
-    "Convolution of each frame with any 2-D kernel, through FFTs of the extended frame."
+    """Convolution of each frame with any 2-D kernel, through FFTs of the extended frame.
+
+    A kernel given as a float64 tensor that asks for gradients gets them.
+    """
 
     kind = "blur"
     verified = True
@@ -224,51 +246,49 @@ class Blur2d(LinearOperator):
         self.kernel, self.boundary = torch.as_tensor(kernel, dtype=torch.float64), boundary
         if self.kernel.ndim != 2 or not self.kernel.numel() or not self.kernel.isfinite().all():
             raise ValueError(
-                f"kernel of shape {tuple(self.kernel.shape)} must be a matrix of finite numbers; Blur takes separable ones"
+                f"kernel of shape {tuple(self.kernel.shape)} must be a matrix of finite numbers; "
+                "Blur takes separable ones"
             )
         self.rows, self.cols = (
             extend(torch.arange(n + k - 1) - (k - 1 - k // 2), n, boundary)
             for n, k in zip(self.in_shape[2:], self.kernel.shape)
         )
 
-    def _gain(self, x):
-        return torch.fft.rfft2(
-            self.kernel.to(x.device, x.dtype), s=(len(self.rows), len(self.cols))
-        )
+    def _gain(self, x: Tensor) -> Tensor:
+        "The kernel's transform on the extended frame."
+        size = (len(self.rows), len(self.cols))
+        return torch.fft.rfft2(self.kernel.to(x.device, x.dtype), s=size)
 
-    def _inside(self, x):
+    def _inside(self, x: Tensor) -> Tensor:
+        "1 where the extended frame shows a pixel, 0 where it is empty."
         return ((self.rows >= 0)[:, None] & (self.cols >= 0)).to(x.device, x.dtype)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        kh, kw = self.kernel.shape
         ext = x[..., self.rows.clamp(0), :][..., self.cols.clamp(0)] * self._inside(x)
         out = torch.fft.irfft2(torch.fft.rfft2(ext) * self._gain(x), s=ext.shape[-2:])
-        return out[..., self.kernel.shape[0] - 1 :, self.kernel.shape[1] - 1 :]
+        return out[..., kh - 1 :, kw - 1 :]
 
-    def adjoint(self, y):
-        ext = torch.nn.functional.pad(y, (self.kernel.shape[1] - 1, 0, self.kernel.shape[0] - 1, 0))
-        ext = torch.fft.irfft2(
-            torch.fft.rfft2(ext) * self._gain(y).conj(), s=ext.shape[-2:]
-        ) * self._inside(y)
-        out = ext.new_zeros(*y.shape[:-2], y.shape[-2], ext.shape[-1]).index_add_(
-            -2, self.rows.clamp(0).to(y.device), ext
-        )
-        return torch.zeros_like(y).index_add_(-1, self.cols.clamp(0).to(y.device), out)
+    def adjoint(self, y: Tensor) -> Tensor:
+        kh, kw = self.kernel.shape
+        ext = torch.nn.functional.pad(y, (kw - 1, 0, kh - 1, 0))
+        back = torch.fft.rfft2(ext) * self._gain(y).conj()
+        ext = torch.fft.irfft2(back, s=ext.shape[-2:]) * self._inside(y)
+        tall = ext.new_zeros(*y.shape[:-1], ext.shape[-1])
+        tall = tall.index_add_(-2, self.rows.clamp(0).to(y.device), ext)
+        return torch.zeros_like(y).index_add_(-1, self.cols.clamp(0).to(y.device), tall)
 
-    def factors(self):
+    def factors(self) -> Factors | None:
         k, (H, W) = self.kernel, self.in_shape[2:]
-        even = (
-            k.shape[0] % 2
-            and k.shape[1] % 2
-            and torch.equal(k, k.flip(0))
-            and torch.equal(k, k.flip(1))
-        )
+        odd = k.shape[0] % 2 == k.shape[1] % 2 == 1
+        even = odd and torch.equal(k, k.flip(0)) and torch.equal(k, k.flip(1))
         if self.boundary == "circular":
             basis, gains = Fourier(), fourier_gains
         elif self.boundary == "symmetric" and even:
             basis, gains = Cosine(), cosine_gains
         else:
             return None
-        return Factors(None, basis, _gains2d(k, H, W, gains), basis)
+        return Factors(None, basis, frame_gains(k, H, W, gains), basis)
 
 # %% ../../nbs/course/03_operators.ipynb #be371410
 class FrameMix(LinearOperator):
@@ -282,23 +302,21 @@ class FrameMix(LinearOperator):
         matrix: Tensor,  # (T_out, T) weights
     ):
         self.in_shape, self.matrix = as_shape(shape), torch.as_tensor(matrix, dtype=torch.float64)
-        if (
-            self.matrix.ndim != 2
-            or self.matrix.shape[1] != self.in_shape[0]
-            or not len(self.matrix)
-        ):
+        T = self.in_shape[0]
+        if self.matrix.ndim != 2 or self.matrix.shape[1] != T or not len(self.matrix):
             raise ValueError(
-                f"matrix of shape {tuple(self.matrix.shape)} cannot mix {self.in_shape[0]} frames: give (T_out, {self.in_shape[0]})"
+                f"matrix of shape {tuple(self.matrix.shape)} cannot mix {T} frames: "
+                f"give (T_out, {T})"
             )
         self.out_shape = (len(self.matrix), *self.in_shape[1:])
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return over_time(self.matrix, x)
 
-    def adjoint(self, y):
+    def adjoint(self, y: Tensor) -> Tensor:
         return over_time(self.matrix.T, y)
 
-    def factors(self):
+    def factors(self) -> Factors:
         return Factors(self.matrix, Pixels(), torch.ones(1, 1, dtype=torch.float64), Pixels())
 
 
@@ -309,20 +327,20 @@ class TemporalMean(FrameMix):
         self,
         shape: tuple,  # (T, C, H, W)
         window: int = 7,  # frames; an even window reaches one frame further into the future
-        boundary: str = "circular",  # circular, replicate, symmetric, reflect, zero, or valid: only where the window fits
+        boundary: str = "circular",  # one of BOUNDARIES, or valid: only where the window fits
     ):
         T, window = as_shape(shape)[0], int(window)
         if window < 1:
             raise ValueError(f"window={window} must be at least 1 frame")
         if boundary == "valid" and window > T:
             raise ValueError(
-                f"a window of {window} frames does not fit a clip of {T} with boundary 'valid': shorten the window or use 'replicate'"
+                f"a window of {window} frames does not fit a clip of {T} with boundary 'valid': "
+                "shorten the window or use 'replicate'"
             )
         full = convolution((1 / window,) * window, T, "zero" if boundary == "valid" else boundary)
         start = window - 1 - window // 2
-        super().__init__(
-            shape, full[start : start + T - window + 1] if boundary == "valid" else full
-        )
+        fits = full[start : start + T - window + 1]
+        super().__init__(shape, fits if boundary == "valid" else full)
         self.window, self.boundary = window, boundary
 
 # %% ../../nbs/course/03_operators.ipynb #bc2261af
@@ -341,17 +359,20 @@ def task(
     boundary: str = "symmetric",  # of `deblur`
     temporal: str = "circular",  # boundary of `+` in time
 ) -> LinearOperator:  # with .name, .spatial and .temporal (None without `+`)
-    "One of the benchmark's degradations, `A = S T` (METHOD 1). Raises ValueError for an unknown name or a size that does not fit."
+    """One of the benchmark's degradations, `A = S T` (Eq. 1).
+
+    Raises ValueError for an unknown name or a size that does not fit.
+    """
     if name not in TASKS:
         raise ValueError(f"task {name!r} is unknown: choose one of {', '.join(TASKS)}")
     T = TemporalMean(shape, window, temporal) if name.endswith("+") else None
     inner = shape if T is None else T.out_shape
-    make = {
-        "deblur": lambda: Blur.gaussian(inner, kernel_size, sigma, boundary),
-        "sr": lambda: AveragePool(inner, factor),
-        "inpaint": lambda: Mask.random(inner, keep, seed),
-    }
-    S = make[name.rstrip("+")]()
+    if name.startswith("deblur"):
+        S = Blur.gaussian(inner, kernel_size, sigma, boundary)
+    elif name.startswith("sr"):
+        S = AveragePool(inner, factor)
+    else:
+        S = Mask.random(inner, keep, seed)
     A = S if T is None else after_time(S, T)
     A.name, A.spatial, A.temporal = name, S, T
     return A
@@ -361,11 +382,13 @@ def after_time(
     S: LinearOperator,  # acts on every frame alone
     T: FrameMix,  # mixes frames
 ) -> LinearOperator:  # S @ T, with .spatial and .temporal
-    "`S T`, time first (METHOD 1). Means of pixels and of frames change places: frames pooled first leave `1/f^2` of the work to the mean over time."
+    """`S T`: the mean over time first, then the frame's part (Eq. 1).
+
+    Means of pixels and of frames change places: frames pooled first leave `1/f^2` of the work to the mean over time.
+    """
     if isinstance(S, AveragePool):
-        A = FrameMix((T.in_shape[0], *S.out_shape[1:]), T.matrix) @ AveragePool(
-            T.in_shape, S.factor
-        )
+        small = (T.in_shape[0], *S.out_shape[1:])
+        A = FrameMix(small, T.matrix) @ AveragePool(T.in_shape, S.factor)
     else:
         A = S @ T
     A.spatial, A.temporal = S, T

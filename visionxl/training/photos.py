@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from ..operators.tasks import AveragePool, Blur, Mask
-from ..solver import first_guess
+from ..extras.starts import first_guess
 
 # %% ../../nbs/training/photos.ipynb #06e520d2
 def generator(*numbers: int):  # e.g. seed, stage, step
