@@ -79,6 +79,17 @@ def test_operators_of_ones_own(name):
     assert off(A(smooth), y) < off(A(start), y)
 
 
+def test_fewer_frames_than_before():
+    A = task("inpaint+", (6, 1, 8, 8), window=3, temporal="valid")
+    d = describe(Plain(A))
+    x = draw(6, 1, 8, 8)
+    assert d.recipe == "inpaint+" and off(d.operator(x), A(x)) < 1e-10
+    assert has_one_gain(d.operator.spatial)
+    product = Blur.gaussian((4, 1, 8, 8), 5, 1.0) @ FrameMix((6, 1, 8, 8), A.temporal.matrix)
+    d = describe(product)
+    assert d.recipe == "deblur+" and d.operator.spatial is not None, "its parts are found"
+
+
 def test_the_same_problem_with_noise():
     "A measurement that comes from A^T y keeps the noise's variance."
     for A in (Bayer(SHAPE), Rows(SHAPE)):

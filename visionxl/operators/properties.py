@@ -6,7 +6,8 @@
 __all__ = ['KINDS', 'RECIPES', 'FrameFilter', 'Properties', 'kind_of', 'mixes_frames', 'block_size', 'has_one_gain',
            'working_type', 'verify', 'describe']
 
-# %% ../../nbs/reference/operators/properties.ipynb #88765ec0
+# %% ../../nbs/reference/operators/properties.ipynb #5efe7c72
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from .bases import Blocks, Cosine, Factors, Fourier, Pixels
 from .linear import LinearOperator, as_operator, as_shape
 from .tasks import BOUNDARIES, AveragePool, Blur2d, FrameMix, Mask, after_time
 
-# %% ../../nbs/reference/operators/properties.ipynb #063e5c4d
+# %% ../../nbs/reference/operators/properties.ipynb #22b9a595
 class FrameFilter(LinearOperator):
     """Multiply every frequency of each frame by a gain: `Q^T diag(gains) Q`, with `Q` the DCT or the FFT.
 
@@ -50,7 +51,7 @@ class FrameFilter(LinearOperator):
     def factors(self) -> Factors:
         return Factors(None, self.basis, self.gains, self.basis)
 
-# %% ../../nbs/reference/operators/properties.ipynb #302eb8bd
+# %% ../../nbs/reference/operators/properties.ipynb #55599fb6
 KINDS = ("blur", "pooling", "holes", "frequencies", "other")
 RECIPES = {"blur": "deblur", "pooling": "sr", "holes": "inpaint", "frequencies": "frequencies"}
 
@@ -76,7 +77,7 @@ class Properties:
             return None
         return RECIPES[self.kind] + ("+" if self.temporal else "")
 
-# %% ../../nbs/reference/operators/properties.ipynb #b755b14e
+# %% ../../nbs/reference/operators/properties.ipynb #e7aeb465
 def kind_of(
     A: LinearOperator,  # any operator
 ) -> str | None:  # one of KINDS, None if the operator declares nothing
@@ -132,7 +133,7 @@ def has_one_gain(
     f = A.factors()
     return f is not None and f.only_gain is not None
 
-# %% ../../nbs/reference/operators/properties.ipynb #0eb3bf0b
+# %% ../../nbs/reference/operators/properties.ipynb #a24ba243
 def _random(shape: tuple, seed: int, like: Tensor) -> Tensor:
     "A random video or measurement of unit variance, the same for the same seed."
     g = torch.Generator().manual_seed(seed)
@@ -199,7 +200,7 @@ def verify(
         )
     A.verified = True
 
-# %% ../../nbs/reference/operators/properties.ipynb #b58cedd0
+# %% ../../nbs/reference/operators/properties.ipynb #65d999fe
 def _snap(gains: Tensor, tol: float) -> Tensor:
     "Gains that differ from 0 or from the largest by rounding become exactly that."
     top = gains.abs().max()
@@ -312,7 +313,10 @@ def _with_time(S: LinearOperator, A: LinearOperator, like: Tensor) -> LinearOper
     seen, given = S(v).flatten(1), A(v).flatten(1)
     matrix = torch.linalg.lstsq(seen.T.double(), given.T.double()).solution.T.cpu()
     matrix = torch.where(matrix.abs() <= 1e-12 * matrix.abs().max(), 0.0, matrix)
-    return after_time(S, FrameMix(A.in_shape, matrix))
+    last = copy.copy(S)
+    last.in_shape = (len(matrix), *S.in_shape[1:])
+    last.out_shape = (len(matrix), *S.out_shape[1:])
+    return after_time(last, FrameMix(A.in_shape, matrix))
 
 
 def _as_known(A: LinearOperator, like: Tensor) -> LinearOperator | None:
@@ -337,7 +341,7 @@ def _as_known(A: LinearOperator, like: Tensor) -> LinearOperator | None:
         B = _with_time(part, A, like)
     return B if _near(B(v), A(v), 10 * S.tol) else None
 
-# %% ../../nbs/reference/operators/properties.ipynb #a1fc8cb0
+# %% ../../nbs/reference/operators/properties.ipynb #73b3a5da
 def _root(gains: Tensor, tol: float) -> Tensor | None:
     "Square roots of eigenvalues; None if some are so small that a division by them would magnify rounding."
     gains = _snap(gains.clamp_min(0), tol)
@@ -399,7 +403,7 @@ def _filter_of(
     kind = torch.complex128 if isinstance(basis, Fourier) else torch.float64
     return FrameFilter(A.in_shape, gains.to(kind), basis), measurement
 
-# %% ../../nbs/reference/operators/properties.ipynb #3e91e2b5
+# %% ../../nbs/reference/operators/properties.ipynb #86cfb169
 def _guess_kind(A: LinearOperator) -> str:
     "The kind of an operator that fits nothing known, from its shapes."
     if tuple(A.out_shape) == tuple(A.in_shape):
@@ -446,7 +450,7 @@ def describe(
     kind = kind_of(A)
     if kind is None and A.spectrum() is not None:
         kind = "other"
-    parts_unknown = kind is not None and A.spatial is None and mixes_frames(A)
+    parts_unknown = kind not in (None, "other") and A.spatial is None and mixes_frames(A)
     if kind is None or parts_unknown:
         found = _probe(A, device)
     else:
