@@ -28,7 +28,7 @@ from visionxl.prior.loading import (
     weight_bytes,
 )
 from .hub import ALIASES, complete
-from .memory import Placement, frames_for, placement, resident, settle
+from .memory import Placement, frames_for, in_tiles, placement, resident, settle
 from .schedule import scaled_linear
 
 # %% ../../nbs/course/05_prior.ipynb #1b26b0db
@@ -57,20 +57,19 @@ class Prior:
         self,
         vae,  # diffusers autoencoder, or one with its interface
         unet,  # diffusers UNet2DModel or UNet2DConditionModel
-        schedule: dict
-        | None = None,  # `alpha_bar` (n_train,), `prediction` (see `to_eps`), `t_max` (largest trained timestep)
+        schedule: dict | None = None,  # `alpha_bar`, `prediction`, `t_max`: see `load_schedule`
         null: tuple = (None, None),  # embedding of the text and its pooled form; None: zeros
         frames_per_batch: int | None = None,  # frames handled at once; None: by their size
         place: Placement | None = None,  # see `placement`
-        negative: tuple
-        | None = None,  # the text to lead away from, like `null`; needed where `guidance` is not 1
+        negative: tuple | None = None,  # like `null`: the text to lead away from, with guidance
         guidance: float = 1.0,  # how strongly to follow the text; 1: as the network says
     ):
         if frames_per_batch is not None and frames_per_batch < 1:
             raise ValueError(
                 f"frames_per_batch={frames_per_batch} must be at least 1, or None to choose by size"
             )
-        self.place, self.frames_per_batch = place or placement(), frames_per_batch
+        self.place = place or placement()
+        self.frames_per_batch = frames_per_batch or self.place.frames
         schedule = schedule or {}
         self.alpha_bar = torch.as_tensor(
             schedule.get("alpha_bar", scaled_linear()), dtype=torch.float64
@@ -107,8 +106,8 @@ class Prior:
 
     @property
     def device(self) -> torch.device:
-        "Where the networks run; videos and latents must lie there."
-        return self.place.device
+        "Where videos and latents must lie: with the networks, unless the placement keeps them in main memory."
+        return self.place.home
 
     def __repr__(self) -> str:
         return (
@@ -120,11 +119,14 @@ class Prior:
 @patch
 def _each(self: Prior, net, f, inputs, out, pixels):
     "Fill `out` with `f` of the inputs, a few frames at a time, so that memory is that of a few frames."
-    n = self.frames_per_batch or frames_for(pixels, self.device)
+    n = self.frames_per_batch or frames_for(pixels, self.place.device)
     dtype = next(net.parameters()).dtype
     with resident(net, self.place), torch.inference_mode():
         for i in range(0, len(out), n):
-            batch = (v[i : i + n].to(dtype, memory_format=self.place.memory_format) for v in inputs)
+            batch = (
+                v[i : i + n].to(self.place.device, dtype, memory_format=self.place.memory_format)
+                for v in inputs
+            )
             out[i : i + n] = f(*batch)
     return out
 
@@ -145,9 +147,10 @@ def _check(self: Prior, v, channels, name):
 @patch
 def _finite(self: Prior, v, what):
     "Half precision may overflow. One look at the result, in half precision only, and a remedy."
-    if self.place.dtype in (torch.float16, torch.bfloat16) and not torch.isfinite(v).all():
+    if self.place.half and v.device.type != "meta" and not torch.isfinite(v).all():
+        dtype = str(self.place.autocast or self.place.dtype)[6:]
         raise FloatingPointError(
-            f"{what} returned values that are not finite, in {str(self.place.dtype)[6:]}: load the prior "
+            f"{what} returned values that are not finite, in {dtype}: load the prior "
             "with dtype=torch.bfloat16 or torch.float32, or with an autoencoder that is safe in half "
             "precision, vae='madebyollin/sdxl-vae-fp16-fix' for SDXL"
         )
@@ -181,6 +184,15 @@ def _affine(self: Prior, z):
     return c.get("shift_factor") or 0.0, c.scaling_factor
 
 # %% ../../nbs/course/05_prior.ipynb #37db001f
+@patch
+def _tiled(self: Prior, f, zooms, zoom_out):
+    "`f` of whole frames, or of tiles where the placement asks for them."
+    if self.place.tile is None:
+        return f
+    tile = max(self.place.tile // self.factor, 32)  # smaller ones would show
+    return lambda *inputs: in_tiles(f, list(zip(inputs, zooms)), tile, zoom_out)
+
+
 def _posterior(encoded) -> tuple:
     "Mean and standard deviation of the latents; light autoencoders return latents without a spread."
     if not hasattr(encoded, "latent_dist"):
@@ -206,13 +218,11 @@ def encode(
         mean, std = _posterior(self.vae.encode(x))
         return mean + std * noise
 
-    inputs = (x,)
+    f, inputs, zooms = mode, (x,), (self.factor,)
     if generator is not None:
         noise = torch.randn(z.shape, generator=generator, device=generator.device)
-        inputs = (x, noise.to(z))
-    self._each(
-        self.vae, mode if generator is None else sample, inputs, z, x.shape[-2] * x.shape[-1]
-    )
+        f, inputs, zooms = sample, (x, noise.to(z)), (self.factor, 1)
+    self._each(self.vae, self._tiled(f, zooms, 1), inputs, z, x.shape[-2] * x.shape[-1])
     shift, scale = self._affine(z)
     return self._finite((z - shift) * scale, "encode")
 
@@ -227,7 +237,8 @@ def decode(
     h, w = z.shape[-2] * self.factor, z.shape[-1] * self.factor
     shift, scale = self._affine(z)
     x = z.new_empty(len(z), 3, h, w)
-    self._each(self.vae, lambda z: self.vae.decode(z).sample, (z / scale + shift,), x, h * w)
+    f = self._tiled(lambda z: self.vae.decode(z).sample, (1,), self.factor)
+    self._each(self.vae, f, (z / scale + shift,), x, h * w)
     return self._finite(x, "decode")
 
 # %% ../../nbs/course/05_prior.ipynb #c68b9a53
@@ -262,9 +273,8 @@ def eps(
 @patch(cls_method=True)
 def load(
     cls: Prior,
-    name: str
-    | Path = "tiny",  # "tiny" (bundled), "sdxl" (7 GB, downloaded once), a diffusers folder, a .safetensors file, or a model id of the hub
-    device=None,  # None: the GPU if there is one
+    name: str | Path = "tiny",  # or "sdxl" (7 GB), a folder, a .safetensors file, an id of the hub
+    device: str | torch.device | None = None,  # None: the GPU if there is one
     dtype: torch.dtype | None = None,  # None: float32 on a CPU, float16 for large models on a GPU
     frames_per_batch: int | None = None,  # None: by size
     text: torch.Tensor | None = None,  # (1, tokens, width) embedding to use in place of `prompt`
@@ -274,6 +284,7 @@ def load(
     vae=None,  # another autoencoder: a folder, a hub id or a network; None: the model's own
     revision: str | None = None,  # branch, tag or commit on the hub
     config: str | Path | None = None,  # of a single file: folder or hub id with its configurations
+    place: Placement | None = None,  # all of device, precision and memory at once, see `Placement`
 ) -> Prior:
     """A prior from a folder, a file or the hub, conditioned as its configurations say.
 
@@ -285,7 +296,7 @@ def load(
     source, family = model.source, model.family
     texts = texts_for(family, prompt, guidance)[text is not None :]
     complete(source, needed_parts(model, texts))
-    place = placement(device, dtype, weight_bytes(source) > 1e9)
+    place = place or placement(device, dtype, weight_bytes(source) > 1e9)
     own = vae if model.vae_source is None else _autoencoder(model, place)
     pairs = embeddings(source, family, texts)
     if text is not None:

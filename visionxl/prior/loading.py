@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['FILE_TYPES', 'file_type', 'from_file', 'network_from_file', 'encoders_from_file', 'locate', 'Model', 'find_model',
-           'load_network', 'load_schedule', 'weight_bytes']
+           'quietly', 'network_class', 'load_network', 'load_schedule', 'weight_bytes']
 
 # %% ../../nbs/reference/prior/loading.ipynb #9f985569
 import json
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -96,13 +97,10 @@ def from_file(
 def network_from_file(
     source: Source,  # with its file
     part: str,  # "unet" or "vae"
-    class_name: str,  # of diffusers
+    cls: type,  # of diffusers
     dtype: torch.dtype,  # to compute in
 ) -> torch.nn.Module:
     "One network out of the file."
-    import diffusers
-
-    cls = getattr(diffusers, class_name)
     return cls.from_single_file(
         str(source.file),
         config=str(source.folder),
@@ -200,29 +198,45 @@ def find_model(
     return Model(source, recognise(source, read_config(other.folder, part)), other, part)
 
 # %% ../../nbs/reference/prior/loading.ipynb #0cc145ef
+@contextmanager
+def quietly() -> Iterator[None]:
+    "diffusers without its warnings for the time of the block; errors are still raised."
+    import diffusers
+
+    level = diffusers.utils.logging.get_verbosity()
+    diffusers.utils.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        diffusers.utils.logging.set_verbosity(level)
+
+
+def network_class(
+    name: str,  # `_class_name` of a configuration
+) -> type:
+    "The class of a network: diffusers' own, or one of those that the bundled model brings."
+    import diffusers
+
+    if name in ("PatchAutoencoder", "ScaledUNet"):
+        from visionxl.prior import autoencoder
+
+        return getattr(autoencoder, name)
+    return getattr(diffusers, name)
+
+
 def load_network(
     source: Source,  # with the weights
     part: str,  # "unet" or "vae"; "" for an autoencoder by itself
     dtype: torch.dtype,  # the precision to compute in; half-precision files are read first
 ):  # a diffusers network
     "One network of a model, by the class that its configuration names. Raises FileNotFoundError for missing files."
-    import diffusers
-
-    name = read_config(source.folder, part)["_class_name"]
+    cls = network_class(read_config(source.folder, part)["_class_name"])
     if source.file:
-        return network_from_file(source, part, name, dtype)
+        return network_from_file(source, part, cls, dtype)
     complete(source, [part])
-    if name in ("PatchAutoencoder", "ScaledUNet"):
-        from visionxl.prior import autoencoder
-
-        cls = getattr(autoencoder, name)
-    else:
-        cls = getattr(diffusers, name)
     names = [p.name for p in Path(source.folder, part).iterdir()]
     half = "fp16" if ".fp16" in weight_files(names, part)[0] else None
-    level = diffusers.utils.logging.get_verbosity()
-    diffusers.utils.logging.set_verbosity_error()  # a configuration may hold notes of ours: t_max
-    try:
+    with quietly():  # a configuration may hold notes of ours: t_max
         return cls.from_pretrained(
             source.folder,
             subfolder=part or None,
@@ -231,8 +245,6 @@ def load_network(
             use_safetensors=True,
             local_files_only=True,
         )
-    finally:
-        diffusers.utils.logging.set_verbosity(level)
 
 
 def load_schedule(
