@@ -237,3 +237,42 @@ def test_wrong_requests_are_refused(clips, tmp_path):
         R.main(["table2", "--size", "-4", "-o", str(tmp_path)])
     with pytest.raises(SystemExit):
         R.main(["table9"])
+
+
+def test_davis_layout_exact_crops_and_lists_of_names(tmp_path, prior, capsys):
+    from PIL import Image
+
+    for name, count in (("bear", 3), ("camel", 2), ("cows", 2)):
+        folder = tmp_path / "DAVIS" / "JPEGImages" / "480p" / name
+        folder.mkdir(parents=True)
+        for k in range(count):
+            Image.new("RGB", (96, 64), (40 * k, 90, 120)).save(folder / f"{k:05d}.jpg")
+    davis = tmp_path / "DAVIS"
+    assert list(C.default_clips(davis)) == ["bear", "camel", "cows"]
+    lists = davis / "ImageSets" / "2017"
+    lists.mkdir(parents=True)
+    (lists / "val.txt").write_text("cows\nbear\n")
+    assert list(C.default_clips(davis)) == ["cows", "bear"]
+    (tmp_path / "ids").write_text("bear")
+    assert list(C.default_clips(davis, tmp_path / "ids")) == ["bear"]
+    (tmp_path / "ids").write_text("lion")
+    with pytest.raises(FileNotFoundError, match="lacks the clips lion"):
+        C.default_clips(davis, tmp_path / "ids")
+    (lists / "val.txt").write_text("cows\nlion\n")
+    with pytest.raises(FileNotFoundError, match="lacks the sequences lion"):
+        C.default_clips(davis)
+    (lists / "val.txt").write_text("cows")
+    args = ["table3", "--dataset", "davis", "--clips", str(davis), "--size", "32x48"]
+    assert R.main([*args, "--frames", "2", "-o", str(tmp_path / "out")]) == 0
+    text = capsys.readouterr().out
+    assert "paper: davis" in text and "228.6" in text and "cows at 32x48 pixels, 2 frames" in text
+    found = json.loads((tmp_path / "out" / "table3.json").read_text())
+    assert found["rows"][0]["LPIPS (paper)"] == 0.292
+
+
+def test_the_papers_sizes_come_with_sdxl():
+    for dataset, size in (("davis", (768, 1280)), ("vertical", (1280, 768))):
+        a = R.parser().parse_args(["table3", "--dataset", dataset, "--prior", "sdxl", "--full"])
+        assert R.setup_of(a, {"a": None}).size == size
+    with pytest.raises(SystemExit):
+        R.parser().parse_args(["table3", "--size", "1x2x3"])

@@ -19,13 +19,13 @@ import torch
 from visionxl.measure.cell import (
     Cell,
     Peak,
+    at_size,
     default_clips,
     find_operator,
     find_prior,
     named,
     run_cell,
     sheet,
-    short_side,
     views,
 )
 from .evaluate import load_networks, video_distances
@@ -76,7 +76,7 @@ class Grid:
         methods: dict | tuple | str = ("paper", "best"),  # see `find_method`
         priors: dict | tuple | str = ("tiny",),  # see `find_prior`
         metrics: dict | tuple | None = None,  # names, or {name: f(x_true, x) -> float}; None: all
-        size: int = 96,  # short side in pixels
+        size: int | tuple = 96,  # short side in pixels, or (height, width) exactly
         frames: int = 9,  # of each clip
         seeds: tuple[int, ...] = (0,),  # of masks and noise
         fetch: bool = False,  # whether I3D may be downloaded
@@ -134,7 +134,7 @@ class Grid:
                 self._clip = key, clip[: cell.frames]
             else:
                 multiple = 64 if cell.prior == "sdxl" else 16
-                self._clip = key, short_side(clip, cell.size, cell.frames, multiple)
+                self._clip = key, at_size(clip, cell.size, cell.frames, multiple)
         return self._clip[1]
 
     def path(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FIRST_TWO', 'STARTS', 'TABLE2', 'DEPTHS', 'DEPTH_NAMES', 'WITH_TIME', 'TABLE5', 'CG_STEPS', 'CG_NAMES', 'TABLE6',
-           'WIDTHS', 'WIDTH_NAMES', 'TABLE7', 'SIX_TASKS', 'OURS', 'COST', 'TABLE4', 'TABLES', 'Row', 'Claim', 'Table',
-           'figures', 'filter_width', 'six_tasks']
+           'WIDTHS', 'WIDTH_NAMES', 'TABLE7', 'TASKS', 'DATASETS', 'RIVALS', 'KEY_FRAMES', 'SIZES', 'OURS', 'COST',
+           'TABLE4', 'TABLES', 'Row', 'Claim', 'Table', 'figures', 'filter_width', 'six_tasks']
 
 # %% ../../nbs/reference/measure/paper.ipynb #7ee50d58
 from dataclasses import dataclass
@@ -130,36 +130,92 @@ TABLE7 = Table(
     ),
 )
 
-# %% ../../nbs/reference/measure/paper.ipynb #b7e95032
-SIX_TASKS = {  # task: VISION-XL, SVI, ADMM-TV
-    "deblur+": ("196.4/.249/31.11/.839", "830.5/.265/30.42/.831", "671.8/.284/29.42/.818"),
-    "sr+": ("166.2/.246/30.82/.832", "386.8/.265/30.70/.831", "634.1/.279/29.01/.820"),
-    "inpaint+": ("222.4/.216/30.13/.828", "269.3/.250/29.92/.826", "797.8/.292/29.15/.778"),
-    "deblur": ("96.16/.184/32.83/.876", "153.8/.212/32.44/.862", "192.2/.263/31.67/.842"),
-    "sr": ("104.3/.185/31.84/.858", "201.6/.202/31.00/.836", "301.5/.222/27.91/.769"),
-    "inpaint": ("158.7/.208/30.41/.834", "159.4/.233/30.09/.827", "270.9/.316/29.14/.794"),
+# %% ../../nbs/reference/measure/paper.ipynb #13ed0f9b
+TASKS = ("deblur+", "sr+", "inpaint+", "deblur", "sr", "inpaint")
+DATASETS = {  # data set: VISION-XL on the six tasks
+    "davis": (
+        "228.6/.292/28.76/.807",
+        "158.5/.244/29.18/.818",
+        "241.1/.242/28.81/.815",
+        "72.03/.171/31.94/.880",
+        "81.10/.190/30.27/.848",
+        "143.6/.209/29.74/.835",
+    ),
+    "landscape": (
+        "196.4/.249/31.11/.839",
+        "166.2/.246/30.82/.832",
+        "222.4/.216/30.13/.828",
+        "96.16/.184/32.83/.876",
+        "104.3/.185/31.84/.858",
+        "158.7/.208/30.41/.834",
+    ),
+    "vertical": (
+        "209.9/.224/31.87/.860",
+        "173.1/.229/31.38/.847",
+        "240.4/.201/30.98/.845",
+        "89.39/.170/33.55/.888",
+        "98.57/.158/32.54/.876",
+        "174.0/.195/31.15/.847",
+    ),
+    "square": (
+        "157.9/.217/32.40/.864",
+        "138.8/.220/31.90/.856",
+        "164.9/.230/31.44/.853",
+        "91.55/.157/34.10/.896",
+        "98.41/.138/33.02/.886",
+        "125.4/.216/31.63/.859",
+    ),
+}
+RIVALS = {  # on Pexels landscape: rival, label, figures on the six tasks
+    "svi": (
+        "SVI",
+        "830.5/.265/30.42/.831",
+        "386.8/.265/30.70/.831",
+        "269.3/.250/29.92/.826",
+        "153.8/.212/32.44/.862",
+        "201.6/.202/31.00/.836",
+        "159.4/.233/30.09/.827",
+    ),
+    "admm_tv": (
+        "ADMM-TV",
+        "671.8/.284/29.42/.818",
+        "634.1/.279/29.01/.820",
+        "797.8/.292/29.15/.778",
+        "192.2/.263/31.67/.842",
+        "301.5/.222/27.91/.769",
+        "270.9/.316/29.14/.794",
+    ),
+}
+KEY_FRAMES = "412.6/.244/27.18/.742"  # DiffIR2VR, super-resolution only
+SIZES = {  # data set: (height, width) of the paper's crops
+    "davis": (768, 1280),
+    "landscape": (768, 1280),
+    "vertical": (1280, 768),
+    "square": (1024, 1024),
 }
 OURS = {"paper": "VISION-XL (paper)", "best": "VISION-XL (best)"}
 
 
-def six_tasks() -> Table:
+def six_tasks(
+    dataset: str = "landscape",  # a key of `DATASETS`
+) -> Table:
     "Return Table 3: each task with its methods, and a claim for each of ours against each rival."
     rows, claims = [], []
-    for name, (paper, svi, tv) in SIX_TASKS.items():
-        rows += [
-            Row(f"{name}: {OURS['paper']}", "paper", figures(paper), task=name),
-            Row(f"{name}: {OURS['best']}", "best", {}, task=name),
-            Row(f"{name}: SVI", "svi", figures(svi), task=name),
-            Row(f"{name}: ADMM-TV", "admm_tv", figures(tv), task=name),
-        ]
+    known = dataset == "landscape"
+    for k, (name, paper) in enumerate(zip(TASKS, DATASETS[dataset])):
+        rows.append(Row(f"{name}: {OURS['paper']}", "paper", figures(paper), task=name))
+        rows.append(Row(f"{name}: {OURS['best']}", "best", {}, task=name))
+        for method, (label, *texts) in RIVALS.items():
+            theirs = figures(texts[k]) if known else {}
+            rows.append(Row(f"{name}: {label}", method, theirs, task=name))
+            for ours in OURS.values():
+                text = f"{name}: {ours} beats {label}"
+                claims.append(Claim(text, (f"{name}: {ours}",), (f"{name}: {label}",)))
         if name == "sr":
-            key_frames = figures("412.6/.244/27.18/.742")
-            rows.append(Row("sr: DiffIR2VR-style", "diffir2vr", key_frames, task=name))
-        for ours in OURS.values():
-            for rival in ("SVI", "ADMM-TV"):
-                text = f"{name}: {ours} beats {rival}"
-                claims.append(Claim(text, (f"{name}: {ours}",), (f"{name}: {rival}",)))
-    return Table("Table 3: six tasks (paper: Pexels landscape)", tuple(rows), tuple(claims))
+            theirs = figures(KEY_FRAMES) if known else {}
+            rows.append(Row("sr: DiffIR2VR-style", "diffir2vr", theirs, task=name))
+    where = dataset if dataset == "davis" else f"Pexels {dataset}"
+    return Table(f"Table 3: six tasks (paper: {where})", tuple(rows), tuple(claims))
 
 
 COST = ("min", "s/frame", "GB")
