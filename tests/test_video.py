@@ -7,14 +7,13 @@ import struct
 import subprocess
 import sys
 
+import av  # noqa: TID253
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from visionxl import video as V
-
-av = pytest.importorskip("av")
 
 
 def psnr(a, b):
@@ -434,13 +433,15 @@ def test_the_film_not_the_cover(tmp_path):
     cover = tmp_path / "cover.png"
     Image.new("RGB", (640, 480), (9, 200, 9)).save(cover)
     film(tmp_path / "film.mkv", [corner()] * 4)
-    black = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")
-    film_and_cover = av.open(str(tmp_path / "a.mkv"), "w")
-    with film_and_cover as box, av.open(str(tmp_path / "film.mkv")) as source:
+    with (
+        av.open(str(tmp_path / "a.mkv"), "w") as box,
+        av.open(str(tmp_path / "film.mkv")) as source,
+    ):
         small = box.add_stream("libx264", 25)
         small.height, small.width, small.pix_fmt = 32, 32, "yuv420p"
         large = box.add_stream_from_template(source.streams.video[0])
-        box.mux(small.encode(black))
+        black = np.zeros((32, 32, 3), np.uint8)
+        box.mux(small.encode(av.VideoFrame.from_ndarray(black, "rgb24")))
         box.mux(small.encode())
         for packet in source.demux(video=0):
             if packet.size:
@@ -478,8 +479,8 @@ def test_a_lock_dies_with_its_owner(tmp_path):
 
 def test_a_name_taken_meanwhile(tmp_path, clip):
     "Without overwrite nothing is replaced, even if it appeared during the run; the result is kept."
-    refused = pytest.raises(FileExistsError, match="the result is in")
-    with refused as e, V.writer(tmp_path / "a.mp4") as add:
+    taken = pytest.raises(FileExistsError, match="the result is in")
+    with taken as e, V.writer(tmp_path / "a.mp4") as add:
         add(clip.x)
         (tmp_path / "a.mp4").write_text("mine")
     assert (tmp_path / "a.mp4").read_text() == "mine"

@@ -35,7 +35,8 @@ def _check_one_series(folder: Path, files: list[Path]) -> None:
     kinds = Counter(p.suffix.lower().replace("jpeg", "jpg").replace("tiff", "tif") for p in files)
     if len(kinds) > 1:
         raise ValueError(
-            f"the folder {folder} mixes {' and '.join(sorted(kinds))} pictures: keep one kind in it, "
+            f"the folder {folder} mixes {' and '.join(sorted(kinds))} pictures: keep one "
+            "kind in it, "
             "the others would be lost or doubled"
         )
     shapes = Counter(re.sub(r"\d+", "#", p.stem.lower()) for p in files)
@@ -49,14 +50,18 @@ def _check_one_series(folder: Path, files: list[Path]) -> None:
     for before, after in zip(files, files[1:]):
         if natural_key(before)[:-1] == natural_key(after)[:-1]:
             raise ValueError(
-                f"{before.name} and {after.name} in the folder {folder} have the same number: keep one"
+                f"{before.name} and {after.name} in the folder {folder} have the same "
+                "number: keep one"
             )
 
 
 def frame_files(
     folder: Path,  # a folder of pictures: png, jpg, webp or tif
 ) -> list[Path]:  # in natural order: frame 2 before frame 10
-    "The frames of a folder, in order. Raises ValueError where there is none, or where they are no one series."
+    """The frames of a folder, in order.
+
+    Raises ValueError where there is none, or where they are no one series.
+    """
     found = [
         p for p in folder.iterdir() if p.suffix.lower() in IMAGES and not p.name.startswith(".")
     ]
@@ -144,7 +149,10 @@ def pictures(
 def picture_rate(
     path: Path,  # a picture file
 ) -> tuple[int, float]:  # frames, and how many of them per second (25 where it does not move)
-    "How many frames a picture file holds and how fast it plays. Raises ValueError for what is no picture."
+    """How many frames a picture file holds and how fast it plays.
+
+    Raises ValueError for what is no picture.
+    """
     from PIL import Image
 
     if _is_deep(path):
@@ -164,11 +172,15 @@ def picture_rate(
 def one_picture(
     path: Path,  # a frame of a folder
 ) -> np.ndarray:  # (H, W, 3)
-    "The one frame of a picture file. Raises ValueError for one that moves: it is a clip of its own."
+    """The one frame of a picture file.
+
+    Raises ValueError for one that moves: it is a clip of its own.
+    """
     found = list(pictures(path))
     if len(found) > 1:
         raise ValueError(
-            f"{path} is animated ({len(found)} frames): read it by itself, not in a folder of frames"
+            f"{path} is animated ({len(found)} frames): read it by itself, not in a folder "
+            "of frames"
         )
     return found[0]
 
@@ -207,7 +219,9 @@ def _ebml_number(f, keep_marker: bool) -> tuple[int, bool]:
 
 
 def _ebml_end(f, size: int) -> int:
-    "Where a webm or mkv file ends by its own word: a header, then one segment of stated or open length."
+    """Where a webm or mkv file ends by its own word: a header, then one segment of stated or open
+    length.
+    """
     f.seek(0)
     _ebml_number(f, True)
     f.seek(_ebml_number(f, False)[0], 1)
@@ -243,7 +257,9 @@ def _ebml_damage(f, end: int) -> int | None:
 def check_whole(
     path: Path,  # a video file
 ) -> None:
-    "Raise ValueError if the file is shorter than its container says, or damaged inside, as after a broken download."
+    """Raise ValueError if the file is shorter than its container says, or damaged inside, as after
+    a broken download.
+    """
     size = path.stat().st_size
     end, damage = size, None
     with open(path, "rb") as f:
@@ -268,7 +284,10 @@ def film_stream(
     box,  # an open container of PyAV
     name: str,  # of the file, for messages
 ):  # av.VideoStream
-    "The stream that is meant: no cover picture, marked as default, the largest. Raises ValueError if there is none."
+    """The stream that is meant: no cover picture, marked as default, the largest.
+
+    Raises ValueError if there is none.
+    """
     films = [s for s in box.streams.video if "attached_pic" not in str(s.disposition)]
     films = [s for s in films if s.codec_context is not None]
     if not films:
@@ -288,7 +307,10 @@ def film_stream(
 def open_video(
     path: Path,  # a video file
 ):  # (container, stream)
-    "The container and its film stream, to read from. What a decoder complains about becomes one ValueError."
+    """The container and its film stream, to read from.
+
+    What a decoder complains about becomes one ValueError.
+    """
     import av
 
     check_whole(path)
@@ -356,7 +378,10 @@ def upright(
     frame,  # av.VideoFrame
     size: tuple[int, int] | None = None,  # (H, W) that our notes give for a padded frame
 ) -> np.ndarray:  # (H, W, 3)
-    "A decoded frame as it is to be seen. `size` crops, where the frame is what we padded that size to."
+    """A decoded frame as it is to be seen.
+
+    `size` crops, where the frame is what we padded that size to.
+    """
     a = turned(rgb(frame), display_matrix(frame))
     if size is not None and all(0 <= n - k <= 1 for n, k in zip(a.shape, size)):
         a = a[: size[0], : size[1]]
@@ -399,7 +424,9 @@ def remarks(
             f"it is high dynamic range ({transfer}); the result is written as ordinary BT.709 video"
         )
     if frame.interlaced_frame:
-        found.append("it is interlaced; its two fields are treated as one frame, deinterlace it first")
+        found.append(
+            "it is interlaced; its two fields are treated as one frame, deinterlace it first"
+        )
     ratio = stream.sample_aspect_ratio
     if ratio and ratio != 1:
         found.append(f"its pixels are not square ({ratio}); the result is written with square ones")

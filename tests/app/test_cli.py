@@ -48,7 +48,13 @@ def test_degrade_then_restore(tmp_path, clean, capsys, task, kind):
     assert run("degrade", clean, "-o", y, "--task", task, "--seed", 3) == 0
     assert run("restore", y, "-o", out, "--task", task, "--seed", 3, "--quiet") == 0
     said = capsys.readouterr()
-    assert "8 frames of 64x48" in said.out and said.err == ""
+    assert "8 frames of 64x48" in said.out
+    warned = (
+        ""
+        if task == "inpaint+"
+        else "visionxl: seed=3 changes nothing: this preset draws no noise\n"
+    )
+    assert said.err == warned, "a seed without effect is said, one of a mask is not"
     p = video.probe(out)
     assert (p.frames, p.height, p.width, p.fps, p.codec) == (8, 48, 64, 24, "h264")
 
@@ -186,7 +192,7 @@ BAD = [  # arguments, and what the sentence must say
     (R + ["text.mp4", "--task", "sr"], "text.mp4 cannot be read as a video"),
     (R + ["zero.mp4", "--task", "sr"], "zero.mp4"),
     (R + ["cut.mp4", "--task", "sr"], "cut.mp4 is truncated"),
-    (R + ["void", "--task", "sr"], "void holds no .png or .jpg frames"),
+    (R + ["void", "--task", "sr"], "void holds no frames"),
     (R + ["mixed", "--task", "sr"], "8x9"),
     (R + ["one", "--task", "deblur+"], "1 frame cannot hold the average over 7"),
     (R + ["six", "--task", "sr+", "--simulate"], "6 frames cannot hold the average over 7"),
@@ -197,7 +203,7 @@ BAD = [  # arguments, and what the sentence must say
         "preset 'fast' is unknown: choose one of",
     ),
     (R + ["good.mp4", "--task", "sr", "--prior", "huge"], "no prior 'huge': choose 'tiny', 'sdxl'"),
-    (R + ["good.mp4", "--task", "sr", "--set", "renoise.eta=9"], "renoise.eta=9"),
+    (R + ["good.mp4", "--task", "sr", "--set", "renoise.eta=9"], "eta=9"),
     (R + ["good.mp4", "--task", "sr", "--set", "sugar=1"], "sugar"),
     (R + ["good.mp4", "--task", "sr", "--start", "8"], "start=8"),
     (R + ["good.mp4", "--task", "sr", "--start", "-1"], "start=-1"),
@@ -281,7 +287,10 @@ def test_interrupt(tmp_path, clean, monkeypatch, capsys):
 
 
 def test_heavy_things_are_not_imported_for_help():
-    code = "import sys; from visionxl.app.cli import parser; parser(); print([m for m in ('torch', 'diffusers', 'matplotlib', 'av') if m in sys.modules])"
+    code = (
+        "import sys; from visionxl.app.cli import parser; parser(); print([m for m in "
+        "('torch', 'diffusers', 'matplotlib', 'av') if m in sys.modules])"
+    )
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
         == "[]"

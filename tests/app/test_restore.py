@@ -1,4 +1,6 @@
-"From clip to clip and from file to file: any length, any size, the same bytes again, and on after a stop."
+"""From clip to clip and from file to file: any length, any size, the same bytes again, and on after
+a stop.
+"""
 
 import json
 
@@ -7,11 +9,10 @@ import torch
 
 from visionxl import video
 from visionxl.app import clips, files, restore
-from visionxl.app.clips import Degradation
+from visionxl.app.degradation import Degradation, degrade, from_notes
+from visionxl.app.settings import RestoreSettings, what_happened
 from visionxl.operators.tasks import TASKS
 from visionxl.prior.latent import Prior
-
-FEW = {"consistency.steps": 2}
 
 
 def psnr(a, b):
@@ -19,7 +20,9 @@ def psnr(a, b):
 
 
 class Gaussian:
-    "An exact prior without weights: pixels of variance 1/4, folded into latents of a quarter of the size."
+    """An exact prior without weights: pixels of variance 1/4, folded into latents of a quarter of
+    the size.
+    """
 
     factor, channels, frames_per_batch, t_max = 4, 48, 5, 999
     device = torch.device("cpu")
@@ -65,10 +68,11 @@ def test_degrading_in_pieces_is_degrading(name, temporal):
     x = torch.rand(40, 3, 16, 20) * 2 - 1
     for window in (7, 6):
         d = Degradation(name, window=window, temporal=temporal)
-        whole = clips.degrade(x, d)
+        whole = degrade(x, d)
         for chunk in (3, 11):
             assert (
-                torch.cat(list(clips.degrade_frames(lambda: iter(x), 40, d, chunk))) - whole
+                torch.cat(list(clips.degrade_frames(lambda: iter(x), 40, d, (16, 20), chunk)))
+                - whole
             ).abs().max() < 1e-6
 
 
@@ -77,8 +81,8 @@ def test_degrading_in_pieces_is_degrading(name, temporal):
 def test_a_windows_operator_is_that_of_the_clip(name, temporal):
     x = torch.rand(60, 3, 16, 20) * 2 - 1
     d = Degradation(name, temporal=temporal)
-    y = clips.degrade(x, d)
-    for a, b in clips.plan(60):
+    y = degrade(x, d)
+    for a, b in clips.plan_windows(60):
         A = clips.window_operator(d, (a, b), 60, (16, 20))
         known = A.temporal.matrix.abs().sum(1) > 0 if A.temporal is not None else slice(None)
         assert torch.allclose(A(x[a:b])[known], y[a:b][known], atol=1e-6)
@@ -89,11 +93,14 @@ def test_a_windows_operator_is_that_of_the_clip(name, temporal):
 @pytest.mark.parametrize("total", [1, 7, 24, 25, 26, 27, 60, 101])
 @pytest.mark.parametrize("chunk, overlap", [(25, 8), (8, 7), (10, 0)])
 def test_windows_cover_and_blend_to_one(total, chunk, overlap):
-    x, windows = torch.rand(total, 1, 2, 2), clips.plan(total, chunk, overlap)
+    x, windows = torch.rand(total, 1, 2, 2), clips.plan_windows(total, chunk, overlap)
     assert len({b - a for a, b in windows}) == 1 and max(b - a for a, b in windows) <= chunk
     pieces = list(
-        clips.blend(
-            ((w, clips.ramp(w, total, overlap, overlap // 3), x[w[0] : w[1]]) for w in windows),
+        clips.crossfade(
+            (
+                (w, clips.fade_weights(w, total, overlap, overlap // 3), x[w[0] : w[1]])
+                for w in windows
+            ),
             total,
         )
     )
@@ -101,7 +108,7 @@ def test_windows_cover_and_blend_to_one(total, chunk, overlap):
 
 
 def test_a_reel_forgets():
-    reel = clips.Reel(iter(torch.arange(100.0)[:, None]))
+    reel = clips.FrameBuffer(iter(torch.arange(100.0)[:, None]))
     assert reel.take(10, 13).flatten().tolist() == [10, 11, 12] and reel.take(12, 20)[0] == 12
     assert len(reel.kept) == 8
     with pytest.raises(ValueError, match="ends at frame 100"):
@@ -111,7 +118,7 @@ def test_a_reel_forgets():
 @pytest.mark.parametrize("name", TASKS)
 def test_restored_videos_agree_with_their_measurement(x, name):
     d, x = Degradation(name), x[:8]
-    y = clips.degrade(x, d)
+    y = degrade(x, d)
     out = run(y, name)
     assert out.shape == x.shape and (d.operator(x.shape)(out) - y).abs().mean() < 0.01
 
@@ -126,11 +133,14 @@ def test_any_size(tmp_path, name, size):
     back = video.read(tmp_path / "out.mp4")
     assert back.x.shape == (8, 3, *size) == (done.frames, 3, *done.size) and back.fps == 12.5
     sim = files.restore_file(src, tmp_path / "sim.mp4", name, simulate=True, progress=False)
-    assert sim.size == size and {r["method"] for r in sim.rows} == {"measurement", "VISION-XL"}
+    assert sim.size == size and {r["method"] for r in sim.rows} == {
+        "measurement brought to size",
+        "VISION-XL",
+    }
 
 
 def test_one_frame(x):
-    assert run(clips.degrade(x[:1], "sr"), "sr").shape == x[:1].shape
+    assert run(degrade(x[:1], "sr"), "sr").shape == x[:1].shape
     with pytest.raises(ValueError, match="1 frame cannot hold the average over 7"):
         run(x[:1], "deblur+")
     with pytest.raises(ValueError, match="6 frames cannot hold"):
@@ -138,19 +148,29 @@ def test_one_frame(x):
 
 
 def test_the_same_seed_gives_the_same_video(x):
-    y = clips.degrade(x[:3], "deblur")
-    a, b, c = (run(y, "deblur", preset="paper", seed=s, **FEW) for s in (0, 0, 1))
+    y = degrade(x[:3], "deblur")
+    a, b, c = (
+        run(y, "deblur", preset="paper", changes={"consistency.steps": 2}, seed=s)
+        for s in (0, 0, 1)
+    )
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
 @pytest.mark.parametrize("name", ["sr", "deblur+"])
 def test_windows_give_what_the_whole_clip_gives(x, name):
-    y = clips.degrade(x, Degradation(name, temporal="replicate"))
+    y = degrade(x, Degradation(name, temporal="replicate"))
     kw = (
-        {"preset": "paper", "consistency.steps": 1} if name == "sr" else {}
+        dict(preset="paper", changes={"consistency.steps": 1}) if name == "sr" else {}
     )  # frame by frame: then nothing may differ
     whole, parts = (run(y, name, temporal="replicate", chunk=c, overlap=8, **kw) for c in (25, 14))
     assert psnr(whole.clamp(-1, 1), parts) > (60 if name == "sr" else 25)
+
+
+HELD = {
+    "consistency.inner.slack": 1e-3,
+    "consistency.inner.last_slack": 1e-3,
+    "start.what": "Regularised",
+}
 
 
 @pytest.mark.parametrize("kind", ["y.mkv", "y.mp4", "y.webm", "frames"])
@@ -161,12 +181,10 @@ def test_through_a_file_is_nearly_as_good_as_without(tmp_path, x, kind, name):
     src = video.write(tmp_path / "x.mkv", x[:8], lossless=True)
     files.degrade_file(src, tmp_path / kind, Degradation(name, seed=5))
     kw = (
-        dict(slack=1e-3, final_slack=1e-3, invert_from="regularised")
-        if name.startswith("deblur")
-        else {}
+        dict(changes=HELD) if name.startswith("deblur") else {}
     )  # a prior that knows nothing: hold it a little
     out = restore.restore(tmp_path / kind, seed=5, progress=False, **kw).x
-    direct = run(clips.degrade(x[:8], Degradation(name, seed=5)), Degradation(name, seed=5), **kw)
+    direct = run(degrade(x[:8], Degradation(name, seed=5)), Degradation(name, seed=5), **kw)
     loss = psnr(direct, x[:8]) - psnr(out, x[:8])
     worst = (
         {"y.mkv": 0.3, "y.mp4": 1.5}.get(kind, 5) if name.startswith("deblur") else 0.3
@@ -193,10 +211,18 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("chunk, calls", [(12, 25), (6, 50)])
 def test_a_stopped_run_goes_on(tmp_path, x, monkeypatch, chunk, calls):
-    "Stopped inside a window, in the first or a later one: the same bytes as without the stop, and less work."
+    """Stopped inside a window, in the first or a later one: the same bytes as without the stop, and
+    less work.
+    """
     src = video.write(tmp_path / "x.mkv", x[:12], lossless=True)
     kw = dict(
-        task="sr", simulate=True, progress=False, chunk=chunk, overlap=2, preset="paper", **FEW
+        task="sr",
+        simulate=True,
+        progress=False,
+        chunk=chunk,
+        overlap=2,
+        preset="paper",
+        changes={"consistency.steps": 2},
     )
     whole = files.restore_file(src, tmp_path / "a.mp4", **kw).path.read_bytes()
     eps, Gaussian.calls = Gaussian.eps, 0
@@ -224,17 +250,17 @@ def test_memory_is_that_of_a_window(tmp_path, x):
     long = torch.cat([x, x.flip(0)[:15]])
     most = []
 
-    class Watched(clips.Reel):
+    class Watched(clips.FrameBuffer):
         def take(self, a, b):
             out = super().take(a, b)
             most.append(len(self.kept))
             return out
 
-    old, restore.Reel = restore.Reel, Watched
+    old, restore.FrameBuffer = restore.FrameBuffer, Watched
     try:
-        out = run(clips.degrade(long, "sr"), "sr", chunk=10, overlap=2)
+        out = run(degrade(long, "sr"), "sr", chunk=10, overlap=2)
     finally:
-        restore.Reel = old
+        restore.FrameBuffer = old
     assert out.shape == long.shape and max(most) <= 10
 
 
@@ -249,12 +275,7 @@ def test_memory_is_that_of_a_window(tmp_path, x):
         (torch.zeros(30, 3, 8, 8), dict(task="sr+", overlap=3), ValueError, "at least 7"),
         (torch.zeros(8, 3, 8, 8), dict(task="sr", factor=0), ValueError, "factor"),
         (torch.zeros(8, 3, 8, 8), dict(task="sr", sigma_y=-1.0), ValueError, "sigma_y"),
-        (
-            torch.zeros(8, 3, 8, 8),
-            {"task": "sr", "renoise.eta": 2.0},
-            ValueError,
-            "renoise.eta=2.0",
-        ),
+        (torch.zeros(8, 3, 8, 8), dict(task="sr", changes={"renoise.eta": 2.0}), ValueError, "eta"),
         (torch.zeros(8, 3, 8, 8), dict(task="sr+", temporal="valid"), ValueError, "temporal"),
         (torch.full((8, 3, 8, 8), float("nan")), dict(task="sr"), ValueError, "NaN"),
         (torch.zeros(8, 3, 8, 8).byte(), dict(task="sr"), TypeError, "127.5"),
@@ -269,36 +290,31 @@ def test_what_cannot_be_restored(y, kw, error, says):
 
 
 def test_gray_videos_are_restored_as_colour(x):
-    assert run(clips.degrade(x[:2, :1], "sr"), "sr").shape == (2, 3, 48, 64)
+    assert run(degrade(x[:2, :1], "sr"), "sr").shape == (2, 3, 48, 64)
 
 
 def test_notes_of_another_task_are_not_used(tmp_path, x):
     src = video.write(tmp_path / "x.mkv", x[:2], lossless=True)
     files.degrade_file(src, tmp_path / "y.mkv", Degradation("deblur", sigma=2.0))
     info = video.probe(tmp_path / "y.mkv")
-    assert clips.from_notes(info.notes) == Degradation("deblur", sigma=2.0)
-    assert restore.make_job(None, "best", 0, "tiny", info.notes, {}).degradation.sigma == 2.0
-    assert (
-        restore.make_job("deblur", "best", 0, "tiny", info.notes, {"sigma": 1.0}).degradation.sigma
-        == 1.0
-    )
-    assert restore.make_job("sr", "best", 0, "tiny", info.notes, {}).degradation == Degradation(
-        "sr"
-    )
+    assert from_notes(info.notes) == Degradation("deblur", sigma=2.0)
+    assert what_happened(None, info.notes).sigma == 2.0
+    assert what_happened("deblur", info.notes, sigma=1.0).sigma == 1.0
+    assert what_happened("sr", info.notes) == Degradation("sr")
 
 
 def test_degrading_is_lossless_and_noted(tmp_path, x):
     src = video.write(tmp_path / "x.mkv", x[:8], 30, lossless=True)
     files.degrade_file(src, tmp_path / "y.mkv", Degradation("sr+", factor=2, window=3))
     y, info = video.read(tmp_path / "y.mkv").x, video.probe(tmp_path / "y.mkv")
-    assert (y - clips.degrade(x[:8], Degradation("sr+", factor=2, window=3))).abs().max() < 1e-4
+    assert (y - degrade(x[:8], Degradation("sr+", factor=2, window=3))).abs().max() < 1e-4
     assert info.notes["clean"] == [48, 64] and info.notes["factor"] == 2 and info.fps == 30
     with pytest.raises(FileExistsError):
         files.degrade_file(src, tmp_path / "y.mkv", "sr")
 
 
 def test_size_asked_for_is_that_of_the_result(tmp_path, x):
-    src = video.write(tmp_path / "y.mkv", clips.degrade(x[:2], "sr"), lossless=True)
+    src = video.write(tmp_path / "y.mkv", degrade(x[:2], "sr"), lossless=True)
     for kw, size in (
         (dict(height=48, width=64), (48, 64)),
         (dict(height=46, width=62), (46, 62)),
@@ -314,12 +330,10 @@ def test_size_asked_for_is_that_of_the_result(tmp_path, x):
 
 def test_noise_is_known(tmp_path, x):
     d = Degradation("deblur", sigma_y=0.05)
-    y = clips.degrade(x[:3], d)
+    y = degrade(x[:3], d)
     assert psnr(run(y, d), x[:3]) > psnr(run(y, "deblur"), x[:3]) + 3
-    assert (
-        restore.Job(d).chosen().route.tau_end,
-        restore.Job(Degradation("deblur")).chosen().route.tau_end,
-    ) == (0, 0.03)
+    ends = [RestoreSettings(d).chosen().route.tau_end for d in (d, Degradation("deblur"))]
+    assert ends == [0, 0.03]
 
 
 def test_report_and_demo(tmp_path, monkeypatch):

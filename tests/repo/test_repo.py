@@ -25,6 +25,7 @@ NEEDS_DIFFUSERS = {
 # too.
 ORDER = [
     "media",
+    "tracks",
     "video",
     "operators",
     "prior",

@@ -9,7 +9,10 @@ __all__ = ['TASK_NAMES', 'parser', 'main']
 import argparse
 import json
 import os
+import re
+import shlex
 import sys
+import warnings
 from pathlib import Path
 
 from .. import __version__
@@ -29,24 +32,32 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _whole(text: str) -> int:
-    try:
-        n = int(text)
-    except ValueError:
-        n = 0
+    "A whole number of 1 or more."
+    n = int(text) if text.isascii() and text.isdecimal() else 0
     if n < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return n
 
 
-def _change(text: str) -> tuple:
+def _change(text: str) -> tuple[str, object]:
     "NAME=VALUE of a preset; numbers, true, false and null are read as such."
     name, equals, value = text.partition("=")
     if not (name and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, for instance renoise.eta=0.5")
-    try:
-        return name.replace("-", "_"), json.loads(value)
-    except ValueError:
-        return name.replace("-", "_"), value
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAME=VALUE, for instance renoise.eta=0.5"
+        )
+    return name.replace("-", "_"), _value(value)
+
+
+def _value(text: str) -> object:
+    "A number, a truth value, null, or the text itself."
+    known = {"true": True, "false": False, "null": None}
+    if text in known:
+        return known[text]
+    if re.fullmatch(r"[-+]?\d+", text):
+        return int(text)
+    number = re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text)
+    return float(text) if number else text
 
 # %% ../../nbs/reference/app/cli.ipynb #232070a9
 def _clip_options(p, out: str) -> None:
@@ -54,7 +65,7 @@ def _clip_options(p, out: str) -> None:
     p.add_argument(
         "input",
         metavar="IN",
-        help="a video (mp4, mov, webm, mkv, gif) or a folder of png or jpg frames",
+        help="a video (mp4, mov, webm, mkv, gif) or a folder of frames (png, jpg, webp, tif)",
     )
     p.add_argument("-o", "--out", metavar="OUT", required=True, help=out)
     p.add_argument(
@@ -64,6 +75,16 @@ def _clip_options(p, out: str) -> None:
         help="rows; with the width alone it follows, nothing is stretched",
     )
     p.add_argument("--width", type=_whole, metavar="W", help="columns")
+    p.add_argument(
+        "--size",
+        choices=["bucket"],
+        help="bucket: the size that SDXL was trained on and that is nearest to the clip's shape",
+    )
+    p.add_argument(
+        "--letterbox",
+        action="store_true",
+        help="with --size: black bars instead of cropping",
+    )
     p.add_argument("--frames", type=_whole, metavar="N", help="at most this many frames")
     p.add_argument(
         "--start", type=int, default=0, metavar="S", help="frames to skip at the beginning"
@@ -71,20 +92,26 @@ def _clip_options(p, out: str) -> None:
     p.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
 
 
-def _task_options(p, task_help: str, default=None) -> None:
+def _task_options(p, task_help: str) -> None:
     "The degradation."
     g = p.add_argument_group("degradation")
-    g.add_argument("--task", default=default, metavar="TASK", help=task_help)
+    g.add_argument("--task", metavar="TASK", help=task_help)
     g.add_argument("--factor", type=_whole, help="of sr: pixels averaged per side (4)")
     g.add_argument("--sigma", type=float, help="of deblur: width of the blur in pixels (3.0)")
     g.add_argument("--kernel-size", type=_whole, help="of deblur: taps of the kernel (61)")
     g.add_argument("--keep", type=float, help="of inpaint: share of pixels measured (0.5)")
     g.add_argument("--mask-seed", type=int, help="of inpaint: which mask (that of --seed)")
+    g.add_argument(
+        "--mask",
+        metavar="FILE",
+        help="of inpaint: a picture or film as large as the frames, white where it was measured",
+    )
     g.add_argument("--window", type=_whole, help="of +: frames averaged (7)")
     g.add_argument("--boundary", help="of deblur, at the frame's edge (symmetric)")
     g.add_argument(
         "--temporal",
-        help="of +, at the clip's ends: circular as in the benchmark, or replicate, symmetric (circular)",
+        help="of +, at the clip's ends: circular as in the benchmark, or replicate, symmetric "
+        "(circular)",
     )
     g.add_argument(
         "--sigma-y",
@@ -116,25 +143,39 @@ def _solver_options(p) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="change one value of the preset, e.g. renoise.eta=0.5",
+        help="change one setting of the preset (renoise.eta=0.5), or one of its steps by the name "
+        "of a variant (lowpass=NoFilter) or by a file of yours (renoise=my_steps.py:rule)",
     )
     g.add_argument("--quiet", action="store_true", help="no progress bar")
 
 # %% ../../nbs/reference/app/cli.ipynb #4e3b4bad
 _EXAMPLES = {
-    "": "visionxl demo\n  visionxl degrade clip.mp4 -o measured.mkv --task sr+\n  visionxl restore measured.mkv -o restored.mp4",
-    "restore": "visionxl restore measured.mkv -o restored.mp4\n  visionxl restore small.mp4 -o large.mp4 --task sr --preset best --seed 0\n"
-    "  visionxl restore clean.webm -o test.mp4 --task deblur+ --simulate --height 192 --width 320 --frames 25\n"
-    "  visionxl restore long.mp4 -o large.mp4 --task sr --report large.html --resume",
-    "degrade": "visionxl degrade clip.mp4 -o measured.mkv --task deblur+\n  visionxl degrade clip.webm -o frames/ --task inpaint --seed 3 --frames 25",
-    "demo": "visionxl demo\n  visionxl demo -o /tmp/first --clip tears --task sr",
-    "info": "visionxl info clip.mp4\n  visionxl info measured.mkv --json",
+    "": """visionxl demo
+  visionxl degrade clip.mp4 -o measured.mkv --task sr+
+  visionxl restore measured.mkv -o restored.mp4""",
+    "restore": """visionxl restore measured.mkv -o restored.mp4
+  visionxl restore small.mp4 -o large.mp4 --task sr --preset best --seed 0
+  visionxl restore scratched.mp4 -o whole.mp4 --mask scratches.png
+  visionxl restore shaken.mkv -o steady.mp4 --task my_operator.py:make
+  visionxl restore clean.webm -o test.mp4 --task deblur+ --simulate --height 192 --frames 25
+  visionxl restore long.mp4 -o large.mp4 --task sr --report large.html --resume""",
+    "degrade": """visionxl degrade clip.mp4 -o measured.mkv --task deblur+
+  visionxl degrade clip.webm -o frames/ --task inpaint --seed 3 --frames 25
+  visionxl degrade clip.mp4 -o shaken.mkv --task my_operator.py:make""",
+    "demo": """visionxl demo
+  visionxl demo -o /tmp/first --clip tears --task sr""",
+    "info": """visionxl info clip.mp4
+  visionxl info measured.mkv --json""",
+    "doctor": """visionxl doctor
+  visionxl doctor --plan 25x768x1280 --prior sdxl --vram 12""",
     "evaluate": "visionxl evaluate clean.mp4 restored.mp4 other.mp4",
-    "reproduce": "visionxl reproduce table3\n  visionxl reproduce --help",
+    "reproduce": """visionxl reproduce table3
+  visionxl reproduce --help""",
 }
+_OWN = "or an operator of yours, my_operator.py:make, called with the clip's shape (T, C, H, W)"
 
 
-def _command(subs, name: str, text: str, **kw):
+def _command(subs, name: str, text: str, **options):
     "A subcommand with its example."
     return subs.add_parser(
         name,
@@ -143,29 +184,23 @@ def _command(subs, name: str, text: str, **kw):
         formatter_class=_Help,
         allow_abbrev=False,
         epilog="examples:\n  " + _EXAMPLES[name],
-        **kw,
+        **options,
     )
 
-# %% ../../nbs/reference/app/cli.ipynb #61eb7334
-def parser() -> argparse.ArgumentParser:
-    "The whole command line."
-    p = _Parser(
-        "visionxl",
-        formatter_class=_Help,
-        allow_abbrev=False,
-        epilog="examples:\n  " + _EXAMPLES[""] + "\n\nEach command has its own --help.",
-        description="Restore degraded video with a latent image diffusion model (VISION-XL).",
-    )
-    p.add_argument("--version", action="version", version=f"visionxl {__version__}")
-    subs = p.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+def _restore_command(subs) -> None:
     r = _command(subs, "restore", "restore a measured video")
     _clip_options(
         r,
-        "the restored video: .mp4, .mov, .webm, .mkv, .gif, or a name without ending for png frames",
+        (
+            "the restored video: .mp4, .mov, .webm, .mkv, .gif, or a name without ending for "
+            "png frames"
+        ),
     )
     _task_options(
         r,
-        f"what happened to IN: {', '.join(TASK_NAMES)}; may be left out where `visionxl degrade` wrote IN",
+        f"what happened to IN: {', '.join(TASK_NAMES)}, {_OWN}; "
+        "may be left out where `visionxl degrade` wrote IN",
     )
     _solver_options(r)
     r.add_argument(
@@ -179,22 +214,43 @@ def parser() -> argparse.ArgumentParser:
         help="go on with a run of the same command that was stopped",
     )
     r.add_argument(
+        "--scratch",
+        metavar="FOLDER",
+        help="where finished windows of a long clip wait (beside OUT)",
+    )
+    r.add_argument(
         "--report",
         metavar="PAGE.html",
         help="also write a page with before and after under a divider",
     )
+
+
+def _degrade_command(subs) -> None:
     d = _command(subs, "degrade", "write the measurement of a clean video, without loss")
     _clip_options(
         d,
-        "the measurement: .mkv (16 bits), .mp4 or .mov (12), .webm or a name without ending for png frames (8)",
+        "the measurement: .mkv (16 bits), .mp4 or .mov (12), "
+        ".webm or a name without ending for png frames (8)",
     )
-    _task_options(d, f"one of {', '.join(TASK_NAMES)} (deblur+)", "deblur+")
+    _task_options(d, f"one of {', '.join(TASK_NAMES)}, {_OWN} (deblur+)")
     d.add_argument("--seed", type=int, default=0, help="of the mask and of the noise (0)")
-    return _more(subs, p)
 
-# %% ../../nbs/reference/app/cli.ipynb #ae971a8b
-def _more(subs, p):
-    "The commands that look rather than restore."
+
+def _doctor_command(subs) -> None:
+    text = "say what is installed, which weights are here, and what fits into memory"
+    d = _command(subs, "doctor", text)
+    d.add_argument(
+        "--plan",
+        metavar="TxHxW",
+        help="frames, height and width of a clip: print what it needs and how long it takes",
+    )
+    d.add_argument("--prior", default="sdxl", help="for --plan: tiny, sdxl or a folder (sdxl)")
+    d.add_argument(
+        "--vram", type=float, metavar="GB", help="for --plan: memory of the GPU (that of this one)"
+    )
+
+
+def _demo_command(subs) -> None:
     m = _command(subs, "demo", "degrade a bundled clip, restore it, and show what came out")
     m.add_argument(
         "-o",
@@ -207,95 +263,115 @@ def _more(subs, p):
     m.add_argument("--task", default="deblur+", help=f"one of {', '.join(TASK_NAMES)} (deblur+)")
     m.add_argument("--frames", type=_whole, default=25, help="at most this many of its 25 frames")
     _solver_options(m)
-    i = _command(subs, "info", "say what a video is, and what was done to it")
+
+# %% ../../nbs/reference/app/cli.ipynb #61eb7334
+def parser() -> argparse.ArgumentParser:
+    "The whole command line."
+    p = _Parser(
+        "visionxl",
+        formatter_class=_Help,
+        allow_abbrev=False,
+        epilog="examples:\n  " + _EXAMPLES[""] + "\n\nEach command has its own --help.",
+        description="Restore degraded video with a latent image diffusion model (VISION-XL).",
+    )
+    p.add_argument("--version", action="version", version=f"visionxl {__version__}")
+    subs = p.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _restore_command(subs)
+    _degrade_command(subs)
+    _demo_command(subs)
+    i = _command(subs, "info", "say what a video is, what was done to it, and what will be lost")
     i.add_argument("input", metavar="IN", help="a video or a folder of frames")
     i.add_argument("--json", action="store_true", help="as JSON")
+    _doctor_command(subs)
     e = _command(subs, "evaluate", "measure restored videos against the clean one", add_help=False)
     e.add_argument("rest", nargs=argparse.REMAINDER, help="CLEAN RESTORED... and options")
-    t = _command(
-        subs,
-        "reproduce",
-        "print one of the paper's tables with our numbers beside it",
-        add_help=False,
-    )
-    t.add_argument("rest", nargs=argparse.REMAINDER, help="table2 ... table7 and options")
+    text = "print one of the paper's tables with our numbers beside it"
+    r = _command(subs, "reproduce", text, add_help=False)
+    r.add_argument("rest", nargs=argparse.REMAINDER, help="table2 ... table7 and options")
     return p
 
 # %% ../../nbs/reference/app/cli.ipynb #f1e07c39
-def _degradation(a, seed: int | None = None) -> dict:
+_NUMBERS = (
+    *("factor", "sigma", "kernel_size", "keep", "mask_seed", "mask"),
+    *("window", "boundary", "temporal", "sigma_y"),
+)
+
+
+def _numbers(a: argparse.Namespace) -> dict:
     "The options of the degradation that were given."
-    named = {
-        k: getattr(a, k)
-        for k in (
-            "factor",
-            "sigma",
-            "kernel_size",
-            "keep",
-            "window",
-            "boundary",
-            "temporal",
-            "sigma_y",
-        )
-    }
-    return {k: v for k, v in named.items() if v is not None} | (
-        {} if seed is None else {"seed": seed}
-    )
+    return {k: getattr(a, k) for k in _NUMBERS if getattr(a, k) is not None}
 
 
-def _clip(a):
+def _clip(a: argparse.Namespace):
     from visionxl.app.files import Clip
 
-    return Clip(Path(a.input), a.frames, a.start, a.height, a.width)
+    if a.letterbox and not a.size:
+        raise ValueError("--letterbox needs --size bucket: without a size nothing is cropped")
+    if a.size and (a.height or a.width):
+        raise ValueError("--size chooses both sides: leave out --height and --width")
+    clip = Clip(Path(a.input), a.frames, a.start, a.height, a.width)
+    return clip.in_bucket(a.letterbox) if a.size else clip
 
 
-def _run_degrade(a) -> None:
+def _solver(a: argparse.Namespace) -> dict:
+    "The options of the solver, as `restore_file` takes them."
+    named = ("preset", "seed", "prior", "chunk", "overlap")
+    return {k: getattr(a, k) for k in named} | {
+        "changes": dict(a.set),
+        "progress": not a.quiet,
+    }
+
+
+def _warn_of_loss(path: str) -> None:
+    "Say on stderr what the result will not keep of the input."
+    from visionxl.video import probe
+
+    for remark in probe(path).remarks:
+        print(f"visionxl: {path}: {remark}", file=sys.stderr)
+
+
+def _run_degrade(a: argparse.Namespace) -> None:
     "`visionxl degrade`."
-    from visionxl.app.clips import Degradation
     from visionxl.app.files import degrade_file
+    from visionxl.app.settings import what_happened
 
-    d = Degradation(a.task, **_degradation(a, a.seed if a.mask_seed is None else a.mask_seed))
+    numbers = _numbers(a)
+    d = what_happened(a.task or (None if "mask" in numbers else "deblur+"), seed=a.seed, **numbers)
     T, h, w = degrade_file(_clip(a), a.out, d, a.overwrite)
+    hint = "" if d.bundled else f" --task {a.task}"
     print(
-        f"{a.out}: {T} frames of {w}x{h}, measured by {d.task}; restore it with\n  visionxl restore {a.out} -o restored.mp4"
+        f"{a.out}: {T} frames of {w}x{h}, measured by {d.task}; restore it with\n"
+        f"  visionxl restore {shlex.quote(a.out)} -o restored.mp4{hint}"
     )
 
 # %% ../../nbs/reference/app/cli.ipynb #f1e4e1b0
-def _run_restore(a) -> None:
+def _run_restore(a: argparse.Namespace) -> None:
     "`visionxl restore`."
     from visionxl.app.files import report_file, restore_file
 
     if a.report:
         _page_name(a.report, a.overwrite)
-    done = restore_file(
-        _clip(a),
-        a.out,
-        a.task,
-        a.preset,
-        a.seed,
-        a.prior,
-        simulate=a.simulate,
-        overwrite=a.overwrite,
-        resume=a.resume,
-        progress=not a.quiet,
-        mask_seed=a.mask_seed,
-        chunk=a.chunk,
-        overlap=a.overlap,
-        **_degradation(a),
-        **dict(a.set),
-    )
+    if not a.quiet:
+        _warn_of_loss(a.input)
+    kept = {"overwrite": a.overwrite, "resume": a.resume, "simulate": a.simulate}
+    scratch = Path(a.scratch) if a.scratch else None
+    options = kept | _solver(a) | _numbers(a)
+    done = restore_file(_clip(a), a.out, a.task, scratch=scratch, **options)
     if done.rows:
         from visionxl.show.report import table
 
         print(table(done.rows))
     print(
-        f"{done.path}: {done.frames} frames of {done.size[1]}x{done.size[0]} at {done.fps:.5g} per second, restored in {done.seconds:.0f} s"
+        f"{done.path}: {done.frames} frames of {done.size[1]}x{done.size[0]} at "
+        f"{done.plan.fps:.5g} per second, restored in {done.seconds:.0f} s"
     )
     if a.report:
         print(report_file(done, a.report))
 
 
-def _page_name(path: str, overwrite: bool) -> None:
-    path = Path(path)
+def _page_name(name: str, overwrite: bool) -> None:
+    "Raise for a name that a report cannot have."
+    path = Path(name)
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"--report {path} is a web page: give it a name that ends in .html")
     if not path.parent.is_dir():
@@ -306,76 +382,85 @@ def _page_name(path: str, overwrite: bool) -> None:
         )
 
 # %% ../../nbs/reference/app/cli.ipynb #27018f9f
-def _run_info(a) -> None:
+def _run_info(a: argparse.Namespace) -> None:
     "`visionxl info`."
     from visionxl.video import probe
 
-    p = probe(a.input)._asdict()
+    p = probe(a.input)
     if a.json:
-        print(json.dumps(p))
+        print(json.dumps(p._asdict()))
         return
     print(
-        f"{a.input}: {p['frames']} frames of {p['width']}x{p['height']}, {p['fps']:.5g} per second, {p['codec']}, {p['bits']} bits per colour"
+        f"{a.input}: {p.frames} frames of {p.width}x{p.height}, {p.fps:.5g} per second, "
+        f"{p.codec}, {p.bits} bits per colour"
     )
-    if "task" in p["notes"]:
-        print("a measurement: " + ", ".join(f"{k}={v}" for k, v in p["notes"].items()))
+    if "task" in p.notes or "operator" in p.notes:
+        print("a measurement: " + ", ".join(f"{k}={v}" for k, v in p.notes.items()))
+    for remark in p.remarks:
+        print(f"note: {remark}")
 
 
-def _run_evaluate(a) -> int:
+def _run_evaluate(a: argparse.Namespace) -> int:
     "`visionxl evaluate`: it has its own options."
     from visionxl.measure.evaluate import main as evaluate
 
     return evaluate(a.rest)
 
 
-def _run_reproduce(a) -> int | None:
+def _run_reproduce(a: argparse.Namespace) -> int | None:
     "`visionxl reproduce`: the harness has its own options."
     from visionxl.measure.reproduce import main as reproduce
 
     return reproduce(a.rest)
 
 
-def _run_demo(a) -> None:
+def _run_doctor(a: argparse.Namespace) -> None:
+    "`visionxl doctor`."
+    from visionxl.app.doctor import report
+
+    print(report(a.plan, a.prior, a.vram))
+
+
+def _run_demo(a: argparse.Namespace) -> None:
     "`visionxl demo`."
     from visionxl.app.files import demo
 
-    for line in demo(
-        Path(a.out),
-        a.clip,
-        a.task,
-        frames=a.frames,
-        preset=a.preset,
-        seed=a.seed,
-        prior=a.prior,
-        progress=not a.quiet,
-        chunk=a.chunk,
-        overlap=a.overlap,
-        **dict(a.set),
-    ):
+    for line in demo(Path(a.out), a.clip, a.task, frames=a.frames, **_solver(a)):
         print(line, flush=True)
 
 # %% ../../nbs/reference/app/cli.ipynb #1817a5fc
+_RUN = {
+    "restore": _run_restore,
+    "degrade": _run_degrade,
+    "demo": _run_demo,
+    "info": _run_info,
+    "doctor": _run_doctor,
+    "evaluate": _run_evaluate,
+    "reproduce": _run_reproduce,
+}
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    "The arguments; `evaluate` and `reproduce` read theirs themselves."
+    if argv[:1] in (["evaluate"], ["reproduce"]):
+        return argparse.Namespace(command=argv[0], rest=argv[1:])
+    return parser().parse_args(argv)
+
+
 def main(
     argv: list[str] | None = None,  # the arguments; those of the process if None
 ) -> int:  # exit code: 0 done, 1 it could not be done, 2 it was not asked properly, 130 interrupted
-    "The command `visionxl`."
+    "Run the command `visionxl`: what cannot be done is said in one sentence on stderr."
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     try:
-        argv = sys.argv[1:] if argv is None else list(argv)
-        own = argv[:1] in (["evaluate"], ["reproduce"])  # these read their options themselves
-        a = argparse.Namespace(command=argv[0], rest=argv[1:]) if own else parser().parse_args(argv)
-        return {
-            "restore": _run_restore,
-            "degrade": _run_degrade,
-            "demo": _run_demo,
-            "info": _run_info,
-            "evaluate": _run_evaluate,
-            "reproduce": _run_reproduce,
-        }[a.command](a) or 0
+        a = _parse(sys.argv[1:] if argv is None else list(argv))
+        with warnings.catch_warnings():
+            warnings.showwarning = _say_warning
+            return _RUN[a.command](a) or 0
     except KeyboardInterrupt:
         return _say("interrupted; the same command with --resume goes on where it was stopped", 130)
     except (ValueError, TypeError, OSError, ArithmeticError) as e:
-        return _say(e, 1)
+        return _say(_sentence(e), 1)
     except MemoryError:
         return _say(
             "not enough memory: try a smaller --chunk, or a smaller --height and --width", 1
@@ -386,6 +471,20 @@ def main(
         return _say(f"unexpected {type(e).__name__}: {e} (set VISIONXL_DEBUG=1 to see where)", 1)
 
 
-def _say(message, code: int) -> int:
+def _sentence(e: Exception) -> str:
+    "What an exception says, without the number of the error."
+    if isinstance(e, OSError) and e.strerror:
+        return f"{e.filename}: {e.strerror}" if e.filename else e.strerror
+    return str(e)
+
+
+def _say(message: object, code: int) -> int:
+    "One line on stderr."
     print("visionxl: " + " ".join(str(message).split()), file=sys.stderr)
     return code
+
+
+def _say_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    "A warning of ours as one line; those of libraries are for their authors."
+    if issubclass(category, UserWarning) and "visionxl" in str(filename):
+        _say(message, 0)
