@@ -68,7 +68,7 @@ def test_an_operator_that_lives_on_the_device(clip, there, preset):
         A = OnDevice(clip.shape)
         x = last(solve(A(clip.to("cuda")), A, there, preset))
         assert x.is_cuda and not gpu.refusals
-        assert (A(x) - A(clip.to("cuda"))).square().mean().sqrt() < 0.1
+        assert (A(x) - A(clip.to("cuda"))).square().mean().sqrt() < 0.2
 
 
 def test_a_clip_on_the_wrong_device_is_refused_with_the_remedy(clip, there):

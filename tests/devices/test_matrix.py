@@ -17,7 +17,7 @@ from visionxl.extras.tv import admm
 from visionxl.measure import grid
 from visionxl.measure.methods import find_method, run_method
 from visionxl.operators.tasks import TASKS, task
-from visionxl.presets import PRESETS
+from visionxl.presets import PRESETS, VARIANTS
 from visionxl.prior.latent import Prior
 from visionxl.prior.toy import ToyPrior
 from visionxl.solver import solve
@@ -25,14 +25,13 @@ from visionxl.steps.consistency import cg, data_consistency, proximal
 from visionxl.steps.inversion import to_size
 
 T, SIZE = 4, (24, 32)
-SHORT = {
-    "paper": {"route.steps": 8},
-    "official": {"route.steps": 8},
-    "best": {},
-}  # fewer steps of the same kind
-WAITING = {  # modules with a stop criterion or a check for NaN
-    *("solver.py", "consistency.py", "spectral.py", "photo_spectrum.py", "released.py"),
+FEWER = {"paper": {"route.steps": 8}, "official": {"route.steps": 8}}  # steps of the same kind
+TOLERANCE = {"official": 0.0, "paper": 1e-6}
+PARTS = [(slot, v.__name__) for slot, variants in VARIANTS.items() for v in variants]
+WAITING = {  # modules with a stop criterion, a check for NaN, or energies that decide a cut
+    *("solver.py", "consistency.py", "spectral.py", "bases.py", "photo_spectrum.py", "released.py"),
 }
+ENERGIES = "spectral.py"  # scalar CG, whose steps and stop criterion are Python's, runs on energies
 LOOSE = 2e-3  # root mean square difference that rounding may cause: flow and thresholds amplify it
 
 
@@ -104,15 +103,14 @@ def both(f, y, priors, tolerance=0.0):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets(clip, priors, preset, name):
     A = task(name, clip.shape, window=3)
-
     steps = []
 
     def run(y, prior):
-        for state in solve(y, A, prior, preset, SHORT.get(preset, {})):
+        for state in solve(y, A, prior, preset, FEWER.get(preset)):
             steps.append(len(moves_so_far()))
         return state.x
 
-    gpu = both(run, A(clip), priors, LOOSE if preset == "best" else 0.0)
+    gpu = both(run, A(clip), priors, TOLERANCE.get(preset, LOOSE))
     if steps and not gpu.real:
         n = len(steps) // 2  # the second half are those on the device
         check_moves(gpu.moves[steps[n] : steps[-1]], n - 1, clip.nbytes)
@@ -121,12 +119,32 @@ def test_presets(clip, priors, preset, name):
 def check_moves(moves, steps, clip):
     "Inside the loop: constants and noise go up, and Python waits for stop criteria alone."
     down = [m for m in moves if m.kind == "to host"]
-    assert not down, f"the loop brings tensors to the CPU: {summary(down)}"
+    other = [m for m in down if m.where.split(":")[0] != ENERGIES]
+    assert not other, f"the loop brings tensors to the CPU: {summary(other)}"
+    assert sum(m.bytes for m in down) <= 0.25 * steps * clip, summary(down)
     up = sum(m.bytes for m in moves if m.kind == "to device")
     assert up <= 1.5 * steps * clip, f"{up} bytes in {steps} steps: {summary(moves)}"
     numbers = [m for m in moves if m.kind == "number"]
     assert {m.where.split(":")[0] for m in numbers} <= WAITING, summary(numbers)
     assert len(numbers) <= 64 * steps, summary(numbers)
+
+
+@pytest.mark.parametrize("slot, variant", PARTS)
+def test_variants(clip, priors, slot, variant):
+    "Every variant of a step that can be named, in a preset where it has an effect."
+    preset = "best" if slot == "inner" else "paper"
+    changes = {} if slot == "route" else {"route.steps": 8}
+    key = {"what": "start.what", "inner": "consistency.inner"}.get(slot, slot)
+    A = task("deblur", clip[:2].shape)
+
+    def run(y, prior):
+        for state in solve(y, A, prior, preset, changes | {key: variant}):
+            pass
+        return state.x
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        both(run, A(clip[:2]), priors, LOOSE)
 
 
 @pytest.mark.parametrize("name", TASKS)
