@@ -3,7 +3,8 @@ training run.
 
     python bench/prior_trial.py tiny runs/white/export        two priors, sr, deblur and inpaint
     python bench/prior_trial.py tiny --carry 1     what the autoencoder loses goes past it
-    python bench/prior_trial.py tiny --set tau=.3 steps=17    other values of the preset
+    python bench/prior_trial.py tiny --drawn 1     start from drawn noise, not from the inversion
+    python bench/prior_trial.py tiny --set eta=1 noise_scale=1    other values of the preset
 
 Six clips of 7 frames, 192x256: two pieces of the flower, three scenes of *Tears of Steel*, and a
 photo that training has left out under a moving camera. The test clips are never used here. PSNR and
@@ -14,7 +15,9 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from tune import moving, psnr
 
 from visionxl import video
@@ -23,7 +26,7 @@ from visionxl.measure.metrics import lpips
 from visionxl.operators.tasks import task
 from visionxl.prior.latent import Prior
 from visionxl.solver import solve
-from visionxl.training.train import load_photos
+from visionxl.training.train import load_photos, to_float
 
 HERE = Path(__file__).parent
 FRAMES, SIZE = 7, (192, 256)
@@ -38,11 +41,14 @@ PIECES = {  # file, first frame, where the piece lies between the left (0) and r
 
 def piece(path: Path, first: int, across: float):
     "Frames of a file, reduced to the height of `SIZE`, cut to its width."
-    x = video.read(path, first + FRAMES).x[first:]
-    width = round(x.shape[-1] * SIZE[0] / x.shape[-2])
-    x = torch.nn.functional.interpolate(x, (SIZE[0], width), mode="bicubic", antialias=True)
-    left = int((width - SIZE[1]) * across)
-    return x[..., left : left + SIZE[1]].clamp(-1, 1).contiguous()
+    frames = []
+    for x in video.read(path, first + FRAMES).x[first:]:
+        im = Image.fromarray(((x + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
+        width = round(im.size[0] * SIZE[0] / im.size[1])
+        left = int((width - SIZE[1]) * across)
+        im = im.resize((width, SIZE[0]), Image.LANCZOS).crop((left, 0, left + SIZE[1], SIZE[0]))
+        frames.append(torch.from_numpy(np.array(im)).permute(2, 0, 1))
+    return to_float(torch.stack(frames))
 
 
 def clips(data: Path, photos: Path) -> dict:
@@ -52,11 +58,16 @@ def clips(data: Path, photos: Path) -> dict:
     return xs | {"photo": moving(val[3 * len(val) // 4], FRAMES, SIZE)}
 
 
-class Carried:
-    "A prior whose `decode` adds what the last `encode` lost: an experiment, `carry` times of it."
+class Trial:
+    """A prior with two changes that no preset knows yet, for one run of the loop.
 
-    def __init__(self, prior, carry: float):
+    `decode` adds `carry` times what the last `encode` lost. The inversion's one step gets `drawn`
+    times a noise that all frames share in place of the predicted one.
+    """
+
+    def __init__(self, prior, carry: float, drawn: float):
         self.prior, self.carry, self.lost = prior, carry, 0.0
+        self.drawn = drawn
 
     def __getattr__(self, name):
         return getattr(self.prior, name)
@@ -69,6 +80,13 @@ class Carried:
 
     def decode(self, z):
         return self.prior.decode(z) + self.lost
+
+    def eps(self, z, t):
+        if not self.drawn:
+            return self.prior.eps(z, t)
+        noise = torch.randn(z[:1].shape, generator=torch.Generator().manual_seed(0))
+        noise, self.drawn = self.drawn * noise.expand_as(z), 0.0
+        return noise
 
 
 def restored(prior, name: str, x, values: dict):
@@ -97,6 +115,7 @@ def main():
     p.add_argument("--tasks", nargs="+", default=["sr", "deblur", "inpaint"])
     p.add_argument("--clips", nargs="+", help="some of the six")
     p.add_argument("--carry", type=float, default=0.0)
+    p.add_argument("--drawn", type=float, default=0.0)
     p.add_argument("--set", nargs="*", default=[], help="field=value of the preset")
     p.add_argument("--photos", type=Path, help="folder or packed file; default: those of the data")
     p.add_argument("--out", type=Path, default=HERE / "results" / "prior_trial.jsonl")
@@ -105,15 +124,16 @@ def main():
     data = video.data_dir()
     xs = clips(data, a.photos or data / "train")
     for name in a.priors:
-        prior = None if name == "none" else Carried(Prior.load(name), a.carry)
+        loaded = None if name == "none" else Prior.load(name)
         for t in a.tasks:
             row = {}
             for clip in a.clips or xs:
+                prior = loaded and Trial(loaded, a.carry, a.drawn)
                 x = restored(prior, t, xs[clip], values)
                 pair = [((v.clamp(-1, 1) + 1) / 2) for v in (x, xs[clip])]
                 row[clip] = [round(psnr(x, xs[clip]), 3), round(lpips(*pair), 4)]
             mean = [sum(v[i] for v in row.values()) / len(row) for i in (0, 1)]
-            line = dict(prior=name, task=t, carry=a.carry, set=values, clips=row)
+            line = dict(prior=name, task=t, carry=a.carry, drawn=a.drawn, set=values, clips=row)
             print(f"{name} {t} {a.set}: {mean[0]:.2f} dB, LPIPS {mean[1]:.4f}", row, flush=True)
             with open(a.out, "a") as f:
                 f.write(json.dumps(line) + "\n")
