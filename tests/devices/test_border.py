@@ -1,7 +1,10 @@
 """Where a device meets the host: noise, generators, figures, foreign operators, the bench."""
 
+import json
+import re
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -113,3 +116,28 @@ def test_pictures_of_a_clip_on_a_device(clip, there, tmp_path, monkeypatch):
         assert len(player.player_html(x, states[-1].x)) > 1000
         assert not gpu.refusals
     assert (video.read(tmp_path / "x.mkv").x - clip).abs().max() < 1e-4
+
+
+def test_a_lesson_says_where_its_prior_is():
+    "`Prior.load` takes a card where there is one; a page whose clips stay on the CPU says so."
+    for path in sorted(Path("nbs").rglob("*.ipynb")):
+        cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+        text = "\n".join(s for c in cells if "#| export" not in (s := "".join(c["source"])))
+        bare = re.findall(r"Prior\.load\([\"']tiny[\"']\)", text)
+        assert not bare or ".device)" in text, f"{path}: device='cpu', or x.to(prior.device)"
+
+
+def test_the_readme_runs_on_a_card(tmp_path, monkeypatch):
+    "Every Python example of the front page, one after the other, with a smaller clip."
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    code = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.S)
+    assert len(code) >= 2
+    monkeypatch.chdir(tmp_path)
+    x = video.fit(video.sample("flower", 7).x, 32, 48)
+    monkeypatch.setattr(video, "sample", lambda name: video.Video(x, 25.0))
+    with emulated() as gpu:
+        space = {}
+        for block in code:
+            exec(block, space)  # noqa: S102, our own page
+        assert not gpu.refusals
+        assert space["prior"].device.type == "cuda" and space["state"].x.is_cuda
