@@ -20,9 +20,8 @@ from visionxl.app.degradation import (
     PictureMask,
     as_degradation,
     from_notes,
-    is_reference,
-    load_object,
 )
+from ..measure.identity import is_reference, load_object
 from ..operators.tasks import TASKS, LinearOperator
 from ..presets import choose
 from ..prior.latent import Prior
