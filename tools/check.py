@@ -21,7 +21,8 @@ BIN = Path(sys.executable).parent
 
 def parts(slow: bool) -> dict[str, list[str]]:
     "The command of each part, in the order in which they run: the quick ones first."
-    python, tests = sys.executable, [str(BIN / "pytest"), "--durations=12"]
+    python = sys.executable
+    tests = [str(BIN / "pytest"), "-n", "2", "--dist", "loadfile", "--durations=12"]
     notebooks = [str(BIN / "nbdev_test"), "--n_workers", "2", "--timing", "--pause", "0.2"]
     return {
         "modules": [python, "tools/check_export.py"],
@@ -34,8 +35,8 @@ def parts(slow: bool) -> dict[str, list[str]]:
 
 
 def environment(part: str) -> dict[str, str]:
-    "The environment of a part: notebooks run two at a time, so each gets one thread."
-    threads = {"OMP_NUM_THREADS": "1"} if part == "notebooks" else {}
+    "The environment of a part: notebooks and tests run two at a time, so each gets one thread."
+    threads = {"OMP_NUM_THREADS": "1"} if part in ("notebooks", "tests") else {}
     return {**os.environ, "MPLBACKEND": "Agg", **threads}
 
 

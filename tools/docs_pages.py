@@ -132,12 +132,13 @@ def markdown(source: str) -> dict:
 
 
 def split_head(cell: dict) -> list[dict]:
-    "The first text of a notebook as two cells: title and claim, which nbdev keeps, and the rest."
+    "The first text of a notebook as two cells: title and first claim, which nbdev keeps, and rest."
     text = text_of(cell["source"])
-    head = re.match(r"\s*# .*\n(\s*> .*\n)*", text + "\n")
+    head = re.match(r"\s*# .*\n(\s*> .*\n)?", text + "\n")
     if not head or not text[head.end() :].strip():
         return [cell]
-    return [cell | {"source": head[0].strip()}, markdown(text[head.end() :])]
+    rest = re.sub(r"\A(> .*\n?)+", lambda m: m[0].replace("> ", ""), text[head.end() :].lstrip())
+    return [cell | {"source": head[0].strip()}, markdown(rest)]
 
 
 def plain_export(cell: dict) -> list[dict]:
