@@ -26,8 +26,11 @@ GROUPS = {  # a folder of nbs/reference and of visionxl, in the order of their i
 }
 FIRST = (  # what a reader wants before the rest of its folder; everything else by name
     "architecture",
-    "video",
+    "method",
+    "glossary",
     "presets",
+    "preset",
+    "video",
     "your_own_video",
     "your_own_operator",
     "photos",
