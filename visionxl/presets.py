@@ -22,7 +22,8 @@ from .steps.preset import Preset, changed
 def paper(
     task: str
     | None = None,  # the operator's name; without effect, the paper treats all tasks alike
-    sigma_y: float = 0.0,  # noise of the measurement; without effect, the paper's step 3 knows of none
+    # noise of the measurement; without effect, the paper's step 3 knows of none
+    sigma_y: float = 0.0,
 ) -> Preset:
     "The preset that is Algorithm 1 to the letter: the defaults of `Preset`."
     return Preset()
@@ -64,7 +65,10 @@ def variant(
     slot: str,  # a key of VARIANTS
     name: str,  # of the variant, for instance "NoFilter"
 ) -> Any:
-    "The variant of a step by its name, with its defaults. Raises ValueError with the names that there are."
+    """The variant of a step by its name, with its defaults.
+
+    Raises ValueError with the names that there are.
+    """
     found = {c.__name__: c for c in VARIANTS[slot]}
     if name.removesuffix("()") not in found:
         raise ValueError(f"{slot}={name!r} is unknown: choose one of {', '.join(found)}")
@@ -80,7 +84,8 @@ def choose(
 ) -> Preset:
     """The preset for a task and a noise level, with changes. A change never changes anything else.
 
-    Raises ValueError for unknown names, with those that there are, and for settings that have no effect together.
+    Raises ValueError for unknown names, with those that there are, and for settings that have no
+    effect together.
     """
     recipes = PRESETS | RIVALS
     if isinstance(preset, str) and preset not in recipes:

@@ -28,7 +28,9 @@ from ..steps.renoise import Draws, Renoise, wound
 
 # %% ../../nbs/reference/compare/released.ipynb #f4cdf4a2
 class TiedAdjoint(LinearOperator):
-    "An operator whose `A^T` is replaced by another map of the same shapes: not an adjoint, and so no spectrum."
+    """An operator whose `A^T` is replaced by another map of the same shapes: not an adjoint, and so
+    no spectrum.
+    """
 
     def __init__(
         self,
@@ -59,7 +61,9 @@ def identity_adjoint(
 def nearest_adjoint(
     S: AveragePool,  # the spatial part of a super-resolution task
 ) -> TiedAdjoint:
-    "Average pooling as released: `A^T` repeats each pixel, which is the adjoint times the block's pixels (16 for x4)."
+    """Average pooling as released: `A^T` repeats each pixel, which is the adjoint times the block's
+    pixels (16 for x4).
+    """
     return TiedAdjoint(S, lambda y: S.AT(y) * S.factor**2, "nearest-neighbour upsampling")
 
 # %% ../../nbs/reference/compare/released.ipynb #a69b3a6a
@@ -77,7 +81,8 @@ def as_released(
         S, T = A.A, A.B
     if isinstance(S, AveragePool) and T is not None:
         raise ValueError(
-            "there is no 'sr+' under preset 'official': the released code pads the one frame that it "
+            "there is no 'sr+' under preset 'official': the released code pads the one "
+            "frame that it "
             "inverts circularly by three, and stops; take preset 'paper' or 'best'"
         )
     if to_the_bit:
@@ -102,7 +107,10 @@ def released_cg(
     steps: int = 10,  # at most so many
     tol: float = 1e-5,  # stops when the residual's norm is below it
 ) -> Tensor:  # x_bar, shape A.in_shape
-    "The textbook recurrence on `A^T A x = A^T y`, curvature as `<p, A^T A p>`. A residual of zero ends it."
+    """The textbook recurrence on `A^T A x = A^T y`, curvature as `<p, A^T A p>`.
+
+    A residual of zero ends it.
+    """
     x, r = x_init.clone(), A.AT(y) - A.AT(A(x_init))
     p, rr = r.clone(), r.square().sum()
     for _ in range(steps):
@@ -124,7 +132,9 @@ def dense_gaussian(
     sigma: float,  # standard deviation in pixels, > 0
     size: int = 61,  # taps along each side, odd
 ) -> Tensor:  # (k, k) float32, k <= size
-    "The released kernel, computed in single precision, without outer taps below 1e-16, which change no bit."
+    """The released kernel, computed in single precision, without outer taps below 1e-16, which
+    change no bit.
+    """
     j = torch.arange(size, dtype=torch.float32) - size // 2
     k = torch.exp(-(j[:, None] ** 2 + j**2) / (2 * sigma**2))
     k, far = k / k.sum(), size // 2 - int((k[size // 2] > 1e-16).sum()) // 2
@@ -168,7 +178,9 @@ class DenseBlur(Blur):
 def gaussian_table(
     taps: Tensor,  # (k,) weights of one axis, k odd
 ) -> Tensor | None:
-    "The released table of the Gaussian whose taps these may be; None where they do not fall from the middle."
+    """The released table of the Gaussian whose taps these may be; None where they do not fall from
+    the middle.
+    """
     mid = len(taps) // 2
     if not mid or taps[mid - 1] >= taps[mid]:
         return None
@@ -184,7 +196,9 @@ class LibraryPool(AveragePool):
 
 
 class RunningMean(TemporalMean):
-    "The circular temporal mean, added up from the earliest neighbour to the latest; as released, its own adjoint."
+    """The circular temporal mean, added up from the earliest neighbour to the latest; as released,
+    its own adjoint.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         u = x.transpose(0, 1).contiguous()  # (C, T, H, W), the layout of a 3-D convolution
@@ -202,7 +216,9 @@ def in_its_order(
     A: LinearOperator | None,  # the spatial or temporal part of a benchmark task, if it has one
     boundary: str | None = "reflect",  # of the blur; None keeps that of `A`
 ) -> LinearOperator | None:
-    "The same operator, summed as the released code sums; what that code does not have stays as it is."
+    """The same operator, summed as the released code sums; what that code does not have stays as it
+    is.
+    """
     if isinstance(A, Blur):
         return DenseBlur(A, boundary)
     if isinstance(A, AveragePool):
@@ -213,7 +229,8 @@ def in_its_order(
 
 # %% ../../nbs/reference/compare/released.ipynb #4162d44e
 class GuidedPrior:
-    """A prior called as the released code calls it: frame by frame, and twice in one batch for the noise.
+    """A prior called as the released code calls it: frame by frame, and twice in one batch for the
+    noise.
 
     The noise is guided from one branch to its equal, both see the empty prompt.
     """
@@ -240,7 +257,9 @@ class GuidedPrior:
 
 
 class SinglePrecision(Schedule):
-    "A schedule that hands out tensors in single precision, so that their roots are rounded there as well."
+    """A schedule that hands out tensors in single precision, so that their roots are rounded there
+    as well.
+    """
 
     def a(self, t: int) -> Tensor:
         return torch.tensor(super().a(t), dtype=torch.float32)
@@ -264,7 +283,9 @@ def released_renoise(
 # %% ../../nbs/reference/compare/released.ipynb #fb127418
 @dataclass(frozen=True)
 class ReleasedRoute:
-    "The released timesteps: the table read one row early, and an inversion whose first step stands still."
+    """The released timesteps: the table read one row early, and an inversion whose first step
+    stands still.
+    """
 
     steps: int = 25  # the whole way from pure noise would take so many
     tau: float = 0.3  # where to start, as a fraction of the whole way
@@ -279,7 +300,10 @@ class ReleasedRoute:
         prior: Any,  # with `alpha_bar`, and `t_max` where it was trained less far than its table
         inversion_steps: int | None = None,  # of the way up; None: as many as the way down
     ) -> Schedule:
-        "The timesteps of a run with this prior. Raises ValueError where it was not trained so far up."
+        """The timesteps of a run with this prior.
+
+        Raises ValueError where it was not trained so far up.
+        """
         schedule = make_schedule(prior.alpha_bar, self.steps, self.tau, "released", inversion_steps)
         check_trained(schedule, prior)
         return SinglePrecision.of(schedule) if self.to_the_bit else schedule
@@ -296,7 +320,9 @@ class InvertFirst(Invert):
 # %% ../../nbs/reference/compare/released.ipynb #0a781bf9
 @dataclass(frozen=True)
 class ReleasedCG:
-    "The released step 3: textbook CG with a map that is not the adjoint, see `as_released` and `released_cg`."
+    """The released step 3: textbook CG with a map that is not the adjoint, see `as_released` and
+    `released_cg`.
+    """
 
     steps: int = 10  # of CG
     boundary: str | None = "reflect"  # of the blur; None: that of the operator
@@ -353,9 +379,9 @@ class ReleasedRenoise:
 class OneStream:
     """All random numbers from one generator, in the released order.
 
-    First the encoder's sample of every frame that the start encodes. Then for each step the shared draw of
-    renoising, followed by the encoder's sample of every frame. `seed=1` is what `torch.manual_seed(1)` is to that
-    code.
+    First the encoder's sample of every frame that the start encodes. Then for each step the shared
+    draw of renoising, followed by the encoder's sample of every frame. `seed=1` is what
+    `torch.manual_seed(1)` is to that code.
     """
 
     posterior: bool = (
@@ -392,7 +418,9 @@ class OneStream:
 
 @dataclass(frozen=True)
 class OneByOne:
-    "The networks as the released code calls them: frame by frame, and twice for the noise, see `GuidedPrior`."
+    """The networks as the released code calls them: frame by frame, and twice for the noise, see
+    `GuidedPrior`.
+    """
 
     evaluations = 2  # of the noise network for each frame
 

@@ -32,7 +32,10 @@ def estimate_motion(
     x: Tensor,  # (T, C, H, W) in [-1, 1], at least 16x16
     radius: int = 2,  # frames before and after
 ) -> Motion:
-    "Where every pixel of a frame went in each of its neighbours. Raises ValueError for radius < 1 and small frames."
+    """Where every pixel of a frame went in each of its neighbours.
+
+    Raises ValueError for radius < 1 and small frames.
+    """
     if radius < 1:
         raise ValueError(
             f"radius={radius} must be at least 1: the number of neighbours on each side"
@@ -68,13 +71,18 @@ def patch_mean(
 def motion_average(
     x: Tensor,  # (T, C, H, W) in [-1, 1]
     motion: Motion,  # of this clip or of a better version of it
-    tolerance: float = 0.1,  # difference from the frame, in the range of x, that passes for agreement
+    # difference from the frame, in the range of x, that passes for agreement
+    tolerance: float = 0.1,
     patch: int = 5,  # pixels across, odd, over which it is measured
 ) -> Tensor:  # (T, C, H, W)
-    "Each frame averaged with its neighbours where they show the same. Raises ValueError if the motion is that of another clip."
+    """Each frame averaged with its neighbours where they show the same.
+
+    Raises ValueError if the motion is that of another clip.
+    """
     if len(motion) != len(x):
         raise ValueError(
-            f"the motion is that of {len(motion)} frames, the clip has {len(x)}: estimate it on this clip"
+            f"the motion is that of {len(motion)} frames, the clip has {len(x)}: estimate "
+            "it on this clip"
         )
     out = x.clone()
     for i, (js, flows, seen) in enumerate(motion):
@@ -91,8 +99,9 @@ def motion_average(
 class AlongMotion:
     """Average each frame with its neighbours along the motion, then make it consistent.
 
-    The motion is that of the video which the start inverts. This video first goes through `rounds` rounds of the
-    same two steps. Clips without motion to follow (see `has_motion`) get the inner consistency alone.
+    The motion is that of the video which the start inverts. This video first goes through `rounds`
+    rounds of the same two steps. Clips without motion to follow (see `has_motion`) get the inner
+    consistency alone.
     """
 
     inner: Any  # the consistency
@@ -135,7 +144,10 @@ class AlongMotion:
         problem: Problem,
         guess: Callable,  # () -> the video that the start inverts
     ) -> tuple[Callable, Callable]:
-        "A function of (x, a_t) that returns x_bar (T, C, H, W); and the better guess. Raises ValueError without one."
+        """A function of (x, a_t) that returns x_bar (T, C, H, W); and the better guess.
+
+        Raises ValueError without one.
+        """
         step, guess = self.inner.bind(problem, guess)
         x = guess()
         if x is None:

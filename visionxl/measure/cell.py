@@ -156,13 +156,16 @@ def default_clips(
 
 # %% ../../nbs/reference/measure/cell.ipynb #5a7b7a6d
 def _resident(key: str) -> int:
-    "Return a figure of Linux about this process in bytes: VmRSS its size, VmHWM the largest since the mark."
+    """Return a figure of Linux about this process in bytes: VmRSS its size, VmHWM the largest since
+    the mark.
+    """
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024
 
 
 class Peak:
-    """The most memory that a block of code takes, in `gb` (2^30 bytes) when it is over; for Table 4.
+    """The most memory that a block of code takes, in `gb` (2^30 bytes) when it is over; for Table
+    4.
 
     On a card: the peak of what torch has allocated there during the block, weights included. On a
     CPU: by how much the process grew beyond its size at the start, so that neither earlier runs nor
@@ -201,7 +204,9 @@ class Peak:
 def views(
     x: torch.Tensor,  # (T, C, H, W) in [-1, 1]
 ) -> dict[str, np.ndarray]:  # 8-bit: frame (C, H, W), row (T, C, W), column (T, C, H)
-    "Return what pictures need of a video: its middle frame, and its middle row and column over time."
+    """Return what pictures need of a video: its middle frame, and its middle row and column over
+    time.
+    """
     u = ((x.clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
     return {
         "frame": u[len(u) // 2].numpy(),
@@ -240,7 +245,9 @@ def sheet(
     zoom: int = 4,  # height of one frame's row in the slices
     side: int = 320,  # no picture is wider
 ) -> Path:
-    "Write a contact sheet: middle frames, and below them one row and one column of pixels through time."
+    """Write a contact sheet: middle frames, and below them one row and one column of pixels through
+    time.
+    """
     from PIL import Image, ImageDraw
 
     gap, head, stacks = 6, 16, {}

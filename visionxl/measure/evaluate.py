@@ -50,7 +50,10 @@ class Networks:
         self,
         small: torch.Tensor,  # (T, 3, h, w) in [0, 1], T at least 10
     ) -> tuple[np.ndarray, np.ndarray]:  # (1, 400) of the clip, (n, 400) of its windows
-        "Return I3D's answers to a clip. A clip that was seen before, as a reference is, is not asked again."
+        """Return I3D's answers to a clip.
+
+        A clip that was seen before, as a reference is, is not asked again.
+        """
         key = hashlib.sha256(small.cpu().numpy().tobytes()).hexdigest()
         if key not in self.known:
             while len(self.known) >= 8:
@@ -65,7 +68,10 @@ def load_networks(
     fetch: bool = False,  # whether I3D may be downloaded (47 MB, once)
     path: str | Path | None = None,  # a folder with other weights; None searches
 ) -> Networks:
-    "Return the networks that are there. Nothing fails: what is missing is reported beside the figures."
+    """Return the networks that are there.
+
+    Nothing fails: what is missing is reported beside the figures.
+    """
     float32 = path is not None and (Path(path) / "lpips_alex.safetensors").is_file()
     loaders = {
         "LPIPS": lambda: load_lpips(path if float32 else None),

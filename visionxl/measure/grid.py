@@ -62,7 +62,8 @@ def mean_row(
 
 # %% ../../nbs/reference/measure/grid.ipynb #3f769ab5
 class Grid:
-    """Runs every method on every operator, clip, prior and seed, once, and keeps the results in a folder.
+    """Runs every method on every operator, clip, prior and seed, once, and keeps the results in a
+    folder.
 
     `for row in grid` runs what is missing; `grid.table()` gives the means. Operators, methods and priors are names,
     `file.py:name`, or objects; a dict gives them names of your own.
@@ -71,7 +72,8 @@ class Grid:
     def __init__(
         self,
         folder: str | Path,  # where results are kept
-        clips: dict | None = None,  # {name: video, folder of frames, or tensor}; None: `default_clips`
+        # {name: video, folder of frames, or tensor}; None: `default_clips`
+        clips: dict | None = None,
         operators: dict | tuple | str = TASKS,  # see `find_operator`
         methods: dict | tuple | str = ("paper", "best"),  # see `find_method`
         priors: dict | tuple | str = ("tiny",),  # see `find_prior`
@@ -126,7 +128,10 @@ class Grid:
         self,
         cell: Cell,
     ) -> torch.Tensor:  # (T, C, H, W)
-        "Return the clean clip of a cell; the last one is kept. A tensor is cut to the cell's frames."
+        """Return the clean clip of a cell; the last one is kept.
+
+        A tensor is cut to the cell's frames.
+        """
         key = cell.clip, cell.size, cell.frames, cell.prior == "sdxl"
         if self._clip[0] != key:
             clip = self.clips[cell.clip]
@@ -152,7 +157,11 @@ class Grid:
             parts += [identity(load_object(operator))]
         parts += [self.prior_id(cell.prior) if "prior" in wants(method) else "no prior"]
         parts += [cell.size, cell.frames, cell.seed, self._ids["clip", cell.clip]]
-        parts += [*sorted(self.nets.nets), *[identity(v) for v in self.own.values()], package_code()]
+        parts += [
+            *sorted(self.nets.nets),
+            *[identity(v) for v in self.own.values()],
+            package_code(),
+        ]
         name = "_".join(Path(str(v)).name for v in (cell.task, cell.clip, cell.method))
         safe = "".join(c if c.isalnum() or c in "+-_." else "-" for c in name)
         return self.folder / f"{safe}_{digest(*parts)}.json"

@@ -37,7 +37,9 @@ def digest(
 def code_of(
     text: str,  # Python source
 ) -> str:
-    "Return source without its layout, comments and docstrings; the text itself where it is no Python."
+    """Return source without its layout, comments and docstrings; the text itself where it is no
+    Python.
+    """
     try:
         tree = ast.parse(textwrap.dedent(text))
     except SyntaxError:  # a piece of a line, as of a lambda in the middle of a call
@@ -162,7 +164,10 @@ def is_reference(
 def load_object(
     reference: str,  # `file.py:name`
 ) -> object:
-    "Return what a Python file defines under a name. The file is run. Raises FileNotFoundError or ValueError."
+    """Return what a Python file defines under a name. The file is run.
+
+    Raises FileNotFoundError or ValueError.
+    """
     file, _, name = reference.rpartition(":")
     path = Path(file)
     if not path.is_file():

@@ -94,7 +94,10 @@ def run_method(
     progress: Callable | None = None,  # called with (step, steps or None, x)
     **changes: object,  # settings of the method
 ) -> torch.Tensor:  # (T, C, H, W)
-    "Return a method's video. Raises TypeError for settings that it does not have, ValueError for a wrong shape."
+    """Return a method's video.
+
+    Raises TypeError for settings that it does not have, ValueError for a wrong shape.
+    """
     asked = wants(method)
     if "**" not in asked and set(changes) - asked:
         raise TypeError(

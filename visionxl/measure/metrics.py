@@ -61,7 +61,8 @@ def _check_range(x: torch.Tensor) -> None:
     low, high = x.aminmax()
     if not (low >= -1e-5 and high <= 1 + 1e-5):
         raise ValueError(
-            f"values from {low:.3g} to {high:.3g} leave [0, 1]: for videos in [-1, 1] use to_unit(x)"
+            f"values from {low:.3g} to {high:.3g} leave [0, 1]: for videos in [-1, 1] use "
+            "to_unit(x)"
         )
 
 # %% ../../nbs/course/12_measuring.ipynb #e559cdf1
@@ -168,7 +169,10 @@ def frechet_distance(
     fa: np.ndarray,  # features (n, d)
     fb: np.ndarray,  # features (m, d)
 ) -> float:  # >= 0
-    "Return |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^1/2) (Heusel et al. 2017); for one clip the first term."
+    """Return |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^1/2) (Heusel et al.
+
+    2017); for one clip the first term.
+    """
     fa, fb = np.asarray(fa, float), np.asarray(fb, float)
     if fa.ndim != 2 or fa.shape[1:] != fb.shape[1:] or not len(fa) or not len(fb):
         raise ValueError(

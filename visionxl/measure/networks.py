@@ -19,7 +19,9 @@ from .weights import find_weights
 def blur_down(
     x: torch.Tensor,  # (N, c, h, w), sides of at least 3
 ) -> torch.Tensor:  # (N, c, h/2 + 1, w/2 + 1)
-    "Return a map of half the size, blurred by [1 2 1] first, so that a shift by one pixel changes little."
+    """Return a map of half the size, blurred by [1 2 1] first, so that a shift by one pixel changes
+    little.
+    """
     k = x.new_tensor([1.0, 2.0, 1.0]) / 4
     k = (k[:, None] * k)[None, None].expand(x.shape[1], 1, 3, 3)
     return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), k, stride=2, groups=x.shape[1])
@@ -28,7 +30,10 @@ def blur_down(
 def max_of_3x3(
     x: torch.Tensor,  # (N, c, h, w), sides of at least 3
 ) -> torch.Tensor:  # (N, c, h - 2, w - 2)
-    "Return the largest value of every 3x3 window. Rows, then columns: five times faster than a pool."
+    """Return the largest value of every 3x3 window.
+
+    Rows, then columns: five times faster than a pool.
+    """
     for d in (-1, -2):
         n = x.shape[d] - 2
         x = torch.maximum(torch.maximum(x.narrow(d, 0, n), x.narrow(d, 1, n)), x.narrow(d, 2, n))

@@ -70,7 +70,9 @@ WITH_TIME = (*FIRST_TWO, "min")
 TABLE5 = Table(
     "Table 5: how far to invert (SR+)",
     (
-        Row(STARTS[0], "from_top", figures("1047/29.43/8.3", WITH_TIME), (("start.shared", False),)),
+        Row(
+            STARTS[0], "from_top", figures("1047/29.43/8.3", WITH_TIME), (("start.shared", False),)
+        ),
         *(
             Row(name, "paper", figures(text, WITH_TIME), (("route.tau", tau),))
             for name, (tau, text) in zip(DEPTH_NAMES, DEPTHS.items())

@@ -28,7 +28,9 @@ def blur(
     x: Tensor,  # (T, c, h, w), noisy
     sigma: float,  # standard deviation of the noise
 ) -> Tensor:
-    "Return `x` under a Gaussian of `sigma` pixels: noise of standard deviation 1 is blurred by one pixel."
+    """Return `x` under a Gaussian of `sigma` pixels: noise of standard deviation 1 is blurred by
+    one pixel.
+    """
     radius = max(1, math.ceil(3 * sigma))
     if sigma < 0.1:  # narrower than a fifth of a pixel: nothing
         return x
@@ -55,7 +57,9 @@ def dct_threshold(
     sigma: float,  # standard deviation of the noise
     strength: float = 2.7,  # coefficients under `strength * sigma` are set to zero
 ) -> Tensor:
-    "Return `x` with small DCT coefficients of all 8x8 blocks removed (Yu and Sapiro 2011), averaged over blocks."
+    """Return `x` with small DCT coefficients of all 8x8 blocks removed (Yu and Sapiro 2011),
+    averaged over blocks.
+    """
     basis = dct_basis().to(x)
     side = basis.shape[-1]
     planes = F.pad(x.flatten(0, 1)[:, None], (side - 1,) * 4, mode="reflect")
@@ -68,7 +72,9 @@ def dct_threshold(
 
 # %% ../../nbs/reference/measure/plain_priors.ipynb #b90dcd0c
 class DenoiserPrior:
-    "A prior made of a plain denoiser: `encode`, `decode`, `eps` and the table `alpha_bar`, as `solve` asks for."
+    """A prior made of a plain denoiser: `encode`, `decode`, `eps` and the table `alpha_bar`, as
+    `solve` asks for.
+    """
 
     def __init__(
         self,
@@ -132,7 +138,10 @@ def plain_prior(
     name: str,  # a key of `PLAIN_PRIORS`
     space: object | None = None,  # the prior whose autoencoder is kept; None: the bundled one
 ) -> DenoiserPrior:
-    "Return a prior without a network, to stand beside one in a table. Raises ValueError for an unknown name."
+    """Return a prior without a network, to stand beside one in a table.
+
+    Raises ValueError for an unknown name.
+    """
     if name not in PLAIN_PRIORS:
         raise ValueError(f"{name!r} is none of {', '.join(PLAIN_PRIORS)}")
     if name == "dct prior":

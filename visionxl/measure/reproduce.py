@@ -270,7 +270,9 @@ def parser() -> argparse.ArgumentParser:
         help="folder of clips (videos or frame folders), or the folder DAVIS of DAVIS-2017; "
         "default $VISIONXL_DATA/clips, else the bundled samples",
     )
-    p.add_argument("--ids", metavar="FILE", help="names of the clips that count, for Pexels its ids")
+    p.add_argument(
+        "--ids", metavar="FILE", help="names of the clips that count, for Pexels its ids"
+    )
     p.add_argument(
         "--dataset",
         choices=tuple(DATASETS),
@@ -298,9 +300,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="all clips, 25 frames, short side 192; hours on a laptop",
     )
-    p.add_argument(
-        "--download", action="store_true", help="fetch the weights of FVD (47 MB, once)"
-    )
+    p.add_argument("--download", action="store_true", help="fetch the weights of FVD (47 MB, once)")
     p.add_argument(
         "-o",
         "--out",
@@ -323,9 +323,7 @@ def setup_of(
     count = a.count or (len(clips) if a.full else 2)
     smallest = size if isinstance(size, int) else min(size)
     if min(smallest, frames, count) < 1:
-        raise ValueError(
-            f"--size {size}, --frames {frames} and --count {count} must be 1 or more"
-        )
+        raise ValueError(f"--size {size}, --frames {frames} and --count {count} must be 1 or more")
     return Setup(a.prior, tuple(list(clips)[:count]), size, frames, a.seed)
 
 

@@ -47,7 +47,10 @@ def number(
 def columns(
     rows: list[dict],  # at least one row
 ) -> list[str]:
-    "Return the keys of all rows in their order, without lists and dictionaries. Raises ValueError without rows."
+    """Return the keys of all rows in their order, without lists and dictionaries.
+
+    Raises ValueError without rows.
+    """
     if not rows:
         raise ValueError("a table needs at least one row: measure something first")
     found = dict.fromkeys(k for r in rows for k in r)
@@ -135,7 +138,10 @@ def _escape(v: object, signs: dict) -> object:
 def frame(
     rows: list[dict],  # the same keys in each; lists are left out
 ):  # pandas.DataFrame
-    "Return rows as a pandas table, to sort and to group. Raises ImportError where pandas is missing."
+    """Return rows as a pandas table, to sort and to group.
+
+    Raises ImportError where pandas is missing.
+    """
     try:
         import pandas
     except ImportError as e:

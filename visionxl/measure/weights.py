@@ -82,7 +82,9 @@ def sha256(path: str | Path) -> str:  # 64 hexadecimal digits
 
 
 def weights_dir() -> Path:
-    "Return the folder of downloads: the environment variable VISIONXL_WEIGHTS, else ~/.cache/visionxl."
+    """Return the folder of downloads: the environment variable VISIONXL_WEIGHTS, else
+    ~/.cache/visionxl.
+    """
     default = Path.home() / ".cache" / "visionxl"
     return Path(os.environ.get("VISIONXL_WEIGHTS") or default).expanduser()
 
@@ -100,7 +102,10 @@ def download(
     folder: Path,  # where it shall lie; made if it does not exist
     timeout: float = 20,  # seconds to wait for the server
 ) -> Path:  # the file
-    "Fetch a file of weights and check it. Raises MissingWeights when offline or when the hash is wrong."
+    """Fetch a file of weights and check it.
+
+    Raises MissingWeights when offline or when the hash is wrong.
+    """
     from urllib.request import urlopen
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +124,8 @@ def download(
     if got != w.sha256:
         part.unlink()
         raise MissingWeights(
-            f"{w.url} gave a file with sha256 {got[:12]}..., expected {w.sha256[:12]}...: it is not "
+            f"{w.url} gave a file with sha256 {got[:12]}..., expected {w.sha256[:12]}...: "
+            "it is not "
             f"the one the metric is defined with; fetch {w.file} from another source into {folder}"
         )
     part.replace(folder / w.file)

@@ -66,7 +66,9 @@ def tower(
 
 # %% ../../nbs/reference/prior/autoencoder.ipynb #5822f993
 class PatchAutoencoder(ModelMixin, ConfigMixin):
-    "Factor-4 autoencoder with diffusers' interface: frozen principal components of patches plus learned residuals."
+    """Factor-4 autoencoder with diffusers' interface: frozen principal components of patches plus
+    learned residuals.
+    """
 
     @register_to_config
     def __init__(

@@ -40,7 +40,8 @@ _all_ += ["to_image"]
 
 # %% ../../nbs/reference/show/plots.ipynb #c8a7fe90
 def show(
-    *images: Tensor | np.ndarray,  # videos, frames or maps: see `to_image`; [-1, 1] is black to white
+    # videos, frames or maps: see `to_image`; [-1, 1] is black to white
+    *images: Tensor | np.ndarray,
     titles: list[str] | None = None,  # one for each image
     caption: str = "",  # alternative text, printed under the figure
     frame: int | None = None,  # frame of the videos, the middle one if None

@@ -35,7 +35,10 @@ def gaussian_taps(
     sigma: float,  # standard deviation in pixels, >= 0
     kernel_size: int | None = None,  # odd number of taps; None: out to 4 sigma
 ) -> Tensor:  # (kernel_size,) float64, sums to one
-    "A sampled Gaussian, to filter with. Raises ValueError for a negative `sigma` or an even `kernel_size`."
+    """A sampled Gaussian, to filter with.
+
+    Raises ValueError for a negative `sigma` or an even `kernel_size`.
+    """
     if not sigma >= 0:
         raise ValueError(f"sigma={sigma} must be 0 or more: it is a width in pixels")
     if kernel_size is not None and (kernel_size < 1 or kernel_size % 2 == 0):
@@ -73,7 +76,9 @@ def filter_axis(
     dim: int,  # -2: down the columns, -1: along the rows
     boundary: str,  # one of BOUNDARIES
 ) -> Tensor:
-    "One axis of planes convolved with symmetric taps, as shifted sums: faster than a convolution call."
+    """One axis of planes convolved with symmetric taps, as shifted sums: faster than a convolution
+    call.
+    """
     n, r = plane.shape[dim], len(taps) // 2
     wide = plane.index_select(dim, folded_index(n, r, boundary, plane.device))  # n + 2r along dim
     out = wide.narrow(dim, r, n) * taps[r]
@@ -89,7 +94,10 @@ def lowpass(
     boundary: str = "symmetric",  # "symmetric" or "reflect"
     kernel_size: int | None = None,  # odd number of taps; None: out to 4 sigma
 ) -> Tensor:  # (T, C, H, W) in the dtype of `x`, computed in float32 or better
-    "Every frame blurred with a Gaussian (Eq. 7), rows then columns. Raises ValueError or TypeError for bad arguments."
+    """Every frame blurred with a Gaussian (Eq. 7), rows then columns.
+
+    Raises ValueError or TypeError for bad arguments.
+    """
     taps = gaussian_taps(sigma, kernel_size)
     if x.ndim != 4:
         raise ValueError(
@@ -129,7 +137,10 @@ def lowpass_gain(
 # %% ../../nbs/course/09_lowpass.ipynb #ea11bda3
 @dataclass(frozen=True)
 class LowPass:
-    "Step 4, first half: low-pass filter the consistent video, less and less on the way down (Eq. 7)."
+    """Step 4, first half: low-pass filter the consistent video, less and less on the way down (Eq.
+
+    7).
+    """
 
     lam: float = 2.0  # the paper's lambda in pixels, > 0
     kernel_size: int | None = None  # odd number of taps; None: out to 4 sigma
@@ -186,12 +197,17 @@ class Encode:
 
 @dataclass(frozen=True)
 class EncodeCorrection:
-    "Add to Tweedie's latents what encoding makes of the correction: the autoencoder's own error cancels."
+    """Add to Tweedie's latents what encoding makes of the correction: the autoencoder's own error
+    cancels.
+    """
 
     passes = 2  # of the encoder in each step
 
     def bind(self, problem: Problem) -> Callable:
-        "A function of (x_lp, x_hat, z0_hat, k) that returns z_bar. Raises ValueError for a sampled posterior."
+        """A function of (x_lp, x_hat, z0_hat, k) that returns z_bar.
+
+        Raises ValueError for a sampled posterior.
+        """
         if getattr(problem.noise, "posterior", None) is not None:
             raise ValueError(
                 "encode=EncodeCorrection() with a sampled posterior: the difference of two samples "

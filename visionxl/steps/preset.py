@@ -24,8 +24,9 @@ from .tweedie import LastDecode
 class Preset:
     """One variant for each step of Algorithm 1. The defaults are the paper.
 
-    A slot takes a variant, an object with `bind`, or a plain function of the problem and of what the loop hands
-    to that step. Raises TypeError for what is no step, ValueError for a setting that would have no effect.
+    A slot takes a variant, an object with `bind`, or a plain function of the problem and of what
+    the loop hands to that step. Raises TypeError for what is no step, ValueError for a setting that
+    would have no effect.
     """
 
     route: Any = Route()  # the timesteps
@@ -65,7 +66,10 @@ class Preset:
         self,
         prior: Any,  # with `alpha_bar`, and `t_max` where it was trained less far than its table
     ) -> Schedule:
-        "The timesteps of a run with this prior. Raises ValueError for what cannot be laid on its table."
+        """The timesteps of a run with this prior.
+
+        Raises ValueError for what cannot be laid on its table.
+        """
         return self.route.lay(prior, getattr(self.start, "steps", None))
 
     def settings(self) -> dict:
@@ -105,7 +109,10 @@ def changed(
     preset: Preset,  # what to start from
     changes: dict,  # {dotted name: value}, applied in order
 ) -> Preset:
-    "A preset with some settings or whole steps replaced, and nothing else. Raises ValueError for unknown names."
+    """A preset with some settings or whole steps replaced, and nothing else.
+
+    Raises ValueError for unknown names.
+    """
     for name, value in changes.items():
         known = [*preset.settings(), *slots_of(preset)]
         if name not in known:

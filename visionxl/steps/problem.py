@@ -20,7 +20,10 @@ from ..prior.schedule import Schedule, make_schedule
 
 # %% ../../nbs/reference/steps/problem.ipynb #49c45daf
 class Point(NamedTuple):
-    "A place on the way down: a timestep, and latents of that noise level. It is enough to go on from."
+    """A place on the way down: a timestep, and latents of that noise level.
+
+    It is enough to go on from.
+    """
 
     t: int  # timestep
     z: Tensor  # (T, c, h, w) noisy latents
@@ -29,7 +32,8 @@ class Point(NamedTuple):
 class State(NamedTuple):
     """What Algorithm 1 has computed at one timestep, and the point from which to go on.
 
-    At the last timestep `x_bar`, `x_lp`, `z_bar` and `next` are None, and `x` is the restored video.
+    At the last timestep `x_bar`, `x_lp`, `z_bar` and `next` are None, and `x` is the restored
+    video.
     """
 
     t: int  # timestep
@@ -52,7 +56,9 @@ def check_range(
     high: float,  # largest allowed value
     whole: bool = False,  # whether it must be a whole number
 ) -> None:
-    "Raise ValueError with the allowed range where a setting lies outside it, or is no number at all."
+    """Raise ValueError with the allowed range where a setting lies outside it, or is no number at
+    all.
+    """
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not low <= value <= high:
         raise ValueError(f"{name}={value!r} must lie between {low:g} and {high:g}")
@@ -75,7 +81,10 @@ def check_trained(
 
 @dataclass(frozen=True)
 class Route:
-    "How far up the noise a run starts, and in how many steps it comes down. The defaults are the paper's."
+    """How far up the noise a run starts, and in how many steps it comes down.
+
+    The defaults are the paper's.
+    """
 
     steps: int = 25  # the whole way from pure noise would take so many
     tau: float = 0.3  # where to start, as a fraction of the whole way
@@ -96,7 +105,10 @@ class Route:
         prior: Any,  # with `alpha_bar`, and `t_max` where it was trained less far than its table
         inversion_steps: int | None = None,  # of the way up; None: as many as the way down
     ) -> Schedule:
-        "The timesteps of a run with this prior. Raises ValueError where it was not trained so far up."
+        """The timesteps of a run with this prior.
+
+        Raises ValueError where it was not trained so far up.
+        """
         schedule = make_schedule(
             prior.alpha_bar,
             self.steps,
@@ -135,7 +147,9 @@ class Problem:
         x: Tensor,  # (T, C, H, W) frames
         k: int,  # number of the step, -1 at the start
     ) -> Tensor:
-        "Frames as latents (T, c, h, w): the encoder's mode, or a sample where the run's noise has one for it."
+        """Frames as latents (T, c, h, w): the encoder's mode, or a sample where the run's noise has
+        one for it.
+        """
         posterior = getattr(self.noise, "posterior", None)
         if posterior is None:
             return self.prior.encode(x)
@@ -145,7 +159,9 @@ class Problem:
 def source_hash(
     f: Callable,  # any function
 ) -> str:
-    "Eight characters that change when a function's source does, or its name where there is no source."
+    """Eight characters that change when a function's source does, or its name where there is no
+    source.
+    """
     try:
         text = inspect.getsource(f)
     except (OSError, TypeError):
@@ -155,7 +171,9 @@ def source_hash(
 
 @dataclass(frozen=True, repr=False)
 class OwnStep:
-    "A plain function as a step: it gets the `Problem`, then what the loop hands to the step of its slot."
+    """A plain function as a step: it gets the `Problem`, then what the loop hands to the step of
+    its slot.
+    """
 
     f: Callable
     slot: str
@@ -177,7 +195,10 @@ class OwnStep:
         return 0
 
     def bind(self, problem: Problem, *rest: Any) -> Any:
-        "The function for one clip. As a consistency together with the guess, which it leaves as it is."
+        """The function for one clip.
+
+        As a consistency together with the guess, which it leaves as it is.
+        """
         step = partial(self.f, problem)
         if self.slot != "consistency":
             return step

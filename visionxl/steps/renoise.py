@@ -20,7 +20,10 @@ def mix_noise(
     noise: Tensor,  # one Gaussian draw (1, c, h, w) for all frames, or (T, c, h, w)
     eta: float,  # share of the draw in [0, 1]
 ) -> Tensor:  # (T, c, h, w)
-    "The noise of Eq. 9, `eta noise + sqrt(1 - eta^2) eps`, of unit variance again. Raises ValueError for `eta` outside [0, 1]."
+    """The noise of Eq. 9, `eta noise + sqrt(1 - eta^2) eps`, of unit variance again.
+
+    Raises ValueError for `eta` outside [0, 1].
+    """
     if not 0 <= eta <= 1:
         raise ValueError(
             f"eta={eta} must lie in [0, 1]: 0 keeps the predicted noise, 1 takes the draw alone"
@@ -29,7 +32,8 @@ def mix_noise(
         return eps
     if noise.shape[1:] != eps.shape[1:] or len(noise) not in (1, len(eps)):
         raise ValueError(
-            f"noise has shape {tuple(noise.shape)}, eps {tuple(eps.shape)}: give one frame of noise "
+            f"noise has shape {tuple(noise.shape)}, eps {tuple(eps.shape)}: give one frame "
+            "of noise "
             "for all, or one for each"
         )
     return eta * noise + (1 - eta**2) ** 0.5 * eps
@@ -43,7 +47,10 @@ def renoise(
     eta: float,  # share of the draw in [0, 1]
     noise_scale: float = 1.0,  # factor on the noise, >= 0: 1 is the paper's
 ) -> Tensor:  # (T, c, h, w)
-    "The noisy latents at the next timestep (Eq. 9), from which the prior is asked again. Raises ValueError for arguments out of range."
+    """The noisy latents at the next timestep (Eq. 9), from which the prior is asked again.
+
+    Raises ValueError for arguments out of range.
+    """
     if not 0 < a_s <= 1:
         raise ValueError(f"alpha_bar={a_s} must lie in (0, 1]: take it from `schedule.a(s)`")
     if not noise_scale >= 0:
@@ -67,7 +74,9 @@ def step_generator(
     seed: int,  # of the run
     k: int,  # number of the step, -1 for the start
 ) -> torch.Generator:
-    "A random stream for one step, made from the seed and its number: a resumed run draws the same numbers."
+    """A random stream for one step, made from the seed and its number: a resumed run draws the same
+    numbers.
+    """
     return torch.Generator().manual_seed(seed * 1_000_003 + k)
 
 
@@ -76,7 +85,9 @@ def wound(
     shape: tuple,  # of one draw
     draws: int,  # how many to skip
 ) -> torch.Generator:
-    "A copy of a generator, after so many Gaussian draws: one stream for all steps can be read at any of them."
+    """A copy of a generator, after so many Gaussian draws: one stream for all steps can be read at
+    any of them.
+    """
     copy = torch.Generator(device=generator.device)
     copy.set_state(generator.get_state())
     for _ in range(draws):
@@ -86,7 +97,9 @@ def wound(
 
 @dataclass(frozen=True)
 class Draws:
-    "Gaussian noise as a function of the step's number, so that a run resumed at any step sees the same noise."
+    """Gaussian noise as a function of the step's number, so that a run resumed at any step sees the
+    same noise.
+    """
 
     shape: tuple  # (c, h, w) of a latent
     generator: Callable  # number of the step (-1: the start) -> the stream of its noise
@@ -110,7 +123,10 @@ class Draws:
 # %% ../../nbs/course/10_renoise.ipynb #85adc979
 @dataclass(frozen=True)
 class SeededNoise:
-    "Noise from a stream for each step, or that which `solve` was given as `noise=`. The encoder takes the mode."
+    """Noise from a stream for each step, or that which `solve` was given as `noise=`.
+
+    The encoder takes the mode.
+    """
 
     def bind(
         self,

@@ -17,7 +17,9 @@ from .problem import Problem
 def check_alpha_bar(
     a_t: float,  # alpha_bar_t
 ) -> None:
-    "Raise ValueError where alpha_bar is not in (0, 1]: its square root would be NaN without a word."
+    """Raise ValueError where alpha_bar is not in (0, 1]: its square root would be NaN without a
+    word.
+    """
     if not 0 < a_t <= 1:
         raise ValueError(
             f"alpha_bar={a_t} must lie in (0, 1]: it is the share of signal in z, "
@@ -40,7 +42,10 @@ def eps_of(
     z0_hat: Tensor,  # clean latents, shaped like `z`
     a_t: float,  # alpha_bar_t in (0, 1)
 ) -> Tensor:
-    "The noise (T, c, h, w) that leads from `z0_hat` to `z`, the inverse of `tweedie`. Raises ValueError at `a_t` = 1."
+    """The noise (T, c, h, w) that leads from `z0_hat` to `z`, the inverse of `tweedie`.
+
+    Raises ValueError at `a_t` = 1.
+    """
     check_alpha_bar(a_t)
     if a_t == 1:
         raise ValueError(

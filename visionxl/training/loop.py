@@ -36,7 +36,9 @@ def save_state(
     opt,  # likewise
     step: int,  # how many steps are done
 ) -> None:
-    "Write a checkpoint beside the old one, then put it in its place: a kill leaves one or the other."
+    """Write a checkpoint beside the old one, then put it in its place: a kill leaves one or the
+    other.
+    """
     tmp = f"{path}.tmp"
     save_file(state_tensors(model, ema, opt), tmp, metadata={"step": str(step)})
     os.replace(tmp, path)

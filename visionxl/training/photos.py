@@ -18,7 +18,9 @@ from ..extras.starts import first_guess
 
 # %% ../../nbs/training/photos.ipynb #06e520d2
 def generator(*numbers: int):  # e.g. seed, stage, step
-    "Randomness that depends on these numbers alone: the order of the data is a function of the step."
+    """Randomness that depends on these numbers alone: the order of the data is a function of the
+    step.
+    """
     return torch.Generator().manual_seed(
         int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
     )
@@ -151,7 +153,9 @@ def spoil(
     photo,  # uint8 (3, H, W)
     rng,  # torch.Generator
 ):  # float (3, H, W) in [-1, 1]
-    "The regularised guess after a random loss: pixels averaged 2x2 or 4x4, 20 to 65 % of them missing, or a blur 1 to 3.5 pixels wide."
+    """The regularised guess after a random loss: pixels averaged 2x2 or 4x4, 20 to 65 % of them
+    missing, or a blur 1 to 3.5 pixels wide.
+    """
     x, (kind, amount) = to_float(photo)[None], torch.rand(2, generator=rng).tolist()
     if kind < 0.35:
         A = AveragePool(x.shape, 4 if amount < 0.7 else 2)

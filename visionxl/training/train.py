@@ -113,7 +113,9 @@ def train_vae(
     run,  # folder of checkpoints
     stop_after=None,  # steps of this call; None for as many as the config has
 ):  # `PatchAutoencoder` with averaged weights
-    "Stage one: least absolute error on crops, a little noise on the latents so that the decoder is smooth."
+    """Stage one: least absolute error on crops, a little noise on the latents so that the decoder
+    is smooth.
+    """
     c, seed, views = config["vae"], config["seed"], {}
     if "from" in c:
         return scaled(trained_vae(c["from"]), config).to(device()).eval()
@@ -166,7 +168,9 @@ def diffuse(
     guess=None,  # what is seen instead of `z`
     scale=1.0,  # times as much noise as t promises; used with `guess` only
 ):  # noisy latents, v
-    "Noisy latents, and the v that leads from them to z: the clean part is sqrt(a) z_t - sqrt(1-a) v."
+    """Noisy latents, and the v that leads from them to z: the clean part is sqrt(a) z_t - sqrt(1-a)
+    v.
+    """
     p, q = a.sqrt()[:, None, None, None].to(z), (1 - a).sqrt()[:, None, None, None].to(z)
     if guess is None:
         return p * z + q * noise, p * noise - q * z
@@ -180,7 +184,9 @@ def levels(
     rng,  # torch.Generator
     power: float = 1.0,  # 1: uniform; more: low timesteps more often
 ):  # (batch,) timesteps in 0 .. t_max - 1
-    "Timesteps, one from each of `batch` equally likely parts of the range: the loss of a small batch varies less."
+    """Timesteps, one from each of `batch` equally likely parts of the range: the loss of a small
+    batch varies less.
+    """
     t = (torch.arange(batch) + torch.rand(batch, generator=rng)) * (t_max / batch)
     return (t * (t / t_max) ** (power - 1)).long().clamp_max(t_max - 1)
 
@@ -188,7 +194,9 @@ def levels(
 def channel_weights(
     vae,  # a trained `PatchAutoencoder`
 ):  # (c,), mean 1
-    "How much a channel of the latents matters: the root of its standard deviation before all were brought to one."
+    """How much a channel of the latents matters: the root of its standard deviation before all were
+    brought to one.
+    """
     w = (vae.patch_std * vae.latent_std).sqrt()
     return w / w.mean()
 
@@ -233,7 +241,9 @@ def imperfect(
     rng,  # torch.Generator
     full: bool = False,  # give a guess that is better than its share the rest of the noise too
 ):  # the guess, and how much of the noise it gets, (B, 1, 1, 1)
-    "Part of the way from `z` to `spoilt`: guess and noise together are as wrong as the noise of this level alone would be."
+    """Part of the way from `z` to `spoilt`: guess and noise together are as wrong as the noise of
+    this level alone would be.
+    """
     sigma, error = (
         ((1 - a) / a).sqrt().float(),
         (spoilt - z).square().mean((1, 2, 3)).sqrt().clamp_min(1e-3),
@@ -256,7 +266,9 @@ def unet_loss(
     rng,  # torch.Generator
     weights=None,  # (c,) of the channels
 ):  # scalar
-    "Mean squared error of v; in a share `c['spoilt']` of the batches the network sees imperfect guesses."
+    """Mean squared error of v; in a share `c['spoilt']` of the batches the network sees imperfect
+    guesses.
+    """
     n = unet.config.in_channels
     t = levels(len(z), c["t_max"], rng)
     a, noise, guess = alpha_bar[t], torch.randn(z[:, :n].shape, generator=rng), ()
@@ -347,7 +359,10 @@ def train_unet(
     val,  # others to look at
     job,  # folder of checkpoints, and steps of this call or None
 ):  # `UNet2DModel` with averaged weights
-    "Stage two, `unet`: predict v, or noise, below `t_max`. Stage three, `finetune`, goes on from its weights."
+    """Stage two, `unet`: predict v, or noise, below `t_max`.
+
+    Stage three, `finetune`, goes on from its weights.
+    """
     c, latents, alpha_bar, (run, stop_after) = (
         config["unet"] | config.get(stage, {}),
         {},
@@ -409,7 +424,10 @@ def finished(
     stage: str,  # "vae", "unet" or "finetune"
     config: dict,  # all of it
 ) -> bool:
-    "Whether a stage has taken all its steps; says so if not. One that starts from trained weights has."
+    """Whether a stage has taken all its steps; says so if not.
+
+    One that starts from trained weights has.
+    """
     if "from" in config[stage]:
         return True
     with safe_open(Path(run) / f"{stage}.safetensors", "pt") as f:
