@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .operators.linear import LinearOperator
+from .operators.properties import describe, verify
 from .presets import choose
 from .prior.memory import frames_for
 from .prior.schedule import Schedule
@@ -34,7 +35,7 @@ def check_input(
     sigma_y: float,  # standard deviation of its noise
 ) -> None:
     "Refuse a measurement that cannot be restored. Raises ValueError or TypeError with the remedy."
-    if not torch.is_tensor(y) or not y.is_floating_point():
+    if not torch.is_tensor(y) or not (y.is_floating_point() or y.is_complex()):
         kind = getattr(y, "dtype", type(y))
         raise TypeError(
             f"y must be a tensor of floats in [-1, 1], not {kind}: y.float() / 127.5 - 1 converts bytes"
@@ -53,7 +54,9 @@ def check_input(
         )
     if not 0 <= sigma_y < float("inf"):
         raise ValueError(f"sigma_y={sigma_y} must be 0 or more: it is a standard deviation")
-    if float(y.abs().max()) > 1.5 + 6 * sigma_y:
+    verify(A, y.device)
+    pictures = describe(A, y.device).kind != "frequencies"
+    if pictures and float(y.abs().max()) > 1.5 + 6 * sigma_y:
         warnings.warn(
             f"y lies in [{float(y.min()):.3g}, {float(y.max()):.3g}], a measurement of a video in "
             "[-1, 1] hardly does: check its scale",
@@ -398,7 +401,7 @@ def solve(
     Raises ValueError or TypeError with the remedy for what does not fit together, before any work is done, and
     FloatingPointError with the timestep where the prior overflows.
     """
-    chosen = choose(preset, getattr(A, "name", None), sigma_y, changes, **parts)
+    chosen = choose(preset, describe(A).recipe, sigma_y, changes, **parts)
     options = dict(seed=seed, noise=noise, sigma_y=sigma_y, resume=resume)
     run = prepare(y, A, prior, chosen, **options, progress=progress, on_state=on_state)
     prior, a = run.prior, run.schedule.a

@@ -2,9 +2,7 @@
 first test.
 """
 
-import importlib
 import inspect
-import sys
 
 import numpy as np
 import pytest
@@ -15,7 +13,14 @@ from hypothesis import strategies as st
 
 from visionxl.operators import adapters, bases
 from visionxl.operators import tasks as operators
-from visionxl.operators.adapters import from_deepinv, from_scipy, to_deepinv, to_scipy
+from visionxl.operators.adapters import (
+    from_deepinv,
+    from_scipy,
+    load_deepinv,
+    to_deepinv,
+    to_scipy,
+)
+from visionxl.operators.properties import verify
 from visionxl.operators.tasks import (
     BOUNDARIES,
     TASKS,
@@ -519,37 +524,29 @@ def test_scipy_solvers_accept_it(name):
     assert to_scipy(A, np.float32).matvec(x.numpy().ravel()).dtype == np.float32
 
 
-def real_deepinv():
-    """deepinv, or a skip. It loads torchvision, whose wheel on PyPI is built for CUDA: beside a CPU
-    build of torch its compiled operators are missing, and the import needs to see two of them
-    declared. Nothing here calls them.
-    """
-    try:
-        return importlib.import_module("deepinv")
-    except ImportError:
-        pytest.skip("deepinv is not installed: pip install deepinv")
-    except RuntimeError as e:
-        if "torchvision::" not in str(e):
-            raise
-    lib = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        lib.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    for name in [m for m in sys.modules if m.split(".")[0] in ("torchvision", "deepinv")]:
-        del sys.modules[name]
-    return importlib.import_module("deepinv")
-
-
 def test_deepinv_there_and_back():
-    deepinv = real_deepinv()
-    A, x = task("sr", (2, 3, 8, 8)), draw(2, 3, 8, 8, dtype=torch.float32)
+    "In float32 and float64. The page on adapters says how to install deepinv beside torch."
+    try:
+        deepinv = load_deepinv()
+    except ImportError as e:
+        pytest.skip(str(e))
+    A = task("sr", (2, 3, 8, 8))
     physics = to_deepinv(A)
-    assert torch.allclose(physics.A(x), A(x)) and torch.allclose(
-        physics.A_adjoint(A(x)), A.AT(A(x))
-    )
-    assert torch.allclose(physics.A_dagger(A(x)), 16 * A.AT(A(x)), atol=1e-3)
-    theirs = deepinv.physics.Inpainting(img_size=(3, 8, 8), mask=0.5)
-    B = from_deepinv(theirs, x.shape)
-    assert torch.allclose(B(x), theirs.A(x)) and check_adjoint(B) < 1e-6
+    for dtype in (torch.float32, torch.float64):
+        x = draw(2, 3, 8, 8, dtype=dtype)
+        assert torch.allclose(physics.A(x), A(x)) and physics.A(x).dtype == dtype
+        assert torch.allclose(physics.A_adjoint(A(x)), A.AT(A(x)))
+        assert torch.allclose(physics.A_dagger(A(x)), 16 * A.AT(A(x)), atol=1e-3)
+    for theirs in (
+        deepinv.physics.Inpainting(img_size=(3, 8, 8), mask=0.5),
+        deepinv.physics.BlurFFT((3, 8, 8), deepinv.physics.blur.gaussian_blur(1.0)),
+        deepinv.physics.Downsampling((3, 8, 8), filter=None, factor=2),
+    ):
+        B = from_deepinv(theirs, (2, 3, 8, 8), torch.float32)
+        x = draw(2, 3, 8, 8, dtype=torch.float32)
+        assert torch.allclose(B(x), theirs.A(x)) and check_adjoint(B, tol=1e-5) < 1e-5
+        assert B(x.double()).dtype == torch.float64
+        verify(B)
 
 
 def test_deepinv_says_what_to_install(monkeypatch):

@@ -23,6 +23,7 @@ from ..extras.motion import estimate_motion, has_motion, motion_average
 from ..extras.photo_spectrum import smooth_step
 from ..extras.starts import TV_TUNED, admm_tv, check_measurement, upsample
 from ..operators.linear import LinearOperator
+from ..operators.properties import describe
 from ..prior.schedule import Schedule, make_schedule
 from ..steps.consistency import Consistent, SpectralCG, cg
 from ..steps.inversion import FromNoise
@@ -51,7 +52,7 @@ def motion_tv(
     progress: Callable | None = None,  # called with (step, steps, x) after each
 ) -> Tensor:
     "The video (T, C, H, W) of `admm_tv`, averaged along the motion and brought to agree with `y`, in turns."
-    along, x = best(getattr(A, "name", None)).consistency, admm_tv(y, A)
+    along, x = best(describe(A, y.device).recipe).consistency, admm_tv(y, A)
     rounds = along.rounds + 1 if rounds is None else rounds
     if rounds < 1:
         raise ValueError(f"rounds={rounds} must be at least 1: admm_tv is what none would be")

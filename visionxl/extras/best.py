@@ -125,13 +125,13 @@ class Blend:
 
 # %% ../../nbs/reference/extras/best.ipynb #f93382e1
 def best(
-    task: str | None = None,  # the operator's name: one of the benchmark's six, or None
+    task: str | None = None,  # the operator's recipe, see `operators.properties.describe`, or None
     sigma_y: float = 0.0,  # standard deviation of the measurement's noise, in units of [-1, 1]
 ) -> Preset:
     """The preset that measured best, for a task and a noise level: use it unless you compare with the paper.
 
-    Found by `bench/tune.py` on validation photos and the sample clips, with the bundled prior. An operator that is
-    none of the benchmark's gets the last of the four.
+    Found by `bench/tune.py` on validation photos and the sample clips, with the bundled prior. An operator that loses
+    frequencies gets that of a blur and trusts the prior less. One that is like none of these gets the last of the five.
     """
     trust = 0.2 if sigma_y else None
     photo = PhotoProximal(slack=1e-4, trust=trust)
@@ -139,6 +139,9 @@ def best(
     kind = (task or "").rstrip("+")
     if kind == "deblur":
         return best_for_blur(short, trust)
+    if kind == "frequencies":
+        p = best_for_blur(short, trust)
+        return replace(p, result=replace(p.result, prior_error=0.04))
     if kind == "sr":
         along = AlongMotion(photo, radius=3, rounds=8, tolerance=0.2)
         return unfiltered(short, Invert(TV(), steps=1), along, 0.75, Blend(0.008))

@@ -30,16 +30,13 @@ def _dct_frame(
     x: np.ndarray, out: np.ndarray, buf: np.ndarray, workers: int
 ) -> float:  # energy of the rest
     "A large frame in a buffer that stays in cache: all columns, and then only those rows that are kept."
-    (h, w), how, energy = (
-        out.shape,
-        dict(norm="ortho", overwrite_x=True, workers=workers),
-        lambda v: float(np.einsum("ij,ij->", v, v)),
-    )
+    h, w = out.shape
+    how = dict(norm="ortho", overwrite_x=True, workers=workers)
     buf[...] = x
     c = scipy.fft.dct(buf, axis=0, **how)
     low = scipy.fft.dct(c[:h], axis=1, **how)
     out[...] = low[:, :w]
-    return energy(c[h:]) + energy(low[:, w:])
+    return sum(float(np.einsum("ij,ij->", v, v)) for v in (c[h:], low[:, w:]))
 
 
 def _idct_frame(x: np.ndarray, out: np.ndarray, buf: np.ndarray, workers: int) -> float:  # 0
@@ -55,24 +52,24 @@ def _scipy_dct(
     x: Tensor, shape: tuple, dtype: torch.dtype, inverse: bool
 ) -> tuple[Tensor, float]:  # (..., *shape), energy of what was left out
     "Frames through scipy's pocketfft, as many at a time as torch has threads."
-    v, kind = (
-        x.detach().numpy().reshape(-1, *x.shape[-2:]),
-        np.dtype(str(dtype).removeprefix("torch.")),
-    )
+    v = x.detach().numpy().reshape(-1, *x.shape[-2:])
+    kind = np.dtype(str(dtype).removeprefix("torch."))
     H, W = (max(pair) for pair in zip(shape, v.shape[1:]))
     if H * W < 1 << 14 and tuple(shape) == v.shape[1:]:
         return torch.from_numpy(_dct_small(v.astype(kind), inverse)).reshape(x.shape), 0.0
     out, threads = np.empty((len(v), *shape), kind), torch.get_num_threads()
     many, step = max(1, min(threads, len(v))), _idct_frame if inverse else _dct_frame
 
-    def some(k):
-        buf = np.empty((H, W + 8), kind)[
-            :, :W
-        ]  # longer rows, or a column of 2^n of them would meet itself in the cache
+    def some(k: int) -> float:
+        # longer rows, or a column of 2^n of them would meet itself in the cache
+        buf = np.empty((H, W + 8), kind)[:, :W]
         return sum(step(v[i], out[i], buf, threads // many) for i in range(k, len(v), many))
 
-    with ThreadPoolExecutor(many) as pool:
-        rest = sum(pool.map(some, range(many)) if many > 1 else [some(0)])
+    if many == 1:
+        rest = some(0)
+    else:
+        with ThreadPoolExecutor(many) as pool:
+            rest = sum(pool.map(some, range(many)))
     return torch.from_numpy(out).reshape(*x.shape[:-2], *shape), rest
 
 
@@ -91,9 +88,8 @@ def _fft_idct(c: Tensor, dim: int) -> Tensor:
     n, k = c.shape[-1], torch.arange(c.shape[-1], device=c.device, dtype=c.dtype)
     c = torch.cat([c[..., :1] * 2**0.5, c[..., 1:]], -1) * (n / 2) ** 0.5
     mirror = torch.cat([torch.zeros_like(c[..., :1]), c[..., 1:].flip(-1)], -1)
-    v = torch.fft.ifft(
-        torch.complex(c, -mirror) * torch.polar(torch.ones_like(k), pi * k / (2 * n))
-    ).real
+    turn = torch.polar(torch.ones_like(k), pi * k / (2 * n))
+    v = torch.fft.ifft(torch.complex(c, -mirror) * turn).real
     x = torch.empty_like(v)
     x[..., ::2], x[..., 1::2] = v[..., : (n + 1) // 2], v[..., (n + 1) // 2 :].flip(-1)
     return x.movedim(-1, dim)
@@ -101,23 +97,24 @@ def _fft_idct(c: Tensor, dim: int) -> Tensor:
 # %% ../../nbs/reference/operators/bases.ipynb #f4812bf8
 def dct2(
     x: Tensor,  # (..., H, W), float
-    keep: tuple | None = None,  # (h, w) lowest frequencies to keep, all if None
+    keep: tuple[int, int] | None = None,  # (h, w) lowest frequencies to keep, all if None
     dtype: torch.dtype | None = None,  # of the calculation and the result, that of x if None
     rest: list | None = None,  # receives the energy of the frequencies that are not kept
 ) -> Tensor:  # (..., h, w) coefficients; [..., 0, 0] is the mean times sqrt(H W)
-    "Orthonormal DCT-II over the last two axes: scipy on a CPU, FFTs on a GPU and under autograd."
+    """Cosine coefficients of frames: the orthonormal DCT-II over the last two axes.
+
+    scipy calculates them on a CPU, FFTs on a GPU and under autograd.
+    """
     h, w = keep or x.shape[-2:]
     if x.device.type == "cpu" and not x.requires_grad:
         c, left = _scipy_dct(x, (h, w), dtype or x.dtype, False)
     else:
         rows = _fft_dct(x.to(dtype or x.dtype), -2)
         low = _fft_dct(rows[..., :h, :], -1)
-        c, left = (
-            low[..., :w],
-            0.0
-            if rest is None
-            else float((rows[..., h:, :].square().sum() + low[..., w:].square().sum()).detach()),
-        )
+        c = low[..., :w]
+        if rest is not None:
+            left = rows[..., h:, :].square().sum() + low[..., w:].square().sum()
+            left = float(left.detach())
     if rest is not None:
         rest.append(left)
     return c
@@ -125,7 +122,7 @@ def dct2(
 
 def idct2(
     c: Tensor,  # (..., h, w) coefficients
-    shape: tuple | None = None,  # (H, W) of the frame, where only the lowest coefficients were kept
+    shape: tuple[int, int] | None = None,  # (H, W) of the frame, where not all were kept
 ) -> Tensor:  # (..., H, W)
     "Transpose of `dct2`, and its inverse where all was kept."
     H, W = shape or c.shape[-2:]
@@ -152,7 +149,9 @@ class Cosine:
     keep: tuple | None = None  # (h, w) lowest frequencies, all if None
     shape: tuple | None = None  # (H, W), where not all are kept
 
-    def forward(self, x: Tensor, dtype=None, rest=None) -> Tensor:
+    def forward(
+        self, x: Tensor, dtype: torch.dtype | None = None, rest: list | None = None
+    ) -> Tensor:
         return dct2(x, self.keep, dtype, rest)
 
     def inverse(self, c: Tensor) -> Tensor:
@@ -204,7 +203,11 @@ def block_sum(
     x: Tensor,  # (..., H, W), sides divisible by f
     f: int,  # side of a block in pixels
 ) -> Tensor:  # (..., H/f, W/f)
-    "Sums of `f x f` blocks: every f-th row added to the next, then the columns; rows first, so that the long pass runs over contiguous memory."
+    """Sums of `f x f` blocks.
+
+    Every f-th row is added to the next, then the columns. Rows come first, so that the long pass runs over contiguous
+    memory.
+    """
     for dim in (-2, -1):
         first, *rest = x.unflatten(dim, (-1, f)).unbind(dim)
         x = first + rest[0] if rest else first
@@ -222,7 +225,10 @@ class Spectrum(NamedTuple):
 
 
 class Factors(NamedTuple):
-    "An operator as a matrix over frames times gains between two bases of the frame: `left.inverse(gains * time @ right.forward(x))`."
+    """An operator as a matrix over frames times gains between two bases of the frame.
+
+    `A x = left.inverse(gains * (time @ right.forward(x)))`.
+    """
 
     time: Tensor | None  # (T_out, T_in) float64, None for the identity
     left: object  # basis of the measurement's frames
@@ -233,17 +239,12 @@ class Factors(NamedTuple):
         "The product, if the two meet in the same basis; else None."
         if not (self.right == other.left or self.uniform or other.uniform):
             return None
-        time = (
-            other.time
-            if self.time is None
-            else self.time
-            if other.time is None
-            else self.time @ other.time
-        )
-        left, right = (
-            other.left if self.uniform else self.left,
-            self.right if other.uniform else other.right,
-        )
+        matrices = [m for m in (self.time, other.time) if m is not None]
+        time = matrices[0] if matrices else None
+        if len(matrices) == 2:
+            time = self.time @ other.time
+        left = other.left if self.uniform else self.left
+        right = self.right if other.uniform else other.right
         return Factors(time, left, self.gains * other.gains, right)
 
     @property
@@ -260,9 +261,8 @@ class Factors(NamedTuple):
     @property
     def T(self) -> "Factors":
         "Factors of the adjoint."
-        return Factors(
-            None if self.time is None else self.time.T, self.right, self.gains.conj(), self.left
-        )
+        time = None if self.time is None else self.time.T
+        return Factors(time, self.right, self.gains.conj(), self.left)
 
 # %% ../../nbs/reference/operators/bases.ipynb #af92c295
 _away = WeakTensorKeyDictionary()  # constant -> {(device, dtype): its copy there}
@@ -272,7 +272,10 @@ def beside(
     c: Tensor,  # a constant of an operator, on the CPU; nobody changes it
     x: Tensor,  # where it is needed, and in which type
 ) -> Tensor:  # the constant on the device of `x`, in its dtype
-    "A constant ready for use with `x`. A copy on another device is kept as long as the constant lives, so that it crosses once."
+    """A constant ready for use with `x`.
+
+    A copy on another device is kept as long as the constant lives, so that it crosses once.
+    """
     if x.device == c.device or c.requires_grad:
         return c.to(x.device, x.dtype)
     copies = _away.setdefault(c, {})
@@ -296,7 +299,10 @@ def svd_time(
 ) -> tuple[
     Tensor | None, Tensor, Tensor | None
 ]:  # U (T_out, k), s (k,), V^T (k, T_in); None, ones(1), None
-    "Singular value decomposition over the frames; values that differ by rounding become equal, those below it exactly 0."
+    """Singular value decomposition over the frames.
+
+    Values that differ by rounding become equal, and those that are rounding become exactly 0.
+    """
     if m is None:
         return None, torch.ones(1, dtype=torch.float64), None
     u, s, vt = torch.linalg.svd(m, full_matrices=False)
@@ -312,10 +318,8 @@ def factor_spectrum(
     "Eigenvalues of `A^T A` with a complete basis, null space included."
     values, basis, vt = f.gains.abs() ** 2, f.right, None
     if isinstance(basis, Blocks):
-        values = pad(
-            values.expand(shape[2] // basis.f, shape[3] // basis.f)[..., None, None],
-            (0, basis.f - 1) * 2,
-        )
+        blocks = values.expand(shape[2] // basis.f, shape[3] // basis.f)
+        values = pad(blocks[..., None, None], (0, basis.f - 1) * 2)
         basis = BlockCosine(basis.f)
     values = values[(None,) * 2]
     if f.time is not None:
@@ -323,10 +327,10 @@ def factor_spectrum(
         s = pad(s, (0, len(vt) - len(s)))
         values = s.square().view(-1, *[1] * (values.ndim - 1)) * values
 
-    def forward(x):
+    def forward(x: Tensor) -> Tensor:
         return over_time(vt, basis.forward(x))
 
-    def inverse(c):
+    def inverse(c: Tensor) -> Tensor:
         return basis.inverse(over_time(None if vt is None else vt.T, c))
 
     return Spectrum(forward, inverse, values)

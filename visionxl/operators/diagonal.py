@@ -7,6 +7,7 @@ __all__ = ['new_buffer', 'rotate', 'without_small_gains', 'Diagonal', 'frames_at
            'residual', 'lift', 'energies', 'analyse', 'synthesise', 'solve_with', 'mix_known_pixels']
 
 # %% ../../nbs/reference/operators/diagonal.ipynb #1bfe0400
+from collections.abc import Callable, Iterator
 from itertools import product
 
 import numpy as np
@@ -17,12 +18,15 @@ from .bases import Blocks, Cosine, Factors, Fourier, Pixels, svd_time
 
 # %% ../../nbs/reference/operators/diagonal.ipynb #1477392f
 def new_buffer(
-    shape: tuple,
-    dtype: torch.dtype,
-    device: torch.device,
+    shape: tuple,  # of the buffer
+    dtype: torch.dtype,  # of its numbers
+    device: torch.device | str,  # where it lies
 ) -> Tensor:  # not initialised
-    "A large buffer. On a CPU numpy allocates it: it asks the kernel for huge pages, which saves most of the time of touching it first."
-    if torch.device(device).type != "cpu" or dtype in (torch.bfloat16,):
+    """A large buffer.
+
+    On a CPU numpy allocates it: it asks the kernel for huge pages, which saves most of the time of touching it first.
+    """
+    if torch.device(device).type != "cpu" or dtype == torch.bfloat16:
         return torch.empty(shape, dtype=dtype, device=device)
     return torch.from_numpy(np.empty(shape, str(dtype).removeprefix("torch.")))
 
@@ -32,14 +36,21 @@ def rotate(
     v: Tensor,  # (k_in, ...), need not be contiguous
     over: bool = False,  # v may be overwritten
 ) -> Tensor:  # (k_out, ...)
-    "A matrix over the first axis, cast to the clip's type at the last moment; a piece at a time, which stays in cache."
+    """A matrix over the first axis, cast to the clip's type at the last moment.
+
+    It works a piece at a time, which stays in cache.
+    """
     if m is None:
         return v
-    m, size = m.to(v.device, v.dtype), 1 << 14 if v.device.type == "cpu" else 1 << 40
+    m = m.to(v.device, v.dtype)
+    size = 1 << 14 if v.device.type == "cpu" else 1 << 40
     over = over and len(m) == len(v) and v[0].is_contiguous() and v[0].numel() > size
     out = v if over else new_buffer((len(m), *v.shape[1:]), v.dtype, v.device)
     for a, b in zip(v.flatten(1).split(size, 1), out.flatten(1).split(size, 1)):
-        b.copy_(m @ a) if over else torch.mm(m, a, out=b)
+        if over:
+            b.copy_(m @ a)
+        else:
+            torch.mm(m, a, out=b)
     return out
 
 
@@ -47,14 +58,15 @@ def without_small_gains(
     f: Factors,  # of the operator
     shape: tuple,  # (T, C, H, W) of the video
     cut: float,  # gains of at most this, relative to the largest, may be left out; 0 leaves out none
-) -> (
-    Factors
-):  # the same for a block of low frequencies, outside of which every gain is at most `cut`
-    "A wide blur leaves nothing of the finest waves: transforms need not calculate them."
-    heard = f.gains.abs() > cut * f.gains.abs().max()
-    if not f.left == f.right == Cosine() or cut <= 0 or not heard.any():
+) -> Factors:  # the same for a block of low frequencies; every gain outside is at most `cut`
+    """The factors without high frequencies that the operator loses.
+
+    A wide blur leaves nothing of the finest waves, so transforms need not calculate them.
+    """
+    kept = f.gains.abs() > cut * f.gains.abs().max()
+    if not (f.left == f.right == Cosine()) or cut <= 0 or not kept.any():
         return f
-    h, w = (int(heard.any(1 - i).nonzero().max()) + 1 for i in (0, 1))
+    h, w = (int(kept.any(1 - i).nonzero().max()) + 1 for i in (0, 1))
     if (h, w) == tuple(f.gains.shape):
         return f
     low = Cosine((h, w), tuple(shape[2:]))
@@ -72,57 +84,55 @@ class Diagonal:
         cut: float = 0.0,  # see `without_small_gains`
     ):
         top, f = f.gains.abs().max(), without_small_gains(f, shape, cut)
-        self.cut = (
-            cut if getattr(f.right, "keep", None) else 0.0
-        )  # of gains in space, relative to the largest
-        self.left, self.right, self.time, self.dtype, self.shape = (
-            f.left,
-            f.right,
-            f.time,
-            dtype,
-            tuple(shape),
-        )
+        block = getattr(f.right, "keep", None)  # (h, w) of the frequencies that are kept
+        self.cut = cut if block else 0.0  # of gains in space, relative to the largest
+        self.left, self.right, self.time = f.left, f.right, f.time
+        self.dtype, self.shape = dtype, tuple(shape)
         self.u, self.s, self.vt = svd_time(f.time)
         self.norm = float(top * self.s.max())  # of A
-        self.has_one_gain = (
-            level := f.only_gain
-        ) is not None  # a single gain: a pool, a mask of ones and zeros
-        self.gains = level if self.has_one_gain else f.gains
-        self.support = f.gains != 0 if self.has_one_gain and level != 0 and (f.gains == 0).any() else None
+        only = f.only_gain
+        self.has_one_gain = only is not None  # a pool, a mask of ones and zeros
+        self.gains = only if self.has_one_gain else f.gains
+        partly = self.has_one_gain and only != 0 and bool((f.gains == 0).any())
+        self.support = f.gains != 0 if partly else None  # where the gain is not 0
         frames = shape[0] if f.time is None else len(self.s)
-        self.coef_shape = (
-            frames,
-            shape[1],
-            *(getattr(f.right, "keep", None) or (n // block_side(f.right) for n in shape[2:])),
-        )
-        self.coef_dtype = torch.promote_types(torch.complex64, dtype) if f.gains.is_complex() else dtype
-        self.exact_dtype = (
-            dtype if f.time is None and f.left == f.right == Pixels() else torch.float64
-        )  # of the residual
+        block = block or [n // block_side(f.right) for n in shape[2:]]
+        self.coef_shape = (frames, shape[1], *block)
+        wide = torch.promote_types(torch.complex64, dtype)
+        self.coef_dtype = wide if f.gains.is_complex() else dtype
+        pixels = f.time is None and f.left == f.right == Pixels()
+        self.exact_dtype = dtype if pixels else torch.float64  # of the residual
 
 
-def frames_at_once(op: Diagonal, device: torch.device) -> int:  # frames
-    "Large frames that stay in cache together, and keep every thread busy; a GPU takes all of them."
-    return (
-        max(4, torch.get_num_threads())
-        if device.type == "cpu" and isinstance(op.right, Cosine)
-        else 1
-        if device.type == "cpu"
-        else 1 << 30
-    )
+def frames_at_once(
+    op: Diagonal,  # the operator
+    device: torch.device,  # of the clip
+) -> int:
+    """How many large frames are handled together: so many stay in cache and keep every thread busy.
+
+    A GPU takes all of them.
+    """
+    if device.type != "cpu":
+        return 1 << 30
+    return max(4, torch.get_num_threads()) if isinstance(op.right, Cosine) else 1
 
 
-def block_side(basis) -> int:  # of the square of pixels behind one coefficient
-    "1, but for `Blocks`."
+def block_side(
+    basis: object,  # of a frame
+) -> int:
+    "The side of the square of pixels behind one coefficient: 1, but for `Blocks`."
     return getattr(basis, "f", 1)
 
 # %% ../../nbs/reference/operators/diagonal.ipynb #1e5fc8b4
 def slabs(
-    op: Diagonal,
+    op: Diagonal,  # the operator
     device: torch.device,  # a CPU gets slabs that stay in its cache, a GPU the whole clip
     size: int = 1 << 20,  # bytes of a slab
-):  # yields (index into y and the coefficients, index into x)
-    "Cuts the clip where the operator does not mix: rows where space is local, channels, frames where time is not mixed."
+) -> Iterator[tuple[tuple, tuple]]:  # index into y and the coefficients, index into x
+    """Cut the clip where the operator does not mix, and yield one piece after another.
+
+    It is cut in rows where space is local, in channels, and in frames where time is not mixed.
+    """
     T, C, H, W = op.shape
     fy, fx = block_side(op.left), block_side(op.right)
     local = op.has_one_gain and all(isinstance(b, (Pixels, Blocks)) for b in (op.left, op.right))
@@ -130,23 +140,25 @@ def slabs(
         size = 1 << 60
     n = max(1, size // (4 * T * W)) if local else H
     many = frames_at_once(op, device)
-    times = (
-        [slice(None)]
-        if op.u is not None or local
-        else [slice(t, t + many) for t in range(0, T, many)]
-    )
-    channels = [slice(None)] if device.type != "cpu" else [slice(c, c + 1) for c in range(C)]
+    times, channels = [slice(None)], [slice(None)]
+    if op.u is None and not local:
+        times = [slice(t, t + many) for t in range(0, T, many)]
+    if device.type == "cpu":
+        channels = [slice(c, c + 1) for c in range(C)]
     for t, c, i in product(times, channels, range(0, H // fx, n)):
         yield (t, c, slice(i * fy, (i + n) * fy)), (t, c, slice(i * fx, (i + n) * fx))
 
 
 def coefficients(
-    op: Diagonal,
-    basis,  # op.left or op.right
+    op: Diagonal,  # the operator
+    basis: object,  # op.left or op.right
     v: Tensor,  # a slab of measurement or video
     rest: list | None = None,  # receives the energy of the frequencies that are left out
 ) -> Tensor:  # its coefficients, in memory of their own
-    "A slab in the basis of its frames, in the type that differences are taken in; waves frame by frame, which stay in cache."
+    """A slab in the basis of its frames, in the type that differences are taken in.
+
+    Waves are taken frame by frame, which stay in cache.
+    """
     if isinstance(basis, Cosine):
         return basis.forward(v, op.exact_dtype, rest)
     if rest is not None:
@@ -164,51 +176,45 @@ def coefficients(
 
 
 def residual(
-    op: Diagonal,
+    op: Diagonal,  # the operator
     y: Tensor,  # measurement (T', C, H', W')
     x: Tensor | None,  # video (T, C, H, W), None for zero
     at: tuple,  # one of `slabs`
-    rest: tuple = (
-        None,
-        None,
-    ),  # lists that receive the energies of y and x in the frequencies that are left out
+    rest: tuple = (None, None),  # lists that receive the energies of y and x in what is left out
 ) -> Tensor:  # (k, c, h, w) coefficients
-    "`U^T (P y - gains M Q x)`: what the measurement still asks for, in the operator's coordinates; the difference is taken in float64."
+    """What the measurement still asks for, in the operator's coordinates: `U^T (P y - gains M Q x)`.
+
+    The difference is taken in float64.
+    """
     iy, ix = at
     d = coefficients(op, op.left, y[iy], rest[0])
     if x is not None:
         q = coefficients(op, op.right, x[ix], rest[1])
-        d.sub_(
-            rotate(op.time * op.gains, q, True)
-            if op.has_one_gain and op.time is not None
-            else rotate(op.time, q, True).mul_(op.gains.to(d.device, d.dtype))
-        )
+        if op.has_one_gain and op.time is not None:
+            d.sub_(rotate(op.time * op.gains, q, True))
+        else:
+            d.sub_(rotate(op.time, q, True).mul_(op.gains.to(d.device, d.dtype)))
     d = rotate(None if op.u is None else op.u.T, d, True).to(op.coef_dtype)
     return d if op.support is None else d.mul_(op.support[iy[2]].to(d.device))
 
 
 def lift(
-    op: Diagonal,
+    op: Diagonal,  # the operator
     c: Tensor,  # coefficients of the slab, may be overwritten
     x: Tensor | None,  # video, None for zero
     at: tuple,  # one of `slabs`
     out: Tensor,  # where the slab of the result is written
-    gain: Tensor
-    | None = None,  # factors on the coefficients: (k,), numbers that broadcast, None for 1
+    gain: Tensor | None = None,  # on the coefficients: (k,) numbers, or what broadcasts; None: 1
 ) -> None:
-    "Writes `x + Q^T V (gain c)` into the slab of `out`; a gain over time alone is folded into `V`."
+    "Write `x + Q^T V (gain c)` into the slab of `out`; a gain over time alone is folded into `V`."
     if gain is not None and (gain.ndim != 1 or op.vt is None):
         c, gain = c * gain.to(c.device, c.dtype), None
     if gain is not None:
         gain = op.vt.T.to(gain.device) * gain
     c = rotate(op.vt.T if gain is None and op.vt is not None else gain, c, True)
     if isinstance(op.right, Blocks) and x is not None and c.dtype == x.dtype:
-        x, out, v = (
-            x[at[1]].unflatten(-2, (-1, op.right.f)),
-            out[at[1]].unflatten(-2, (-1, op.right.f)),
-            op.right.rows(c),
-        )
-        torch.add(x, v.unsqueeze(-2), out=out)
+        x, out = (v[at[1]].unflatten(-2, (-1, op.right.f)) for v in (x, out))
+        torch.add(x, op.right.rows(c).unsqueeze(-2), out=out)
         return
     many = frames_at_once(op, c.device) if isinstance(op.right, Cosine) else len(c)
     for k in range(0, len(c), many):
@@ -222,7 +228,7 @@ def lift(
 
 # %% ../../nbs/reference/operators/diagonal.ipynb #f00a960e
 def energies(
-    op: Diagonal,
+    op: Diagonal,  # the operator
     c: Tensor,  # (k, c, h, w) coefficients of a slab
 ) -> Tensor:  # (k, n): one row for each gain over time, one column for each gain in space
     "Squared coefficients, summed over all that share an eigenvalue."
@@ -232,20 +238,24 @@ def energies(
         e = (c.abs().square() if c.is_complex() else c * c).flatten(2)
     if op.u is None:
         return e.flatten(0, -2).sum(0, dtype=torch.float64)[None]
-    return e if op.has_one_gain else e[:, 0].double() if e.shape[1] == 1 else e.sum(1, dtype=torch.float64)
+    if op.has_one_gain:
+        return e
+    return e[:, 0].double() if e.shape[1] == 1 else e.sum(1, dtype=torch.float64)
 
 
 def analyse(
-    op: Diagonal,
+    op: Diagonal,  # the operator
     y: Tensor,  # measurement
     x: Tensor,  # video
     buffer: Tensor,  # holds the coefficients, if they fit
-) -> tuple[
-    Tensor, Tensor, tuple
-]:  # coefficients (k, C, h, w), energies (k, n), energies of y and x in what was left out
-    "One pass over the clip: the residual in the operator's coordinates, and its energies."
+) -> tuple[Tensor, Tensor, tuple]:
+    """The residual in the operator's coordinates, and its energies, in one pass over the clip.
+
+    Returns coefficients (k, C, h, w), energies (k, n), and the energies of `y` and `x` in what was left out.
+    """
     fits = (buffer.shape, buffer.dtype) == (op.coef_shape, op.coef_dtype)
-    d, w, rest = buffer if fits else new_buffer(op.coef_shape, op.coef_dtype, x.device), None, ([], [])
+    d = buffer if fits else new_buffer(op.coef_shape, op.coef_dtype, x.device)
+    w, rest = None, ([], [])
     for at in slabs(op, x.device):
         c = residual(op, y, x, at, rest)
         d[at[0]] = c
@@ -254,13 +264,13 @@ def analyse(
 
 
 def synthesise(
-    op: Diagonal,
+    op: Diagonal,  # the operator
     d: Tensor,  # coefficients from `analyse`, changed
     x: Tensor,  # video
     out: Tensor,  # the result; may be where `d` lies
-    gain,  # function of k -> factor (h, w) for the k-th gain over time, or one number where `op.has_one_gain`
+    gain: Callable[[int], Tensor],  # k -> factor (h, w) for the k-th gain over time, or one number
 ) -> None:
-    "The other pass: `out = x + A^T`-side lift of `gain(k) d_k`."
+    "Write `x + Q^T V (gain(k) d_k)` into `out`: the other pass."
     f = torch.stack([gain(k) for k in range(len(op.s))]) if op.has_one_gain else None
     for k in range(0 if op.has_one_gain else len(op.s)):
         if not k or op.s[k] != op.s[k - 1]:
@@ -271,11 +281,11 @@ def synthesise(
 
 
 def solve_with(
-    op: Diagonal,
+    op: Diagonal,  # the operator
     y: Tensor,  # measurement
     x: Tensor | None,  # video, None for zero
     out: Tensor,  # the result
-    gain,  # function of the singular values, s -> factor, known beforehand
+    gain: Callable[[Tensor], Tensor],  # singular values -> factors, known beforehand
     measure: bool = False,  # also the energies
 ) -> Tensor | int:  # energies (k, n) of the residual; 0 if not asked for
     "Both passes in one, where the gains do not depend on the residual: slabs never leave the cache."
@@ -301,12 +311,18 @@ def mix_known_pixels(
     out: Tensor,  # the result
     share: float,  # weight of the measurement where there is one
 ) -> int:  # 0
-    "`(1 - share) x + share y / gain` where the pixel was measured, `x` elsewhere: one read of each and one write, the floor."
-    known = (
-        torch.tensor(share, device=y.device, dtype=y.dtype)
-        if op.support is None
-        else op.support.to(y.device, y.dtype) * share
-    )
-    v = y if op.gains == 1 else y / float(op.gains) if op.gains != 0 else y * 0
-    torch.mul(v, known, out=out) if x is None else torch.lerp(x, v, known, out=out)
+    """Write `(1 - share) x + share y / gain` where a pixel was measured, and `x` elsewhere.
+
+    Each of `x` and `y` is read once and the result is written once: it cannot be done with less.
+    """
+    known = torch.tensor(share, device=y.device, dtype=y.dtype)
+    if op.support is not None:
+        known = op.support.to(y.device, y.dtype) * share
+    v = y
+    if op.gains != 1:
+        v = y / float(op.gains) if op.gains != 0 else y * 0
+    if x is None:
+        torch.mul(v, known, out=out)
+    else:
+        torch.lerp(x, v, known, out=out)
     return 0

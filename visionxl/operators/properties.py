@@ -6,7 +6,7 @@
 __all__ = ['KINDS', 'RECIPES', 'FrameFilter', 'Properties', 'kind_of', 'mixes_frames', 'block_size', 'has_one_gain',
            'working_type', 'verify', 'describe']
 
-# %% ../../nbs/reference/operators/properties.ipynb #5efe7c72
+# %% ../../nbs/reference/operators/properties.ipynb #c8f7f247
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from .bases import Blocks, Cosine, Factors, Fourier, Pixels
 from .linear import LinearOperator, as_operator, as_shape
 from .tasks import BOUNDARIES, AveragePool, Blur2d, FrameMix, Mask, after_time
 
-# %% ../../nbs/reference/operators/properties.ipynb #22b9a595
+# %% ../../nbs/reference/operators/properties.ipynb #2f9eda5d
 class FrameFilter(LinearOperator):
     """Multiply every frequency of each frame by a gain: `Q^T diag(gains) Q`, with `Q` the DCT or the FFT.
 
@@ -51,7 +51,7 @@ class FrameFilter(LinearOperator):
     def factors(self) -> Factors:
         return Factors(None, self.basis, self.gains, self.basis)
 
-# %% ../../nbs/reference/operators/properties.ipynb #55599fb6
+# %% ../../nbs/reference/operators/properties.ipynb #3c68646a
 KINDS = ("blur", "pooling", "holes", "frequencies", "other")
 RECIPES = {"blur": "deblur", "pooling": "sr", "holes": "inpaint", "frequencies": "frequencies"}
 
@@ -77,7 +77,7 @@ class Properties:
             return None
         return RECIPES[self.kind] + ("+" if self.temporal else "")
 
-# %% ../../nbs/reference/operators/properties.ipynb #e7aeb465
+# %% ../../nbs/reference/operators/properties.ipynb #e6b7bd0d
 def kind_of(
     A: LinearOperator,  # any operator
 ) -> str | None:  # one of KINDS, None if the operator declares nothing
@@ -133,7 +133,7 @@ def has_one_gain(
     f = A.factors()
     return f is not None and f.only_gain is not None
 
-# %% ../../nbs/reference/operators/properties.ipynb #a24ba243
+# %% ../../nbs/reference/operators/properties.ipynb #e108631b
 def _random(shape: tuple, seed: int, like: Tensor) -> Tensor:
     "A random video or measurement of unit variance, the same for the same seed."
     g = torch.Generator().manual_seed(seed)
@@ -144,17 +144,19 @@ def working_type(
     A: LinearOperator,  # any operator
     device: torch.device | str = "cpu",  # where to try it
 ) -> Tensor:  # empty, with the dtype and device that `A` takes
-    "The widest float type in which an operator works: float64, or float32 for one that holds float32 tensors."
-    for dtype in (torch.float64, torch.float32):
-        like = torch.empty(0, dtype=dtype, device=device)
-        try:
-            out = A(torch.zeros(tuple(A.in_shape), dtype=dtype, device=device))
-            if out.dtype.to_real() == dtype:
-                return like
-        except (RuntimeError, TypeError):
-            if dtype == torch.float32:
-                raise
-    return like
+    """The widest float type in which an operator works, as an empty tensor.
+
+    float64, or float32 for one that refuses float64 or calculates in float32 inside.
+    """
+    wide = torch.empty(0, dtype=torch.float64, device=device)
+    try:
+        out = A(_random(A.in_shape, 0, wide))
+    except (RuntimeError, TypeError):
+        return wide.float()
+    if out.dtype.to_real() != torch.float64:
+        return wide.float()
+    parts = torch.view_as_real(out) if out.is_complex() else out
+    return wide.float() if torch.equal(parts, parts.float().double()) else wide
 
 
 def _inner(a: Tensor, b: Tensor) -> float:
@@ -200,7 +202,7 @@ def verify(
         )
     A.verified = True
 
-# %% ../../nbs/reference/operators/properties.ipynb #65d999fe
+# %% ../../nbs/reference/operators/properties.ipynb #def7810b
 def _snap(gains: Tensor, tol: float) -> Tensor:
     "Gains that differ from 0 or from the largest by rounding become exactly that."
     top = gains.abs().max()
@@ -341,7 +343,7 @@ def _as_known(A: LinearOperator, like: Tensor) -> LinearOperator | None:
         B = _with_time(part, A, like)
     return B if _near(B(v), A(v), 10 * S.tol) else None
 
-# %% ../../nbs/reference/operators/properties.ipynb #73b3a5da
+# %% ../../nbs/reference/operators/properties.ipynb #eff9abb7
 def _root(gains: Tensor, tol: float) -> Tensor | None:
     "Square roots of eigenvalues; None if some are so small that a division by them would magnify rounding."
     gains = _snap(gains.clamp_min(0), tol)
@@ -403,7 +405,7 @@ def _filter_of(
     kind = torch.complex128 if isinstance(basis, Fourier) else torch.float64
     return FrameFilter(A.in_shape, gains.to(kind), basis), measurement
 
-# %% ../../nbs/reference/operators/properties.ipynb #86cfb169
+# %% ../../nbs/reference/operators/properties.ipynb #23619a23
 def _guess_kind(A: LinearOperator) -> str:
     "The kind of an operator that fits nothing known, from its shapes."
     if tuple(A.out_shape) == tuple(A.in_shape):

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..operators.linear import LinearOperator
+from ..operators.properties import describe
 from ..prior.schedule import Schedule, ddim_step
 from .lowpass import lowpass
 from .problem import Problem, check_range
@@ -73,6 +74,8 @@ def to_size(
     Apart from the options it is `A^T y`, divided by what `A^T A` makes of a constant 1, both low-passed where gaps
     are to be filled. It is 0 where nothing was measured.
     """
+    known = describe(A, y.device)
+    A, y = known.operator, known.measurement(y)
     frames_alike = y.ndim == 4 and tuple(y.shape[:2]) == tuple(A.in_shape[:2])
     if bicubic and frames_alike and y.shape[-1] < A.in_shape[-1]:
         return F.interpolate(y, A.in_shape[-2:], mode="bicubic", align_corners=False)
