@@ -14,7 +14,10 @@ import torch.nn.functional as F
 def greyscale(
     x: torch.Tensor,  # (..., C, H, W) in [0, 1]
 ) -> torch.Tensor:  # (..., H, W) bytes on the CPU, where OpenCV is
-    "The frames as `flow` looks at them. Give it these where a frame is compared with several: each then leaves its device once."
+    """The frames as `flow` looks at them.
+
+    Give it these where a frame is compared with several: each then leaves its device once.
+    """
     return (x.mean(-3).clamp(0, 1) * 255).round().byte().cpu()
 
 
@@ -22,14 +25,18 @@ def flow(
     a: torch.Tensor,
     b: torch.Tensor,  # frames (C, H, W) in [0, 1] or from `greyscale`, at least 16x16
 ) -> torch.Tensor:  # (H, W, 2) pixels (dx, dy): what is at p in `a` is at p + flow in `b`
-    "Dense optical flow by OpenCV's DIS (Kroeger et al. 2016). Raises ImportError without OpenCV, ValueError for small frames."
+    """Dense optical flow by OpenCV's DIS (Kroeger et al. 2016).
+
+    Raises ImportError without OpenCV, ValueError for small frames.
+    """
     try:
         import cv2
     except ImportError as e:
         raise ImportError("optical flow needs OpenCV: pip install opencv-python-headless") from e
     if min(a.shape[-2:]) < 16:
         raise ValueError(
-            f"frames of {a.shape[-2]}x{a.shape[-1]} are too small for optical flow: give at least 16x16"
+            f"frames of {a.shape[-2]}x{a.shape[-1]} are too small for optical flow: give "
+            "at least 16x16"
         )
     grey = [(x if x.dtype == torch.uint8 else greyscale(x)).contiguous().numpy() for x in (a, b)]
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -88,7 +95,10 @@ def visible(
     forward: torch.Tensor,
     backward: torch.Tensor,  # (H, W, 2) flows a -> b and b -> a
 ) -> torch.Tensor:  # (H, W) bool
-    "Where the two flows agree and stay inside the frame (Sundaram et al. 2010); elsewhere something is covered."
+    """Where the two flows agree and stay inside the frame (Sundaram et al.
+
+    2010); elsewhere something is covered.
+    """
     back = warp(backward.permute(2, 0, 1), forward).permute(1, 2, 0)  # (H, W, 2)
     gap, size = (forward + back).square().sum(-1), forward.square().sum(-1) + back.square().sum(-1)
     (h, w), (px, py) = gap.shape, _places(forward).unbind(-1)

@@ -45,7 +45,8 @@ class PhotoSpectrum(LinearOperator):
 def blur_gains(
     A: LinearOperator,  # any operator
 ) -> Tensor | None:  # eigenvalues of A^T A in the cosine basis of frames
-    """What a blur does to each frequency, where `A` acts on frames alone and is diagonal there; else None.
+    """What a blur does to each frequency, where `A` acts on frames alone and is diagonal there;
+    else None.
 
     A blur with an even kernel and symmetric boundaries is, and so is the identity.
     """
@@ -61,7 +62,8 @@ def pool_gains(
 ) -> Tensor:  # (1, 1, h, w) float64
     """Eigenvalues of `P K (P K)^T` in the cosine basis of the small frames.
 
-    They are read off the answer to a corner pixel, on one channel of one frame, since all are alike.
+    They are read off the answer to a corner pixel, on one channel of one frame, since all are
+    alike.
     """
     shape, side = (1, 1, *P.in_shape[-2:]), block_size(P)
     scale = float(P.factors().gains) * side
@@ -73,7 +75,8 @@ def pool_gains(
 
 # %% ../../nbs/reference/extras/photo_spectrum.ipynb #8678520a
 def fill_smoothly(
-    pinned: Tensor,  # (C, H, W) or (1, H, W) >= 0: how fast each pixel is held, 0 where it is missing
+    # (C, H, W) or (1, H, W) >= 0: how fast each pixel is held, 0 where it is missing
+    pinned: Tensor,
     stiffness: Tensor,  # (H, W) of each frequency
     d: Tensor,  # (C, H, W) where the pinned pixels are held; changed in place
     steps: int,  # of CG, at most so many
@@ -81,8 +84,9 @@ def fill_smoothly(
 ) -> Tensor:  # d
     """Fill the missing pixels of a frame like a membrane that is pinned at the known ones.
 
-    Solves `(pinned + L) x = pinned d` with `L` the stiffness of each frequency, by CG with step sizes for each
-    channel of its own. With `pinned = A^T A / rho` this is the Wiener estimate of the frame.
+    Solves `(pinned + L) x = pinned d` with `L` the stiffness of each frequency, by CG with step
+    sizes for each channel of its own. With `pinned = A^T A / rho` this is the Wiener estimate of
+    the frame.
     """
 
     def bend(v: Tensor) -> Tensor:
@@ -112,12 +116,15 @@ WALK = 150  # steps of CG where no basis is known: 50 lose 2.7 dB on a slanted b
 
 
 def fill_holes(
-    S: LinearOperator,  # spatial operator with holes: a pool, a mask, or another whose `S S^T` is a multiple of 1
+    # spatial operator with holes: a pool, a mask, or another whose `S S^T` is a multiple of 1
+    S: LinearOperator,
     r: Tensor,  # what the measurement has and the estimate has not, shape S.out_shape
     rho: float,  # as in `smooth_step`
     steps: int,  # of CG, unless it is a pool
 ) -> Tensor:  # (T, C, H, W), the correction
-    "The most probable correction `K u` where `S` leaves holes: `u = argmin |r - S K u|^2 + rho |u|^2`."
+    """The most probable correction `K u` where `S` leaves holes: `u = argmin |r - S K u|^2 + rho
+    |u|^2`.
+    """
     K = PhotoSpectrum(S.in_shape)
     if block_size(S) is not None:
         return K((S @ K).T(idct2(dct2(r) / (pool_gains(S) + rho).to(r))))
@@ -143,9 +150,9 @@ def smooth_step(
 ) -> Tensor:  # (T, C, H, W)
     """Move `x_init` to agree with `y`, as smoothly as photographs are.
 
-    Returns `argmin_x |y - A x|^2 + rho |K^-1 (x - x_init)|^2`: the proximal step, with the error of the estimate taken
-    to have the spectrum of photographs. Use it where the measurement has holes: a plain step leaves them as they are.
-    Raises ValueError for `steps < 1`.
+    Returns `argmin_x |y - A x|^2 + rho |K^-1 (x - x_init)|^2`: the proximal step, with the error of
+    the estimate taken to have the spectrum of photographs. Use it where the measurement has holes:
+    a plain step leaves them as they are. Raises ValueError for `steps < 1`.
     """
     if steps < 1:
         raise ValueError(

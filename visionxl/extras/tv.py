@@ -19,7 +19,9 @@ from ..steps.consistency import proximal
 
 # %% ../../nbs/reference/extras/tv.ipynb #a0564c68
 def _differences(x, t, weights, g):
-    "Weighted forward differences of frame `t` into `g` (3, C, H, W): to the next frame, the pixel below, the pixel to the right."
+    """Weighted forward differences of frame `t` into `g` (3, C, H, W): to the next frame, the pixel
+    below, the pixel to the right.
+    """
     now, (wt, wh, ww) = x[t], weights
     if t + 1 < len(x):
         torch.sub(x[t + 1], now, out=g[0]).mul_(wt)
@@ -132,7 +134,9 @@ class _DCT:
 
 
 def _turn(x, v, u, weights, by, out):
-    "Gradient (over-relaxed), copy `v` and price `u` after one turn, in place, a frame at a time so that it stays in the cache; D^T (v - u) goes to `out`."
+    """Gradient (over-relaxed), copy `v` and price `u` after one turn, in place, a frame at a time
+    so that it stays in the cache; D^T (v - u) goes to `out`.
+    """
     out.zero_()
     g = torch.empty_like(v[0])
     for t in range(len(x)):
@@ -152,7 +156,10 @@ def admm(
     rho: float,  # penalty of the splitting, > 0: speed, not the answer
     weights: tuple = (1.0, 1.0, 1.0),  # of time, height and width
 ) -> Iterator[torch.Tensor]:  # (T, C, H, W), endless
-    "ADMM for min 1/2 |y - A x|^2 + mu |D x|_{2,1}, over-relaxed by 1.8. Both inner systems are exact in a spectral basis."
+    """ADMM for min 1/2 |y - A x|^2 + mu |D x|_{2,1}, over-relaxed by 1.8.
+
+    Both inner systems are exact in a spectral basis.
+    """
     if not (mu > 0 and rho > 0):
         raise ValueError(
             f"mu={mu} and rho={rho} must be positive: without total variation use cg_only"

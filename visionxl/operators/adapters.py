@@ -21,15 +21,18 @@ def to_scipy(
     A: LinearOperator,  # any operator
     dtype: type | str = np.float64,  # numpy's type of the vectors; the arithmetic runs in it, too
 ) -> Any:  # scipy.sparse.linalg.LinearOperator of shape (numel of y, numel of x)
-    "`A` for scipy's solvers, on flattened videos: `cg`, `lsqr`, `svds` accept it. The same as `A.to_scipy(dtype)`."
+    """`A` for scipy's solvers, on flattened videos: `cg`, `lsqr`, `svds` accept it.
+
+    The same as `A.to_scipy(dtype)`.
+    """
     return as_operator(A).to_scipy(dtype)
 
 # %% ../../nbs/reference/operators/adapters.ipynb #ee2e9409
 class FromScipy(LinearOperator):
     """A scipy operator or matrix as ours.
 
-    scipy works in numpy on the CPU: tensors from elsewhere are brought there and back. A complex matrix gives complex
-    measurements.
+    scipy works in numpy on the CPU: tensors from elsewhere are brought there and back. A complex
+    matrix gives complex measurements.
     """
 
     def __init__(
@@ -46,7 +49,8 @@ class FromScipy(LinearOperator):
             self.L = aslinearoperator(L)
         except TypeError:
             raise TypeError(
-                f"{type(L).__name__} is no matrix: give a scipy operator, a sparse matrix or an array"
+                f"{type(L).__name__} is no matrix: give a scipy operator, a sparse matrix "
+                "or an array"
             ) from None
         self.in_shape, self.out_shape = as_shape(in_shape), tuple(map(int, out_shape))
         n = tuple(int(np.prod(s)) for s in (self.out_shape, self.in_shape))
@@ -72,7 +76,10 @@ def from_scipy(
     in_shape: tuple,  # (T, C, H, W) of the video
     out_shape: tuple,  # shape of the measurement
 ) -> LinearOperator:
-    "`L` as a `LinearOperator` between videos. Raises ValueError if the sizes do not agree, TypeError for no matrix."
+    """`L` as a `LinearOperator` between videos.
+
+    Raises ValueError if the sizes do not agree, TypeError for no matrix.
+    """
     return FromScipy(L, in_shape, out_shape)
 
 # %% ../../nbs/reference/operators/adapters.ipynb #4d5f0224
@@ -106,7 +113,9 @@ _declared = []
 def to_deepinv(
     A: LinearOperator,  # any operator
 ) -> Any:  # deepinv.physics.LinearPhysics
-    "`A` as a physics of deepinv on tensors (T, C, H, W): the frames stand where deepinv has its batch."
+    """`A` as a physics of deepinv on tensors (T, C, H, W): the frames stand where deepinv has its
+    batch.
+    """
     as_operator(A)
 
     def forward(x: Tensor, **_: Any) -> Tensor:
@@ -164,5 +173,8 @@ def from_deepinv(
     in_shape: tuple,  # (T, C, H, W); its first axis is deepinv's batch
     dtype: torch.dtype | None = None,  # the type that the physics works in; None: its input's
 ) -> LinearOperator:
-    "A deepinv physics as a `LinearOperator` on videos of `in_shape`. Raises TypeError for what is no physics."
+    """A deepinv physics as a `LinearOperator` on videos of `in_shape`.
+
+    Raises TypeError for what is no physics.
+    """
     return FromDeepinv(physics, in_shape, dtype)

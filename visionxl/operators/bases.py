@@ -29,7 +29,9 @@ def _dct_small(x: np.ndarray, inverse: bool) -> np.ndarray:
 def _dct_frame(
     x: np.ndarray, out: np.ndarray, buf: np.ndarray, workers: int
 ) -> float:  # energy of the rest
-    "A large frame in a buffer that stays in cache: all columns, and then only those rows that are kept."
+    """A large frame in a buffer that stays in cache: all columns, and then only those rows that are
+    kept.
+    """
     h, w = out.shape
     how = dict(norm="ortho", overwrite_x=True, workers=workers)
     buf[...] = x
@@ -160,7 +162,9 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Fourier:
-    "Unitary FFT over each frame: blurs with circular boundaries are diagonal in it, whatever the kernel."
+    """Unitary FFT over each frame: blurs with circular boundaries are diagonal in it, whatever the
+    kernel.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.fft.fft2(x, norm="ortho")
@@ -205,8 +209,8 @@ def block_sum(
 ) -> Tensor:  # (..., H/f, W/f)
     """Sums of `f x f` blocks.
 
-    Every f-th row is added to the next, then the columns. Rows come first, so that the long pass runs over contiguous
-    memory.
+    Every f-th row is added to the next, then the columns. Rows come first, so that the long pass
+    runs over contiguous memory.
     """
     for dim in (-2, -1):
         first, *rest = x.unflatten(dim, (-1, f)).unbind(dim)
@@ -249,7 +253,10 @@ class Factors(NamedTuple):
 
     @property
     def only_gain(self) -> Tensor | None:
-        "The only gain, zeros aside; None if there are several. A pool has one, and a mask of zeros and ones."
+        """The only gain, zeros aside; None if there are several.
+
+        A pool has one, and a mask of zeros and ones.
+        """
         level = self.gains.flatten()[self.gains.abs().argmax()]
         return level if bool(((self.gains == level) | (self.gains == 0)).all()) else None
 

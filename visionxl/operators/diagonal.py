@@ -24,7 +24,8 @@ def new_buffer(
 ) -> Tensor:  # not initialised
     """A large buffer.
 
-    On a CPU numpy allocates it: it asks the kernel for huge pages, which saves most of the time of touching it first.
+    On a CPU numpy allocates it: it asks the kernel for huge pages, which saves most of the time of
+    touching it first.
     """
     if torch.device(device).type != "cpu" or dtype == torch.bfloat16:
         return torch.empty(shape, dtype=dtype, device=device)
@@ -57,7 +58,8 @@ def rotate(
 def without_small_gains(
     f: Factors,  # of the operator
     shape: tuple,  # (T, C, H, W) of the video
-    cut: float,  # gains of at most this, relative to the largest, may be left out; 0 leaves out none
+    # gains of at most this, relative to the largest, may be left out; 0 leaves out none
+    cut: float,
 ) -> Factors:  # the same for a block of low frequencies; every gain outside is at most `cut`
     """The factors without high frequencies that the operator loses.
 
@@ -74,7 +76,9 @@ def without_small_gains(
 
 
 class Diagonal:
-    "`A = P^T U diag(s gains) V^T Q` with `P, Q` bases of the frame and `U s V^T` the matrix over time."
+    """`A = P^T U diag(s gains) V^T Q` with `P, Q` bases of the frame and `U s V^T` the matrix over
+    time.
+    """
 
     def __init__(
         self,
@@ -168,7 +172,9 @@ def coefficients(
     if v.device.type != "cpu":
         return basis.forward(v.to(op.exact_dtype))
     out = new_buffer(
-        (len(v), v.shape[1], *op.coef_shape[2:]), torch.promote_types(op.exact_dtype, op.coef_dtype), v.device
+        (len(v), v.shape[1], *op.coef_shape[2:]),
+        torch.promote_types(op.exact_dtype, op.coef_dtype),
+        v.device,
     )
     for t, frame in enumerate(v):
         out[t] = basis.forward(frame.to(op.exact_dtype))
@@ -182,7 +188,8 @@ def residual(
     at: tuple,  # one of `slabs`
     rest: tuple = (None, None),  # lists that receive the energies of y and x in what is left out
 ) -> Tensor:  # (k, c, h, w) coefficients
-    """What the measurement still asks for, in the operator's coordinates: `U^T (P y - gains M Q x)`.
+    """What the measurement still asks for, in the operator's coordinates: `U^T (P y - gains M Q
+    x)`.
 
     The difference is taken in float64.
     """
@@ -251,7 +258,8 @@ def analyse(
 ) -> tuple[Tensor, Tensor, tuple]:
     """The residual in the operator's coordinates, and its energies, in one pass over the clip.
 
-    Returns coefficients (k, C, h, w), energies (k, n), and the energies of `y` and `x` in what was left out.
+    Returns coefficients (k, C, h, w), energies (k, n), and the energies of `y` and `x` in what was
+    left out.
     """
     fits = (buffer.shape, buffer.dtype) == (op.coef_shape, op.coef_dtype)
     d = buffer if fits else new_buffer(op.coef_shape, op.coef_dtype, x.device)
@@ -288,7 +296,9 @@ def solve_with(
     gain: Callable[[Tensor], Tensor],  # singular values -> factors, known beforehand
     measure: bool = False,  # also the energies
 ) -> Tensor | int:  # energies (k, n) of the residual; 0 if not asked for
-    "Both passes in one, where the gains do not depend on the residual: slabs never leave the cache."
+    """Both passes in one, where the gains do not depend on the residual: slabs never leave the
+    cache.
+    """
     if op.has_one_gain:
         s = op.s * op.gains
     else:

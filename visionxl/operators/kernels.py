@@ -52,7 +52,9 @@ def convolution(
 
 # %% ../../nbs/reference/operators/kernels.ipynb #bd79e649
 class Bands:
-    "A banded matrix in blocks of rows, each with the columns that it touches: its product is a few dense ones."
+    """A banded matrix in blocks of rows, each with the columns that it touches: its product is a
+    few dense ones.
+    """
 
     def __init__(
         self,
@@ -125,7 +127,8 @@ def gaussian_kernel(
 # %% ../../nbs/reference/operators/kernels.ipynb #86bf4ea8
 def as_kernel(
     k: Sequence[float] | Tensor,  # taps of one axis
-) -> tuple[float, ...] | Tensor:  # a tuple of numbers, or the tensor itself if it asks for gradients
+    # a tuple of numbers, or the tensor itself if it asks for gradients
+) -> tuple[float, ...] | Tensor:
     "A kernel of one axis, checked. Raises ValueError for no taps and for NaN or Inf."
     taps = torch.as_tensor(k, dtype=torch.float64)
     if taps.ndim != 1 or not len(taps) or not bool(taps.isfinite().all()):

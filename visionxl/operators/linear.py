@@ -22,9 +22,10 @@ from .bases import Factors, Pixels, Spectrum, factor_spectrum
 class LinearOperator:
     """A linear map of videos. A subclass gives two shapes and two methods.
 
-    `in_shape` is the video's (T, C, H, W), `out_shape` the measurement's. `forward(x)` is the map, `adjoint(y)` its
-    transpose. Everything else has a default. `factors()`, `spectrum()`, `pixel_weights()` and `kind` may declare more,
-    and make solvers faster; `properties.describe` finds out by itself what they would say.
+    `in_shape` is the video's (T, C, H, W), `out_shape` the measurement's. `forward(x)` is the map,
+    `adjoint(y)` its transpose. Everything else has a default. `factors()`, `spectrum()`, `pixel_weights()` and
+    `kind` may declare more, and make solvers faster; `properties.describe` finds out by itself what
+    they would say.
     """
 
     in_shape: tuple = ()  # (T, C, H, W) of the video
@@ -85,7 +86,8 @@ class LinearOperator:
         device: torch.device | str | None = None,  # where its tensors shall be
         dtype: torch.dtype | None = None,  # of its floating-point tensors
     ) -> "LinearOperator":
-        """The operator with its tensors on another device or in another type; `A` itself is not changed.
+        """The operator with its tensors on another device or in another type; `A` itself is not
+        changed.
 
         Operators of this toolkit follow their input by themselves and are handed back as they are.
         """
@@ -142,7 +144,8 @@ def check_tensor(
     remedy: str,  # what to do about a wrong shape
     batch: bool = False,  # whether several clips may be given, with one axis more in front
 ) -> None:
-    """Refuse anything but a float or complex tensor of this shape: the one check of shapes and types.
+    """Refuse anything but a float or complex tensor of this shape: the one check of shapes and
+    types.
 
     Raises TypeError for other types and ValueError for other shapes, with the remedy.
     """
@@ -206,7 +209,10 @@ def as_shape(
 def as_operator(
     A: object,  # what was given as an operator
 ) -> LinearOperator:
-    "`A`, if it is an operator. Raises TypeError that names the way to make one of a function, a matrix or a name."
+    """`A`, if it is an operator.
+
+    Raises TypeError that names the way to make one of a function, a matrix or a name.
+    """
     if isinstance(A, LinearOperator):
         return A
     given = f"{A!r:.60} is no operator"
@@ -233,8 +239,8 @@ def clip_by_clip(
 ) -> Callable:
     """A solver for one clip in float32 or wider, as one that takes all measurements.
 
-    A batch (B, ...) is solved one clip after another and stacked; histories come in a list. `float16` and `bfloat16`
-    are calculated in `float32`, and the result is cast back.
+    A batch (B, ...) is solved one clip after another and stacked; histories come in a list.
+    `float16` and `bfloat16` are calculated in `float32`, and the result is cast back.
     """
 
     @functools.wraps(solve)
@@ -264,7 +270,9 @@ def clip_by_clip(
 def needs_graph(
     *tensors: Tensor | None,  # arguments and constants of a calculation
 ) -> bool:
-    "Whether autograd has to follow a calculation with these tensors: then nothing may be changed in place."
+    """Whether autograd has to follow a calculation with these tensors: then nothing may be changed
+    in place.
+    """
     return torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in tensors)
 
 
@@ -277,9 +285,10 @@ def check_problem(
 ) -> None:
     """Refuse a least-squares problem that cannot be solved, with a message that names the remedy.
 
-    Raises TypeError for anything but an operator and tensors of floats, and ValueError for shapes that do not fit the
-    operator, for two dtypes or devices, for a number of steps that is negative or no whole number, and for `rho`
-    below 0. A complex measurement goes with a video of the real type of the same width.
+    Raises TypeError for anything but an operator and tensors of floats, and ValueError for shapes
+    that do not fit the operator, for two dtypes or devices, for a number of steps that is negative
+    or no whole number, and for `rho` below 0. A complex measurement goes with a video of the real
+    type of the same width.
     """
     as_operator(A)
     for name, v, shape in (("y", y, A.out_shape), ("x_init", x_init, A.in_shape)):
@@ -348,7 +357,8 @@ class FromFunction(LinearOperator):
             out = self.function(x)
             if not out.requires_grad:
                 raise ValueError(
-                    f"the function of {self!r} carries no gradients, so autograd cannot transpose it: "
+                    f"the function of {self!r} carries no gradients, so autograd cannot "
+                    "transpose it: "
                     "write it with torch, or derive a class from LinearOperator with an adjoint"
                 )
             y = y.clone() if y.is_inference() else y
@@ -540,7 +550,8 @@ def check_spectrum(
     seeds: tuple = (0, 1, 2),  # of the random videos
     tol: float = 1e-10,  # largest allowed relative error
 ) -> float:  # the largest error found
-    """The largest error of a spectrum in float64: `Q` orthonormal, `g >= 0`, `A^T A = Q^T diag(g) Q`.
+    """The largest error of a spectrum in float64: `Q` orthonormal, `g >= 0`, `A^T A = Q^T diag(g)
+    Q`.
 
     Raises AssertionError when one fails, ValueError without a spectrum.
     """

@@ -20,10 +20,11 @@ from .tasks import BOUNDARIES, AveragePool, Blur2d, FrameMix, Mask, after_time
 
 # %% ../../nbs/reference/operators/properties.ipynb #2f9eda5d
 class FrameFilter(LinearOperator):
-    """Multiply every frequency of each frame by a gain: `Q^T diag(gains) Q`, with `Q` the DCT or the FFT.
+    """Multiply every frequency of each frame by a gain: `Q^T diag(gains) Q`, with `Q` the DCT or
+    the FFT.
 
-    A blur of any width, given by what it does to each frequency. Also the form in which an operator that loses
-    frequencies is solved exactly.
+    A blur of any width, given by what it does to each frequency. Also the form in which an operator
+    that loses frequencies is solved exactly.
     """
 
     def __init__(
@@ -67,12 +68,15 @@ class Properties:
 
     kind: str  # one of KINDS: what the operator does to a frame
     temporal: bool  # whether it mixes frames
-    operator: LinearOperator  # the same problem with factors or a spectrum; A itself if none is known
+    # the same problem with factors or a spectrum; A itself if none is known
+    operator: LinearOperator
     measurement: Callable[[Tensor], Tensor] = _same  # y of A -> y of `operator`
 
     @property
     def recipe(self) -> str | None:
-        "The recipe that fits: the benchmark task of this kind, for example `sr+`, or `frequencies`; None for `other`."
+        """The recipe that fits: the benchmark task of this kind, for example `sr+`, or
+        `frequencies`; None for `other`.
+        """
         if self.kind not in RECIPES:
             return None
         return RECIPES[self.kind] + ("+" if self.temporal else "")
@@ -113,7 +117,9 @@ def mixes_frames(
 def block_size(
     A: LinearOperator,  # any operator
 ) -> int | None:
-    "The side in pixels of the blocks whose means the operator takes, up to a factor; None for others."
+    """The side in pixels of the blocks whose means the operator takes, up to a factor; None for
+    others.
+    """
     f = A.factors()
     if f is None or f.time is not None or f.left != Pixels() or not isinstance(f.right, Blocks):
         return None
@@ -123,7 +129,8 @@ def block_size(
 def has_one_gain(
     A: LinearOperator,  # acts on frames alone
 ) -> bool:
-    """Whether all nonzero eigenvalues of `A A^T` are equal: some directions are kept as they are, others are lost.
+    """Whether all nonzero eigenvalues of `A A^T` are equal: some directions are kept as they are,
+    others are lost.
 
     True for a mask of zeros and ones, for a pool, and for an operator that keeps some frequencies.
     """
@@ -171,8 +178,8 @@ def verify(
 ) -> None:
     """Check once that an operator is linear and that its adjoint is its transpose.
 
-    Takes five products. Raises ValueError with the remedy. Does nothing for an operator whose attribute `verified` is
-    true: that of the toolkit's own classes is.
+    Takes five products. Raises ValueError with the remedy. Does nothing for an operator whose
+    attribute `verified` is true: that of the toolkit's own classes is.
     """
     as_operator(A)
     if A.verified:
@@ -185,8 +192,10 @@ def verify(
     gap = float((both - (2 * Au - 3 * Av)).norm() / (Au.norm() + Av.norm()).clamp_min(1e-30))
     if gap > tol:
         raise ValueError(
-            f"{A!r} is not linear: A(2u - 3v) differs from 2 A(u) - 3 A(v) by {gap:.1e} of their size. "
-            "Rounding, clamping, JPEG and offsets are not linear: leave them out, or treat what they "
+            f"{A!r} is not linear: A(2u - 3v) differs from 2 A(u) - 3 A(v) by {gap:.1e} of "
+            "their size. "
+            "Rounding, clamping, JPEG and offsets are not linear: leave them out, or treat "
+            "what they "
             "change as noise (sigma_y). To run it all the same set A.verified = True"
         )
     y = _random(A.out_shape, 3, Au.real)
@@ -196,7 +205,8 @@ def verify(
     gap = abs(_inner(Au, y) - _inner(u, A.AT(y))) / max(scale, 1e-30)
     if gap > tol:
         raise ValueError(
-            f"{A!r} and its adjoint disagree: <A u, y> and <u, A^T y> differ by {gap:.1e} of their size. "
+            f"{A!r} and its adjoint disagree: <A u, y> and <u, A^T y> differ by {gap:.1e} "
+            "of their size. "
             "Give the transpose of forward, or let LinearOperator.from_function make it. "
             "To run it all the same set A.verified = True"
         )
@@ -221,7 +231,9 @@ def _near(a: Tensor, b: Tensor, tol: float) -> bool:
 
 
 class _Frame:
-    "What an operator does to a frame: frame `t0` alone is filled, frame `t1` of the result is looked at."
+    """What an operator does to a frame: frame `t0` alone is filled, frame `t1` of the result is
+    looked at.
+    """
 
     def __init__(self, A: LinearOperator, like: Tensor):
         self.A, self.like, self.tol = A, like, _tolerance(like)
@@ -345,7 +357,9 @@ def _as_known(A: LinearOperator, like: Tensor) -> LinearOperator | None:
 
 # %% ../../nbs/reference/operators/properties.ipynb #eff9abb7
 def _root(gains: Tensor, tol: float) -> Tensor | None:
-    "Square roots of eigenvalues; None if some are so small that a division by them would magnify rounding."
+    """Square roots of eigenvalues; None if some are so small that a division by them would magnify
+    rounding.
+    """
     gains = _snap(gains.clamp_min(0), tol)
     positive = gains[gains > 0]
     if not len(positive) or float(positive.min()) < 1e-3 * float(positive.max()):
@@ -356,7 +370,9 @@ def _root(gains: Tensor, tol: float) -> Tensor | None:
 def _from_gram(
     A: LinearOperator, like: Tensor
 ) -> tuple[LinearOperator, Callable[[Tensor], Tensor]] | None:
-    "An operator with the same `A^T A`, and the way its measurement comes from that of `A`; or None."
+    """An operator with the same `A^T A`, and the way its measurement comes from that of `A`; or
+    None.
+    """
     tol = 10 * _tolerance(like)
     v = _random(A.in_shape, 5, like)
     Nv = A.AT(A(v)).to(like)
@@ -441,9 +457,10 @@ def describe(
 ) -> Properties:
     """What an operator does, and the same problem in a form that the fast solvers know.
 
-    An operator that declares `factors()`, `spectrum()`, `pixel_weights()`, `spatial` or `kind` is believed: nothing is
-    computed, and `operator` is `A` itself. Another one is verified and applied to about a dozen random videos; the
-    answer is kept with the object. Raises ValueError for an operator that is not linear or has a wrong adjoint.
+    An operator that declares `factors()`, `spectrum()`, `pixel_weights()`, `spatial` or `kind` is
+    believed: nothing is computed, and `operator` is `A` itself. Another one is verified and applied
+    to about a dozen random videos; the answer is kept with the object. Raises ValueError for an
+    operator that is not linear or has a wrong adjoint.
     """
     as_operator(A)
     kept = A.__dict__.get("_properties")

@@ -30,8 +30,9 @@ from .linear import LinearOperator, check_problem, clip_by_clip, needs_graph
 class History(list):
     """Residual norms of a run of CG: a list, with the step sizes as attributes.
 
-    The norms are those of `A^T (y - A x)` (of the regularised problem, if there is a `rho`): the first one at the
-    start, then one after every step that was taken. `alpha` and `beta` hold one number for each step.
+    The norms are those of `A^T (y - A x)` (of the regularised problem, if there is a `rho`): the
+    first one at the start, then one after every step that was taken. `alpha` and `beta` hold one
+    number for each step.
     """
 
     def __init__(
@@ -49,7 +50,10 @@ ROUNDING = 8  # a residual of so many eps is rounding: CG stops there
 
 # %% ../../nbs/reference/operators/spectral.ipynb #e577d93d
 class CGPolynomial(NamedTuple):
-    "The polynomial `p` of `x_l = x_0 + p(A^T A) r_0`, kept as the step sizes of CG. Call it to evaluate `p`."
+    """The polynomial `p` of `x_l = x_0 + p(A^T A) r_0`, kept as the step sizes of CG.
+
+    Call it to evaluate `p`.
+    """
 
     alpha: list[float]  # step lengths, one for each step
     beta: list[float]  # shares of the last direction, one for each step
@@ -110,7 +114,8 @@ def scalar_cg(
 # %% ../../nbs/reference/operators/spectral.ipynb #8155485c
 def two_point_rule(
     moments: Tensor,  # (4, k, m) moments 0 to 3 of k * m distributions
-) -> tuple[Tensor, Tensor]:  # nodes and weights, both (k, 2 m): all lower nodes, then all upper ones
+    # nodes and weights, both (k, 2 m): all lower nodes, then all upper ones
+) -> tuple[Tensor, Tensor]:
     "Gauss's quadrature with two points: the two nodes and weights that have the same four moments."
     mean, m2, m3 = moments[1:] / moments[0].clamp_min(1e-300)
     variance = m2 - mean**2
@@ -131,8 +136,8 @@ def merge_eigenvalues(
 ) -> tuple[Tensor, Tensor]:  # eigenvalues and energies, both (k, m) float64
     """Replace every bin of nearly equal eigenvalues by two, so that CG on them costs little.
 
-    The two keep the first four moments of the bin (`two_point_rule`). A polynomial of degree 40 turns by 0.02 within
-    one of 8192 bins.
+    The two keep the first four moments of the bin (`two_point_rule`). A polynomial of degree 40
+    turns by 0.02 within one of 8192 bins.
     """
     if w.numel() <= limit:
         return g.expand(w.shape), w.double()
@@ -153,14 +158,18 @@ def merge_eigenvalues(
 def has_spectrum(
     A: LinearOperator,  # any operator
 ) -> bool:
-    "Whether `spectral_cg` and `spectral_proximal` can be used: the operator gives `factors()` or a `spectrum()`."
+    """Whether `spectral_cg` and `spectral_proximal` can be used: the operator gives `factors()` or
+    a `spectrum()`.
+    """
     return A.factors() is not None or A.spectrum() is not None
 
 
 def one_step_is_exact(
     A: LinearOperator,  # any operator
 ) -> bool:
-    "Whether `A^T A` has one eigenvalue besides 0, so that one step of CG solves the problem: a mask, a pool."
+    """Whether `A^T A` has one eigenvalue besides 0, so that one step of CG solves the problem: a
+    mask, a pool.
+    """
     f = A.factors()
     return f is not None and f.time is None and f.only_gain is not None
 
@@ -174,8 +183,8 @@ def spectral_cg(
 ) -> tuple[Tensor, History]:  # x_bar, residual norms as `cg` has them
     """The iterate of `cg` after `steps` steps, for about the price of one step (Eq. 6).
 
-    Equal to `cg` in exact arithmetic; in float32 it stays nearer to the exact iterate. Raises ValueError if the
-    operator has no spectrum, or for shapes that do not fit.
+    Equal to `cg` in exact arithmetic; in float32 it stays nearer to the exact iterate. Raises
+    ValueError if the operator has no spectrum, or for shapes that do not fit.
     """
     check_problem(A, y, x_init, steps)
     f = A.factors()
@@ -210,8 +219,9 @@ def polynomial_on(
 ) -> tuple[Callable[[int], Tensor], History]:  # k -> (n,) values of p at the eigenvalues s_k^2 g
     """CG's polynomial at the eigenvalues of `op`, one row for each gain over time.
 
-    Eigenvalues are merged if there are many. Then `p` has to be evaluated a second time at all of them. Where a second
-    evaluation does not repeat the first, nothing is merged and CG's own numbers are used.
+    Eigenvalues are merged if there are many. Then `p` has to be evaluated a second time at all of
+    them. Where a second evaluation does not repeat the first, nothing is merged and CG's own
+    numbers are used.
     """
     s, row = op.s.unique_consecutive(return_inverse=True)
     w = w.new_zeros((len(s), w.shape[1]), dtype=torch.float64).index_add_(
@@ -242,7 +252,9 @@ def regularised_inverse(
 
 
 def _cg_by_spectrum(A: LinearOperator, y: Tensor, x: Tensor, steps: int) -> tuple[Tensor, History]:
-    "The same for an operator that gives a spectrum only, and with gradients: one A, one A^T, two transforms."
+    """The same for an operator that gives a spectrum only, and with gradients: one A, one A^T, two
+    transforms.
+    """
     s = A.spectrum()
     if s is None:
         raise ValueError(f"{A!r} has no spectrum: use cg, or data_consistency, which chooses")
@@ -257,9 +269,11 @@ def guess_cut(
     y: Tensor,  # measurement
     steps: int,  # l
 ) -> float:  # gain, relative to the largest; 0 if nothing may be left out
-    """A guess up to which gain frequencies may be left out, from the middle frame of the measurement.
+    """A guess up to which gain frequencies may be left out, from the middle frame of the
+    measurement.
 
-    It takes p(0) as about `(l + 1)^2 / |A|^2`, and the energy that this frame has in what is left out as that of all.
+    It takes p(0) as about `(l + 1)^2 / |A|^2`, and the energy that this frame has in what is left
+    out as that of all.
     `cut_changes_nothing` tells afterwards whether the guess held.
     """
     if not (f.left == f.right == Cosine()) or not steps:
@@ -282,8 +296,8 @@ def cut_changes_nothing(
 ) -> bool:
     """Whether the result with all frequencies would be the same, to an eighth of its last place.
 
-    What was left out would change the result by at most `a p(0) |R|`, with `a` its largest gain and `R` its residual,
-    and the energies of CG by at most `(a |R|)^2`.
+    What was left out would change the result by at most `a p(0) |R|`, with `a` its largest gain and
+    `R` its residual, and the energies of CG by at most `(a |R|)^2`.
     """
     a = op.cut * op.norm
     eps = torch.finfo(x.dtype).eps
@@ -302,7 +316,8 @@ def spectral_proximal(
     x_init: Tensor | None,  # the point to stay near, shape A.in_shape; None for zero
     rho: float,  # >= 0: weight of staying near; 0 gives the nearest solution
 ) -> Tensor:  # shape A.in_shape
-    """The minimum of `|y - A x|^2 + rho |x - x_init|^2`, exact in the operator's coordinates, in one pass.
+    """The minimum of `|y - A x|^2 + rho |x - x_init|^2`, exact in the operator's coordinates, in
+    one pass.
 
     Raises ValueError if the operator has no spectrum.
     """

@@ -71,7 +71,8 @@ _all_ = [
 class Mask(LinearOperator):
     """Multiplies each pixel by a weight: 1 keeps, 0 loses.
 
-    The weights may be fixed or differ from frame to frame. Raises ValueError for weights that do not fit.
+    The weights may be fixed or differ from frame to frame. Raises ValueError for weights that do
+    not fit.
     """
 
     verified = True
@@ -161,8 +162,8 @@ class AveragePool(LinearOperator):
 class Blur(LinearOperator):
     """Convolution of each frame with a separable kernel.
 
-    One banded matrix for each axis, so every boundary has its true adjoint. See `Blur2d` for kernels that do not
-    separate. A kernel given as a tensor that asks for gradients gets them.
+    One banded matrix for each axis, so every boundary has its true adjoint. See `Blur2d` for
+    kernels that do not separate. A kernel given as a tensor that asks for gradients gets them.
     """
 
     kind = "blur"
@@ -292,7 +293,9 @@ class Blur2d(LinearOperator):
 
 # %% ../../nbs/course/03_operators.ipynb #be371410
 class FrameMix(LinearOperator):
-    "Every frame of the measurement is a weighted sum of frames: one matrix product over the whole clip."
+    """Every frame of the measurement is a weighted sum of frames: one matrix product over the whole
+    clip.
+    """
 
     verified = True
 
@@ -384,7 +387,8 @@ def after_time(
 ) -> LinearOperator:  # S @ T, with .spatial and .temporal
     """`S T`: the mean over time first, then the frame's part (Eq. 1).
 
-    Means of pixels and of frames change places: frames pooled first leave `1/f^2` of the work to the mean over time.
+    Means of pixels and of frames change places: frames pooled first leave `1/f^2` of the work to
+    the mean over time.
     """
     if isinstance(S, AveragePool):
         small = (T.in_shape[0], *S.out_shape[1:])

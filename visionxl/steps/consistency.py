@@ -35,7 +35,8 @@ def cg(
     steps: int = 10,  # l, at most so many; fewer when the residual is only rounding
     rho: float = 0.0,  # >= 0: solves (A^T A + rho) x = A^T y + rho x_init
 ) -> tuple[Tensor, History]:  # x_bar, residual norms
-    """Move `x_init` toward the videos that fit `y`, by conjugate gradients on `A^T A x = A^T y` (Eq. 6).
+    """Move `x_init` toward the videos that fit `y`, by conjugate gradients on `A^T A x = A^T y`
+    (Eq. 6).
 
     Raises ValueError or TypeError for what does not fit.
     """
@@ -75,8 +76,9 @@ def proximal(
 ) -> Tensor:  # x_bar
     """The compromise between measurement and proposal: `argmin_x |y - A x|^2 + rho |x - x_init|^2`.
 
-    This is `x_init + A^T (A A^T + rho)^-1 (y - A x_init)`: exact where the operator has a spectrum, declared or found by
-    `properties.describe`, and by `steps` of CG elsewhere. Use it for noisy measurements, with the noise's variance over that of the proposal's error as `rho`.
+    This is `x_init + A^T (A A^T + rho)^-1 (y - A x_init)`: exact where the operator has a spectrum,
+    declared or found by `properties.describe`, and by `steps` of CG elsewhere. Use it for noisy
+    measurements, with the noise's variance over that of the proposal's error as `rho`.
     Raises ValueError for `rho < 0` and shapes that do not fit.
     """
     dtype = y.dtype.to_real()
@@ -100,7 +102,10 @@ def data_consistency(
     rho: float | None = None,  # None for CG, else the proximal form with this weight
     method: str = "auto",  # auto, spectral or cg
 ) -> Tensor:  # x_bar
-    "Step 3 of Algorithm 1 (Eq. 6): CG by its spectrum where there is one, else by its steps; or the proximal form."
+    """Step 3 of Algorithm 1 (Eq.
+
+    6): CG by its spectrum where there is one, else by its steps; or the proximal form.
+    """
     if method not in ("auto", "spectral", "cg"):
         raise ValueError(f"method={method!r} is unknown: choose auto, spectral or cg")
     if method == "cg":
@@ -116,7 +121,10 @@ def data_consistency(
 # %% ../../nbs/course/08_consistency.ipynb #5e6832ff
 @dataclass(frozen=True)
 class CG:
-    "Step 3 as the paper writes it: so many steps of conjugate gradients (Eq. 6), one after the other."
+    """Step 3 as the paper writes it: so many steps of conjugate gradients (Eq.
+
+    6), one after the other.
+    """
 
     steps: int = 10  # the paper's l
 
@@ -137,8 +145,8 @@ class CG:
 class SpectralCG(CG):
     """The same iterate from the operator's spectrum, in two passes over the clip.
 
-    In exact arithmetic it equals `CG`. In float32 CG drifts and this does not. An operator without a spectrum gets
-    CG itself.
+    In exact arithmetic it equals `CG`. In float32 CG drifts and this does not. An operator without
+    a spectrum gets CG itself.
     """
 
     def bind(
@@ -158,7 +166,9 @@ def proximal_weight(
     | None,  # error of the estimate for latent noise of unit deviation; None without noise
     a_t: float,  # alpha_bar_t
 ) -> float:
-    "The weight `rho` of staying near the estimate: the measurement's noise over the estimate's error, squared."
+    """The weight `rho` of staying near the estimate: the measurement's noise over the estimate's
+    error, squared.
+    """
     noise = sigma_y / (trust * noise_ratio(a_t)) if sigma_y else 0.0
     return slack**2 + noise**2
 
@@ -177,9 +187,11 @@ def check_trust(
 
 @dataclass(frozen=True)
 class Proximal:
-    """Step 3 for noisy measurements: agree as far as the noise lets one, and otherwise stay near the estimate.
+    """Step 3 for noisy measurements: agree as far as the noise lets one, and otherwise stay near
+    the estimate.
 
-    Solves `min_x |y - A x|^2 + rho |x - x_hat|^2` with `rho = slack^2 + (sigma_y / (trust sigma_t))^2` and
+    Solves `min_x |y - A x|^2 + rho |x - x_hat|^2` with `rho = slack^2 + (sigma_y / (trust
+    sigma_t))^2` and
     `sigma_t = sqrt((1 - a_t) / a_t)`.
     """
 
@@ -215,7 +227,9 @@ class Proximal:
 # %% ../../nbs/course/08_consistency.ipynb #453dcf33
 @dataclass(frozen=True)
 class Consistent:
-    "The result goes through step 3 once more, so that the restored video agrees with the measurement."
+    """The result goes through step 3 once more, so that the restored video agrees with the
+    measurement.
+    """
 
     rounds: int = 0  # of step 3 before that last one
 
