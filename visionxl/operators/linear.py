@@ -23,9 +23,9 @@ class LinearOperator:
     """A linear map of videos. A subclass gives two shapes and two methods.
 
     `in_shape` is the video's (T, C, H, W), `out_shape` the measurement's. `forward(x)` is the map,
-    `adjoint(y)` its transpose. Everything else has a default. `factors()`, `spectrum()`, `pixel_weights()` and
-    `kind` may declare more, and make solvers faster; `properties.describe` finds out by itself what
-    they would say.
+    `adjoint(y)` its transpose. Everything else has a default. `factors()`, `spectrum()`,
+    `pixel_weights()` and `kind` may declare more, and make solvers faster; `properties.describe`
+    finds out by itself what they would say.
     """
 
     in_shape: tuple = ()  # (T, C, H, W) of the video
