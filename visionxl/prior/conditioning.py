@@ -24,7 +24,10 @@ def load_encoders(
     source: Source,  # with the weights
     family: Family,
 ) -> list[tuple]:  # pairs (tokenizer, encoder): one pair, or SDXL's two
-    "A model's tokenizers and text encoders in float32. Raises ValueError for encoders that are not CLIP's."
+    """A model's tokenizers and text encoders in float32.
+
+    Raises ValueError for encoders that are not CLIP's.
+    """
     import transformers
 
     names = {
@@ -67,7 +70,10 @@ def encode_text(
     encoders: list[tuple],  # pairs (tokenizer, encoder), see `load_encoders`
     prompt: str = "",  # "" is the null text
 ) -> tuple:  # (1, tokens, width) embedding, and (1, width) pooled embedding or None
-    "What the text encoders make of a text, as diffusers' pipelines do it. SDXL reads the layer before the last."
+    """What the text encoders make of a text, as diffusers' pipelines do it.
+
+    SDXL reads the layer before the last.
+    """
     hidden, pooled = [], None
     for tokens, encoder in encoders:
         ids = tokens(
@@ -164,7 +170,8 @@ def texts_for(
 ) -> list[
     str | None
 ]:  # the prompt, then the text to lead away from where there is one; None: zeros
-    "Which texts a model is to be asked with. The second one is what diffusers' pipelines take: zeros where the model's index says so."
+    "Which texts a model is to be asked with. The second one is what diffusers' pipelines take:"
+    "zeros where the model's index says so."
     if guidance == 1 or family.text is None or family.configs["unet"].get("time_cond_proj_dim"):
         return [prompt]
     zeros = family.configs.get("", {}).get("force_zeros_for_empty_prompt", family.text == "sdxl")
@@ -175,7 +182,7 @@ def needed_parts(
     model: Model,
     texts: list[str | None],  # see `texts_for`
 ) -> list[str]:  # sub-folders
-    """What must be read, or downloaded, of a model: text encoders only where an embedding is not in the cache.
+    """What must be read, or downloaded, of a model: text encoders only for an unknown text.
 
     Raises ValueError where the model needs text encoders and has none.
     """
@@ -185,7 +192,8 @@ def needed_parts(
         return networks
     if not family.encoders and family.text == "clip":
         raise ValueError(
-            f"{source} is conditioned on text but has no text_encoder/: copy it and tokenizer/ from "
+            f"{source} is conditioned on text but has no text_encoder/: copy it and tokenizer/ "
+            "from "
             "the model that it was made of, or pass the embedding of the null text as text="
         )
     tokens = [p.replace("text_encoder", "tokenizer") for p in family.encoders]
@@ -197,12 +205,16 @@ def embeddings(
     family: Family,
     texts: list[str | None],  # see `texts_for`
 ) -> list[tuple]:  # for each text (embedding, pooled embedding), (None, None) for zeros
-    "All embeddings that a model is asked with. SDXL without text encoders gets zeros, its own null condition in training, and a warning."
+    """All embeddings that a model is asked with.
+
+    SDXL without text encoders gets zeros, its own null condition in training, and a warning.
+    """
     if family.text is None or not texts:
         return [(None, None)] * len(texts)
     if not family.encoders:
         warnings.warn(
-            f"{source} has no text encoders: zeros take the place of the null text's embedding; pass "
+            f"{source} has no text encoders: zeros take the place of the null text's embedding; "
+            "pass "
             "text= and pooled=, or add text_encoder/, text_encoder_2/ and their tokenizers",
             stacklevel=3,
         )
@@ -216,7 +228,8 @@ def guidance_embedding(
     scale: float,  # guidance minus 1
     width: int,  # of the embedding
 ) -> torch.Tensor:  # (1, width)
-    "How strongly to follow the text, as consistency models (LCM) are told it (variational diffusion models, appendix)."
+    "How strongly to follow the text, as consistency models (LCM) are told it (variational"
+    "diffusion models, appendix)."
     half = width // 2
     rates = torch.exp(-torch.arange(half) * (torch.log(torch.tensor(10000.0)) / (half - 1)))
     angles = 1000.0 * scale * rates[None]
