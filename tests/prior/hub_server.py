@@ -87,6 +87,7 @@ class Hub:
 def running(monkeypatch, cache: Path):
     "A hub that the client asks for the time of the block, with an empty cache."
     import huggingface_hub.constants as constants
+    import huggingface_hub.file_download as old_clients  # they keep copies of these names
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.hub = Hub(cache)
@@ -94,6 +95,7 @@ def running(monkeypatch, cache: Path):
     template = url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "ENDPOINT", url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(old_clients, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

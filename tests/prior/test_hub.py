@@ -44,7 +44,7 @@ def _load(path):
 def _save(tensors, path):
     from safetensors.torch import save_file
 
-    save_file(tensors, path)
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 def kinds(names):
@@ -138,6 +138,11 @@ LOST = [
 ]
 
 
+def named(lost):
+    "Older clients keep no list of a repository's files: then the plain name stands for it."
+    return lost.replace(".fp16", "(.fp16)?")
+
+
 @pytest.mark.parametrize("lost", LOST)
 def test_what_is_missing_is_named_and_completed(hub, published, monkeypatch, lost):
     def leave(name):
@@ -149,7 +154,7 @@ def test_what_is_missing_is_named_and_completed(hub, published, monkeypatch, los
     with monkeypatch.context() as patch:
         offline(patch)
         with pytest.raises(
-            FileNotFoundError, match=rf"incomplete: these files are missing: .*{lost}"
+            FileNotFoundError, match=rf"incomplete: these files are missing: .*{named(lost)}"
         ):
             Prior.load(NAME, device="cpu")
     hub.repos[NAME] = published
@@ -168,9 +173,8 @@ def test_a_file_that_was_cut_off_is_found_out_and_fetched_again(hub, published, 
     real.write_bytes(real.read_bytes()[:-100])
     with monkeypatch.context() as patch:
         offline(patch)
-        with pytest.raises(
-            FileNotFoundError, match=f"incomplete: these files are missing: {LOST[0]}"
-        ):
+        patch.setattr(hub, "repos", {})  # an older client has made its connection already
+        with pytest.raises(FileNotFoundError, match=f"files are missing: {named(LOST[0])}"):
             Prior.load(NAME, device="cpu")
     Prior.load(NAME, device="cpu")
     assert [n for n in hub.take() if n.endswith(".safetensors")] == [f"{NAME}/{LOST[0]}"]
