@@ -103,7 +103,7 @@ def score(name, xs, prior, values):
     "PSNR of `best` with these settings, for each clip."
     out = []
     for x in xs.values():
-        A = task(name, tuple(x.shape))
+        x, A = x.to(prior.device), task(name, tuple(x.shape))
         for state in solve(A(x), A, prior, "best", values):
             pass
         out.append(psnr(state.x, x))

@@ -158,7 +158,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
     index = FOLDER / "gallery.json"
     kept = {c["file"]: c for c in json.loads(index.read_text())["clips"]} if index.exists() else {}
-    prior = Prior.load("tiny")
+    prior = Prior.load("tiny", device="cpu")
     for name, clip, frames, text in ENTRIES:
         if a.tasks and name not in a.tasks:
             continue

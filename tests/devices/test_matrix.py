@@ -173,18 +173,24 @@ def test_restore(clip, priors, name):
     assert (got - want).square().mean().sqrt() < LOOSE
 
 
-def test_commands(tmp_path, capsys):
-    "degrade, restore with a report, demo, info: by the command line, on the card that it finds."
-    clean = tmp_path / "clean.mkv"
+def test_commands(tmp_path, capsys, monkeypatch):
+    "The command line on the card that it finds: degrade, restore with a report, demo and the rest."
+    clean, y, x = (tmp_path / f"{n}.mkv" for n in ("clean", "y", "x"))
     video.write(clean, video.fit(video.sample("flower", 3).x, 32, 48), lossless=True)
+    monkeypatch.setattr(video, "sample_file", lambda name: clean)
     with emulated() as gpu:
         for argv in (
-            ["degrade", clean, "-o", tmp_path / "y.mkv", "--task", "inpaint"],
-            ["restore", tmp_path / "y.mkv", "-o", tmp_path / "x.mkv"],
-            ["info", tmp_path / "x.mkv"],
+            ["degrade", clean, "-o", y, "--task", "inpaint"],
+            ["restore", y, "-o", x, "--report", tmp_path / "x.html"],
+            ["restore", y, "-o", tmp_path / "paper.mkv", "--preset", "paper"],
+            ["evaluate", clean, x],
+            ["demo", "--task", "deblur", "-o", tmp_path / "demo"],
+            ["info", x],
+            ["doctor"],
         ):
             assert main(list(map(str, argv))) == 0, capsys.readouterr().err
         assert not gpu.refusals and (gpu.real or gpu.moves)
+    assert (tmp_path / "demo" / "report.html").is_file()
 
 
 @pytest.mark.parametrize("A", OPERATORS, ids=lambda A: repr(A)[:60])
