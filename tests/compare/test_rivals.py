@@ -105,7 +105,7 @@ def test_gradient_has_its_adjoint_and_its_eigenvalues():
         for i, s in enumerate((SHAPE, (3, *SHAPE)))
     )
     assert abs((V.gradient(x, w) * g).sum() - (x * V.gradient_T(g, w)).sum()) < 1e-10
-    q = V._DCT(SHAPE[0])
+    q = V._DCT(x)
     assert (
         q.inverse(V.gradient_gains(SHAPE, w) * q(x)) - V.gradient_T(V.gradient(x, w), w)
     ).abs().max() < 1e-12
