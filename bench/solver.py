@@ -284,13 +284,9 @@ def main():
         if a.full
         else ("deblur", "sr", "inpaint")
     )
-    shape = (
-        (25, 3, 768, 1280)
-        if a.prior == "sdxl"
-        else (25, 3, 192, 320)
-        if a.full
-        else (5, 3, 96, 160)
-    )
+    shape = (25, 3, 192, 320) if a.full else (5, 3, 96, 160)
+    if a.prior == "sdxl":
+        shape = (25, 3, 768, 1280)
     priors, golden = {}, (data_dir() or Path("missing")) / "golden"
     if a.prior:
         priors[a.prior] = Prior.load(a.prior)

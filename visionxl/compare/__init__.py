@@ -1,1 +1,1 @@
-"""What VISION-XL is compared with: the authors' released code as values, and rival methods."""
+"""What VISION-XL is compared with: the authors' released code, and rival methods, both as presets made of steps."""
