@@ -254,14 +254,25 @@ class CheckedPrior:
         "`f` of all frames, batch by batch."
         n = batch or (self.batch(len(v)) if self.report else len(v))
         if n >= len(v):
-            return self.checked(name, f(v), (len(v), *shape))
+            return self.checked(name, self.named(f, v), (len(v), *shape))
         out = None
         for i in range(0, len(v), n):
             some = v[i : i + n]
-            part = self.checked(name, f(some), (len(some), *shape))
+            part = self.checked(name, self.named(f, some), (len(some), *shape))
             out = part.new_empty(len(v), *part.shape[1:]) if out is None else out
             out[i : i + n] = part
         return out
+
+    def named(
+        self,
+        f: Callable,  # what is applied
+        v: Tensor,  # to a batch of frames
+    ) -> Tensor:
+        "`f` of `v`; where half precision overflows, the prior's remedy with the step before it."
+        try:
+            return f(v)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"at {self.where}: {error}") from error
 
     def batch(
         self,

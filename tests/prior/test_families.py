@@ -301,3 +301,21 @@ def test_overflow_is_named(model):
         prior.decode(z)
     with pytest.raises(FloatingPointError, match="encode returned"):
         prior.encode(torch.full((1, 3, 64, 64), float("nan")))
+
+
+def test_the_solver_names_the_step(model, monkeypatch):
+    from visionxl.operators.tasks import task
+    from visionxl.solver import solve
+
+    prior = Prior.load(model("sdxl"), device="cpu", dtype=torch.bfloat16)
+    decode, calls = prior.vae.decode, []
+
+    def overflows(z, *args, **kwargs):
+        calls.append(1)
+        return decode(z * float("inf") if len(calls) == 2 else z, *args, **kwargs)
+
+    monkeypatch.setattr(prior.vae, "decode", overflows)
+    A = task("sr", (1, 3, 64, 64))
+    run = solve(torch.zeros(A.out_shape), A, prior, "paper")
+    with pytest.raises(FloatingPointError, match="at t = 241: decode returned .*vae-fp16-fix"):
+        list(run)
