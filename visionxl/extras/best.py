@@ -52,6 +52,11 @@ class PhotoProximal:
         "Whether it takes the measurement's noise into account."
         return self.trust is not None
 
+    @property
+    def takes_fitting(self) -> bool:
+        "Whether its step can start from a video that fits the measurement."
+        return True
+
     def check(
         self,
         preset: Preset,  # that this belongs to
@@ -71,10 +76,12 @@ class PhotoProximal:
         "A function of (x, a_t) that returns x_bar (T, C, H, W); and the guess as it is."
         check_trust(self.trust, problem.sigma_y)
 
-        def step(x: Tensor, a_t: float, last: bool = False) -> Tensor:
+        def step(
+            x: Tensor, a_t: float, last: bool = False, fitting: Tensor | None = None
+        ) -> Tensor:
             slack = self.last_slack if last and self.last_slack is not None else self.slack
             rho = proximal_weight(slack, problem.sigma_y, self.trust, a_t)
-            x = smooth_step(problem.A, problem.y, x, rho, self.steps)
+            x = smooth_step(problem.A, problem.y, x, rho, self.steps, fitting)
             if problem.sigma_y or not last:
                 return x
             return proximal(problem.A, problem.y, x, rho, max(self.steps, 50))

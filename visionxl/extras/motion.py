@@ -165,7 +165,9 @@ class AlongMotion:
             del motion  # flows are larger than the clip: never two at a time
             motion = estimate_motion(x, self.radius)
 
+        fits = {"fitting": x} if getattr(self.inner, "takes_fitting", False) else {}
+
         def along(x: Tensor, a_t: float, last: bool = False) -> Tensor:
-            return step(motion_average(x, motion, self.tolerance), a_t, last)
+            return step(motion_average(x, motion, self.tolerance), a_t, last, **fits)
 
         return along, lambda: x

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..operators.bases import Cosine, dct2, idct2
 from ..operators.linear import LinearOperator, clip_by_clip, needs_graph
-from ..operators.properties import block_size, describe, has_one_gain
+from ..operators.properties import block_size, describe, has_one_gain, measured_part
 from ..operators.spectral import has_spectrum
 from ..operators.tasks import AveragePool
 from ..steps.consistency import cg, proximal
@@ -147,6 +147,7 @@ def smooth_step(
     x_init: Tensor,  # (T, C, H, W), an estimate
     rho: float,  # square of the measurement's noise over the estimate's error, > 0
     steps: int = 15,  # of CG, where there are pixels to fill
+    fitting: Tensor | None = None,  # a video that fits `y`, if one is known: see `measured_part`
 ) -> Tensor:  # (T, C, H, W)
     """Move `x_init` to agree with `y`, as smoothly as photographs are.
 
@@ -166,8 +167,12 @@ def smooth_step(
         k2 = PhotoSpectrum(A.in_shape).weight.double() ** 2
         d = proximal(A, y, x_init, rho) - x_init
         return x_init + idct2(dct2(d) * ((b + rho) * k2 / (b * k2 + rho)).to(d))
+    if not has_one_gain(S) and has_spectrum(A):
+        return proximal(A, y, x_init, rho)
     if not has_one_gain(S):
-        return proximal(A, y, x_init, rho, 50 if has_spectrum(A) else max(steps, WALK))
+        if fitting is not None:
+            x_init = x_init + measured_part(A, fitting - x_init)
+        return proximal(A, y, x_init, rho, max(steps, WALK))
     r = y - A(x_init) if S is A else S(proximal(A, y, x_init, rho) - x_init)
     x = fill_holes(S, r, rho, steps).add_(x_init)
     return proximal(A, y, x, rho) if rho < 1e-4 else x

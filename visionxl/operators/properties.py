@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'RECIPES', 'FrameFilter', 'Properties', 'kind_of', 'mixes_frames', 'block_size', 'has_one_gain',
-           'working_type', 'verify', 'describe']
+           'working_type', 'verify', 'describe', 'measured_part']
 
 # %% ../../nbs/reference/operators/properties.ipynb #c8f7f247
 import copy
@@ -478,3 +478,28 @@ def describe(
         found = replace(found, operator=A, measurement=_same)
     A.__dict__["_properties"] = found
     return found
+
+
+@torch.no_grad()
+def measured_part(
+    A: LinearOperator,  # a blur without a known basis
+    d: Tensor,  # difference of two videos
+    floor: float = 1e-3,  # eigenvalue, relative to the largest, that counts as half measured
+) -> Tensor:  # as d
+    """About the part of `d` that `A` does not lose, so that CG has only the borders left to do.
+
+    The eigenvalues of `A^T A` are taken as those of a blur without borders, read off its answer to
+    the middle pixel. Zero for an operator that is no blur.
+    """
+    if describe(A, d.device).kind != "blur":
+        return torch.zeros_like(d)
+    waves = A.__dict__.get("_waves")
+    if waves is None:
+        T, _, H, W = A.in_shape
+        pixel = d.new_zeros(tuple(A.in_shape))
+        pixel[T // 2, :, H // 2, W // 2] = 1
+        answer = A.AT(A(pixel))[T // 2, 0].roll((-(H // 2), -(W // 2)), (0, 1))
+        waves = torch.fft.fft2(answer.double()).real.clamp_min(0)
+        A.__dict__["_waves"] = waves
+    share = (waves / (waves + floor * waves.max())).to(d)
+    return torch.fft.ifft2(torch.fft.fft2(d) * share).real
