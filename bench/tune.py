@@ -1,10 +1,12 @@
-"""Choose what the preset `best` does for each task: one field after the other, on validation photos, never on test clips.
+"""Choose what the preset `best` does for each task: one field after the other, on validation
+photos, never on test clips.
 
     python bench/tune.py                        all tasks: writes bench/results/tune.md
     python bench/tune.py --tasks sr inpaint     some of them
 
-Every task sees the same six clips: two photos that training has left out, under synthetic camera motion, and four pieces of the two sample clips.
-What concerns motion is chosen on film alone: that of the photos is smooth and nothing covers anything, so it would flatter it.
+Every task sees the same six clips: two photos that training has left out, under synthetic camera
+motion, and four pieces of the two sample clips. What concerns motion is chosen on film alone: that
+of the photos is smooth and nothing covers anything, so it would flatter it.
 """
 
 import argparse
@@ -69,7 +71,9 @@ def moving(photo, frames: int, size: tuple):
 
 
 def clips(val, frames: int = 9, size: tuple = (96, 144)) -> dict:
-    "A plain and a busy validation photo under a moving camera, and two pieces of each of the sample clips, early and late, left and right."
+    """A plain and a busy validation photo under a moving camera, and two pieces of each of the
+    sample clips, early and late, left and right.
+    """
     val = sorted(val, key=lambda p: p.float().std())
 
     def piece(name, t, dy, dx):
@@ -144,7 +148,9 @@ def main():
     lines = [
         "# What `best` was tuned on",
         "",
-        "PSNR (dB) of 9 frames of 96x144 by `bench/tune.py`: two validation photos under a moving camera and four pieces of the sample clips. The first line of a task is the preset as it is, "
+        "PSNR (dB) of 9 frames of 96x144 by `bench/tune.py`: two validation photos under a "
+        "moving camera and four pieces of the sample clips. The first line of a task is "
+        "the preset as it is, "
         "`ADMM-TV` beside it.",
         "",
         "| task | changed | " + " | ".join(xs) + " | mean |",

@@ -6,9 +6,9 @@
         gpu.moves                           # what crossed the border, with bytes and place
 
 A tensor "on the device" is a tensor of the CPU in a subclass that reports another device. A
-function mode sees every call into torch, from our code and from diffusers alike. It checks the call as CUDA
-would, runs it on the CPU, and marks the result. So the numbers are those of the CPU in every bit,
-but for random numbers drawn on the device: these differ, as they do on a real one.
+function mode sees every call into torch, from our code and from diffusers alike. It checks the call
+as CUDA would, runs it on the CPU, and marks the result. So the numbers are those of the CPU in
+every bit, but for random numbers drawn on the device: these differ, as they do on a real one.
 
 What it cannot see: the arithmetic of a real card (TF32, the order of sums), its memory limits, and
 kernels of a library that reads memory without torch.

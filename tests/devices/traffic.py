@@ -1,4 +1,5 @@
-"""What crosses the border of a device in each step of the solver: a table for all tasks and presets.
+"""What crosses the border of a device in each step of the solver: a table for all tasks and
+presets.
 
     python tests/devices/traffic.py             7 frames of 64x96, as Markdown
     python tests/devices/traffic.py --places    and which line asked for what

@@ -1,4 +1,6 @@
-"""The world of two numbers: its formulas against calculus, and the solver on a prior whose answers are known."""
+"""The world of two numbers: its formulas against calculus, and the solver on a prior whose answers
+are known.
+"""
 
 import pytest
 import torch
@@ -152,7 +154,9 @@ def test_lands_on_the_right_mode_where_the_measurement_decides(kw):
     ],
 )
 def test_result_satisfies_the_measurement_and_lies_near_the_truth(kw, residual, share):
-    "`best` may miss the measurement by its slack, CG may not; both leave a fraction of the start's distance."
+    """`best` may miss the measurement by its slack, CG may not; both leave a fraction of the
+    start's distance.
+    """
     prior, truth = ToyPrior(), frames(curve(101)[10:91:10], PAIR)
     A = Weigh((0.5, 0.5), len(truth), PAIR)
     x = restored(prior, A, A(truth), **kw)
@@ -175,7 +179,9 @@ def test_full_noise_without_a_new_draw_remembers_where_it_began():
 
 
 def test_what_the_measurement_leaves_open_the_start_decides():
-    "Two clean frames that differ only in the unseen pixel: inversion keeps to the one on whose side it begins."
+    """Two clean frames that differ only in the unseen pixel: inversion keeps to the one on whose
+    side it begins.
+    """
     prior = ToyPrior([[0.3, -0.5], [0.3, 0.5]], sd=0.05)
     s, begin = (
         make_schedule(prior.alpha_bar),
@@ -195,7 +201,9 @@ def test_one_start_one_answer():
 
 
 def test_frames_do_not_disturb_each_other():
-    "Without a temporal operator, shared noise and the one share of the prior that holds for a clip, a frame's answer is the same alone and in company."
+    """Without a temporal operator, shared noise and the one share of the prior that holds for a
+    clip, a frame's answer is the same alone and in company.
+    """
     prior, truth = ToyPrior(), frames(curve(101)[20:81:20], PAIR)
     both = restored(
         prior,

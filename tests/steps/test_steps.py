@@ -1,4 +1,6 @@
-"""Steps 1, 2, 4 and 5, each against something that was not written here: diffusers, scipy, quadrature, statistics."""
+"""Steps 1, 2, 4 and 5, each against something that was not written here: diffusers, scipy,
+quadrature, statistics.
+"""
 
 import math
 
@@ -112,7 +114,9 @@ def test_a_step_down_is_diffusers_scheduler(kind, t):
 
 
 def test_inversion_is_diffusers_inversion_step_by_step():
-    "The whole climb, with the network asked where each side asks it: ours at the start of a step, the released indexing at its end."
+    """The whole climb, with the network asked where each side asks it: ours at the start of a step,
+    the released indexing at its end.
+    """
     prior, z0 = Gaussian(0.5), draw(2, 4, 3, 3)
     ref = diffusers_scheduler("DDIMInverseScheduler")
     z = z0
@@ -122,7 +126,9 @@ def test_inversion_is_diffusers_inversion_step_by_step():
 
 
 def test_unit_gaussian_turns_by_the_angle_between_noise_levels():
-    "For N(0, 1) a DDIM step is multiplication by cos of the angle between (sqrt(a), sqrt(1-a)) before and after."
+    """For N(0, 1) a DDIM step is multiplication by cos of the angle between (sqrt(a), sqrt(1-a))
+    before and after.
+    """
     prior, z0 = Gaussian(1.0), draw(1, 2, 3, 3)
     s = make_schedule(prior.alpha_bar)
     angle = [math.acos(s.a(t) ** 0.5) for t in s.sampling[::-1]]
@@ -131,7 +137,10 @@ def test_unit_gaussian_turns_by_the_angle_between_noise_levels():
 
 
 def test_more_steps_approach_the_exact_flow():
-    "The flow carries a Gaussian's quantiles along: z_tau / sd(tau) = z_0 / sd(0). The error falls like one over the number of steps."
+    """The flow carries a Gaussian's quantiles along: z_tau / sd(tau) = z_0 / sd(0).
+
+    The error falls like one over the number of steps.
+    """
     prior, z0 = Gaussian(0.3), draw(1, 2, 3, 3)
 
     def error(steps):
@@ -235,7 +244,10 @@ SHAPES = [(2, 3, 32, 40), (1, 1, 1, 2), (2, 3, 5, 70), (3, 2, 1, 1), (1, 3, 33, 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("sigma", [0.2, 0.7, 1.9, 6.0])
 def test_lowpass_is_scipys(shape, sigma):
-    "scipy calls our symmetric boundary `reflect`, and our reflect `mirror`. Kernels may be larger than the frame."
+    """scipy calls our symmetric boundary `reflect`, and our reflect `mirror`.
+
+    Kernels may be larger than the frame.
+    """
     x = draw(*shape)
     for boundary, mode in zip(BOUNDARIES, ("reflect", "mirror")):
         ref = ndimage.gaussian_filter(x.numpy(), (0, 0, sigma, sigma), mode=mode)
@@ -245,7 +257,9 @@ def test_lowpass_is_scipys(shape, sigma):
 
 
 def test_lowpass_is_the_released_convolution():
-    "A dense 61 x 61 kernel and reflect padding, as the released code filters, where the frame is large enough for it."
+    """A dense 61 x 61 kernel and reflect padding, as the released code filters, where the frame is
+    large enough for it.
+    """
     x, k = draw(2, 3, 40, 48, dtype=torch.float32), gaussian_taps(1.06, 61).float()
     padded = torch.nn.functional.pad(x, [30] * 4, mode="reflect")
     dense = torch.nn.functional.conv2d(padded, (k[:, None] * k).expand(3, 1, 61, 61), groups=3)
@@ -330,7 +344,9 @@ def test_lowpass_refuses(call, error, text):
 @pytest.mark.parametrize("eta", [0.0, 0.3, 0.8, 1.0])
 @pytest.mark.parametrize("shared", [True, False])
 def test_renoise_mean_variance_and_correlation(eta, shared):
-    "Mean sqrt(a) z_bar, variance 1-a, and eta^2 of the noise shared by all frames when one draw serves them."
+    """Mean sqrt(a) z_bar, variance 1-a, and eta^2 of the noise shared by all frames when one draw
+    serves them.
+    """
     a, frames, shape = 0.6, 4, (4, 200, 200)
     z_bar = draw(frames, 1, 1, 1).expand(frames, *shape)
     g = torch.Generator().manual_seed(3)
@@ -390,7 +406,8 @@ def test_renoise_refuses(call, text):
         call(draw(2, 4, 3, 3))
 
 
-# ---------------------------------------------------------------- the weighted correction of step 3, and starts
+# ---------------------------------------------------------------- the weighted correction of step
+# 3, and starts
 
 
 def weighted(A, r, rho):
@@ -440,13 +457,16 @@ def test_holes_are_known_for_what_they_are():
 def test_a_membrane_over_nothing_stays_flat():
     L = PhotoSpectrum((1, 1, 6, 8)).weight ** -2
     flat = torch.zeros(1, 6, 8)
-    assert worst(fill_smoothly(flat, L, flat.clone(), 20), flat) == 0  # no pin: 0 / 0 is not divided
+    # no pin: 0 / 0 is not divided
+    assert worst(fill_smoothly(flat, L, flat.clone(), 20), flat) == 0
     held = torch.full((1, 6, 8), 0.3)
     assert worst(fill_smoothly(1e8 + flat, L, held.clone(), 20), held) < 1e-6  # pinned everywhere
 
 
 def test_twenty_steps_reach_what_sixty_did():
-    "Half of the pixels of a picture, in float32: nearer to the answer than 60 steps of CG on K^-1 of it in float64 were."
+    """Half of the pixels of a picture, in float32: nearer to the answer than 60 steps of CG on K^-1
+    of it in float64 were.
+    """
     shape = (1, 1, 48, 64)
     K, A = PhotoSpectrum(shape), task("inpaint", shape)
     y = A(K(draw(*shape)))

@@ -41,7 +41,9 @@ def cg_only(
     A: LinearOperator,  # what made it
     steps: int = 10,  # CG steps on A^T A x = A^T y
 ) -> Tensor:
-    "The video (T, C, H, W) without any prior: conjugate gradients from the measurement brought to size."
+    """The video (T, C, H, W) without any prior: conjugate gradients from the measurement brought to
+    size.
+    """
     return cg(A, y, upsample(y, A), steps)[0]
 
 # %% ../../nbs/reference/compare/rivals.ipynb #1611b5a1
@@ -51,7 +53,9 @@ def motion_tv(
     rounds: int | None = None,  # of average and consistency; None: as `best` has for the task
     progress: Callable | None = None,  # called with (step, steps, x) after each
 ) -> Tensor:
-    "The video (T, C, H, W) of `admm_tv`, averaged along the motion and brought to agree with `y`, in turns."
+    """The video (T, C, H, W) of `admm_tv`, averaged along the motion and brought to agree with `y`,
+    in turns.
+    """
     along, x = best(describe(A, y.device).recipe).consistency, admm_tv(y, A)
     rounds = along.rounds + 1 if rounds is None else rounds
     if rounds < 1:
@@ -90,14 +94,20 @@ class FromTop:
 
 @dataclass(frozen=True)
 class NoiseAtTop(FromNoise):
-    "Start from noise at the top. Where the prior ends below it, from the measurement drowned in that noise."
+    """Start from noise at the top.
+
+    Where the prior ends below it, from the measurement drowned in that noise.
+    """
 
     def bind(
         self,
         problem: Problem,
         guess: Callable,  # not called
     ) -> Callable:
-        "A function without arguments that returns the latents (T, c, h, w). Warns where it is not noise alone."
+        """A function without arguments that returns the latents (T, c, h, w).
+
+        Warns where it is not noise alone.
+        """
         schedule, n = problem.schedule, len(problem.schedule.alpha_bar)
         if schedule.tau == 1:
             return super().bind(problem, guess)
@@ -148,9 +158,11 @@ def svi(
     task: str | None = None,  # the operator's name; without effect
     sigma_y: float = 0.0,  # noise of the measurement; without effect
 ) -> Preset:
-    """SVI (Kwon and Ye, ICLR 2025) as a preset: one noise for all frames at the top, and no inversion.
+    """SVI (Kwon and Ye, ICLR 2025) as a preset: one noise for all frames at the top, and no
+    inversion.
 
-    Five CG steps, a share of 0.15 of one new noise for all frames, no filter: the settings of its released code.
+    Five CG steps, a share of 0.15 of one new noise for all frames, no filter: the settings of its
+    released code.
     """
     return Preset(
         route=FromTop(),
@@ -167,7 +179,9 @@ def random(
     task: str | None = None,  # the operator's name; without effect
     sigma_y: float = 0.0,  # noise of the measurement; without effect
 ) -> Preset:
-    "A preset in which every frame has a noise of its own: only the measurement ties them together (Table 2, row 1)."
+    """A preset in which every frame has a noise of its own: only the measurement ties them together
+    (Table 2, row 1).
+    """
     return replace(svi(), start=NoiseAtTop(shared=False), noise=NoiseInTurn(shared=False))
 
 
@@ -175,7 +189,9 @@ def from_top(
     task: str | None = None,  # the operator's name; without effect
     sigma_y: float = 0.0,  # noise of the measurement; without effect
 ) -> Preset:
-    "The paper's preset from one noise for all frames at the top, instead of an inversion (Table 2's other rows)."
+    """The paper's preset from one noise for all frames at the top, instead of an inversion (Table
+    2's other rows).
+    """
     return Preset(route=FromTop(), start=NoiseAtTop(shared=True))
 
 # %% ../../nbs/reference/compare/rivals.ipynb #9cbdfd0a
@@ -184,7 +200,9 @@ def key_flows(
     every: int,  # a key frame among so many
     factor: int,  # pixels of a frame along the side of one latent pixel
 ) -> list:
-    "For each frame a list of (key frame, flow to it, where it can be trusted), both on the latents' grid."
+    """For each frame a list of (key frame, flow to it, where it can be trusted), both on the
+    latents' grid.
+    """
     unit, out = x.clamp(-1, 1) / 2 + 0.5, []
     for t in range(len(x)):
         before = t - t % every
@@ -204,7 +222,9 @@ def follow_keys(
     flows: list,  # from `key_flows`
     share: float,  # how much of a frame comes from its key frames, in [0, 1]
 ) -> Tensor:
-    "Latents (T, c, h, w) pulled towards those of their key frames, carried along the flow, where they can be seen."
+    """Latents (T, c, h, w) pulled towards those of their key frames, carried along the flow, where
+    they can be seen.
+    """
     out = z.clone()
     for t, found in enumerate(flows):
         for key, f, seen in found:
@@ -233,7 +253,9 @@ class KeyFramePrior:
 
 @dataclass(frozen=True)
 class AlongKeyFrames:
-    "The networks called so that latents follow the optical flow between key frames before they are decoded."
+    """The networks called so that latents follow the optical flow between key frames before they
+    are decoded.
+    """
 
     every: int = 4  # a key frame among so many
     share: float = 0.7  # how much of a frame comes from its key frames, in [0, 1]
@@ -259,7 +281,10 @@ def diffir2vr(
     task: str | None = None,  # the operator's name; without effect
     sigma_y: float = 0.0,  # noise of the measurement; without effect
 ) -> Preset:
-    "A preset after Yeh et al. (2024): per-frame restoration whose latents follow the flow between key frames."
+    """A preset after Yeh et al.
+
+    (2024): per-frame restoration whose latents follow the flow between key frames.
+    """
     return replace(svi(), renoise=Renoise(0.0), networks=AlongKeyFrames())
 
 

@@ -26,7 +26,9 @@ def filled(
     y: Tensor,  # measurement, shape A.out_shape
     width: float = 0.7,  # in pixels, over which gaps are filled
 ) -> Tensor:
-    "The measurement as a video (T, C, H, W) without holes: bicubic where frames are smaller, else filled from around."
+    """The measurement as a video (T, C, H, W) without holes: bicubic where frames are smaller, else
+    filled from around.
+    """
     return to_size(A, y, bicubic=True, width=width)
 
 # %% ../../nbs/reference/extras/starts.ipynb #9316a81f
@@ -36,13 +38,17 @@ def first_guess(
     rho: float = 1e-4,  # weight of staying near the filled video, > 0
     steps: int = 60,  # of CG, where there are gaps
 ) -> Tensor:
-    "The regularised solution (T, C, H, W): gaps filled as the spectrum of photographs suggests, in agreement with `y`."
+    """The regularised solution (T, C, H, W): gaps filled as the spectrum of photographs suggests,
+    in agreement with `y`.
+    """
     return smooth_solution(A, y, filled(A, y), rho, steps)
 
 # %% ../../nbs/reference/extras/starts.ipynb #38abaca0
 @dataclass(frozen=True)
 class Regularised:
-    "Invert the regularised solution, `first_guess`: a good start in general, also for operators of one's own."
+    """Invert the regularised solution, `first_guess`: a good start in general, also for operators
+    of one's own.
+    """
 
     slack: float = 1e-4  # least ratio of the measurement's error to the filled video's, > 0
 
@@ -76,8 +82,8 @@ def upsample(
 ) -> Tensor:
     """The measurement as a video (T, C, H, W), for methods that start from it.
 
-    It is taken as it is where `A` keeps a constant, enlarged bicubically where its frames are smaller, and else
-    divided by what `A` does to a constant, with its holes.
+    It is taken as it is where `A` keeps a constant, enlarged bicubically where its frames are
+    smaller, and else divided by what `A` does to a constant, with its holes.
     """
     check_measurement(y, A)
     ones = y.new_ones(A.in_shape)
@@ -86,7 +92,8 @@ def upsample(
     return filled(A, y, 0.0)
 
 # %% ../../nbs/reference/extras/starts.ipynb #52ba996b
-TV_TUNED = {  # task: (mu, rho, weights of time, height, width), the best of bench/results/tune_tv.jsonl
+# task: (mu, rho, weights of time, height, width), the best of bench/results/tune_tv.jsonl
+TV_TUNED = {
     "deblur": (1e-14, 2e-12, (1.0, 1.0, 1.0)),
     "sr": (3e-9, 6e-7, (0.5, 1.0, 1.0)),
     "inpaint": (1e-8, 5e-8, (0.25, 1.0, 1.0)),
@@ -109,7 +116,9 @@ def admm_tv(
     steps: int = 30,  # outer iterations, >= 1
     progress: Callable | None = None,  # called with (step, steps, x) after each
 ) -> Tensor:
-    "The video (T, C, H, W) of least total variation over time, height and width that explains `y`. It draws nothing."
+    """The video (T, C, H, W) of least total variation over time, height and width that explains
+    `y`. It draws nothing.
+    """
     if steps < 1:
         raise ValueError(f"steps={steps} must be at least 1")
     tuned = TV_TUNED.get(describe(A, y.device).recipe, TV_GENERAL)
@@ -128,7 +137,9 @@ def tv_start(
     sigma_y: float = 0.0,  # standard deviation of its noise, in units of [-1, 1]
     scale: float = 0.4,  # the weight is the noise's variance over this
 ) -> Tensor:
-    """Total variation's video (T, C, H, W), with the weight tuned for the recipe or that of the noise, the larger one."""
+    """Total variation's video (T, C, H, W), with the weight tuned for the recipe or that of the
+    noise, the larger one.
+    """
     tuned = TV_TUNED.get(describe(A, y.device).recipe, TV_GENERAL)
     return admm_tv(y, A, max(tuned[0], sigma_y**2 / scale))
 

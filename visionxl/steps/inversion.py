@@ -27,7 +27,10 @@ def climb(
     prior: Any,  # anything with `eps(z, t)`
     schedule: Schedule,  # `inversion` holds ascending pairs (t, s), `a(t)` is alpha_bar_t
 ) -> Iterator[tuple[int, Tensor]]:
-    "Yield `(s, z_s)` for every step of DDIM inversion (Eq. 2), to look at the way up. Raises ValueError for NaN."
+    """Yield `(s, z_s)` for every step of DDIM inversion (Eq. 2), to look at the way up.
+
+    Raises ValueError for NaN.
+    """
     if not torch.isfinite(z0).all():
         raise ValueError(
             "z0 holds NaN or Inf: look at the measurement and at the encoder before climbing"
@@ -65,14 +68,16 @@ def descend(
 def to_size(
     A: LinearOperator,  # what made the measurement
     y: Tensor,  # measurement, shape A.out_shape
-    bicubic: bool = False,  # whether smaller frames are interpolated; else their pixels are repeated
+    # whether smaller frames are interpolated; else their pixels are repeated
+    bicubic: bool = False,
     width: float
     | None = None,  # pixels from which gaps are filled; None: `y` of full size as it is
 ) -> Tensor:
-    """The measurement as a video (T, C, H, W) of full size in the same range, to invert it or to look at it.
+    """The measurement as a video (T, C, H, W) of full size in the same range, to invert it or to
+    look at it.
 
-    Apart from the options it is `A^T y`, divided by what `A^T A` makes of a constant 1, both low-passed where gaps
-    are to be filled. It is 0 where nothing was measured.
+    Apart from the options it is `A^T y`, divided by what `A^T A` makes of a constant 1, both
+    low-passed where gaps are to be filled. It is 0 where nothing was measured.
     """
     known = describe(A, y.device)
     A, y = known.operator, known.measurement(y)
