@@ -64,9 +64,7 @@ def before_after(
     named: dict[str, torch.Tensor],  # {title: video (T, C, H, W) of one size}, left to right
     frame: int | None = None,  # which frame; the middle one if None
 ) -> object:  # a PIL image
-    """Return whole frames above, and below them the liveliest part of the last one from each,
-    enlarged.
-    """
+    "Return whole frames above, and below them the part with most detail from each, enlarged."
     from PIL import Image, ImageDraw
 
     films = [x[len(x) // 2 if frame is None else frame] for x in named.values()]
