@@ -412,7 +412,8 @@ def solve(
     Raises ValueError or TypeError with the remedy for what does not fit together, before any work is done, and
     FloatingPointError with the timestep where the prior overflows.
     """
-    chosen = choose(preset, describe(A).recipe, sigma_y, changes, **parts)
+    recipe = describe(A, getattr(y, "device", "cpu")).recipe
+    chosen = choose(preset, recipe, sigma_y, changes, **parts)
     options = dict(seed=seed, noise=noise, sigma_y=sigma_y, resume=resume)
     run = prepare(y, A, prior, chosen, **options, progress=progress, on_state=on_state)
     prior, a = run.prior, run.schedule.a

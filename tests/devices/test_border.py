@@ -74,6 +74,35 @@ def test_an_operator_that_lives_on_the_device(clip, there, preset):
         assert (A(x) - A(clip.to("cuda"))).square().mean().sqrt() < 0.2
 
 
+def foreign(kind, shape):
+    "A person's operator that follows its input; it says nothing about itself."
+    if kind == "pixels":
+        w = torch.rand(*shape[-2:], generator=torch.Generator().manual_seed(0)).round()
+        return LinearOperator.from_function(lambda x: x * w.to(x), shape)
+    if kind == "blur":
+        return LinearOperator.from_function(
+            lambda x: (x + x.roll(1, -1) + x.roll(1, -2)) / 3, shape
+        )
+    return LinearOperator.from_function(lambda x: (x + x.roll(1, 0)) / 2, shape)
+
+
+@pytest.mark.parametrize("kind", ("pixels", "blur", "frames"))
+@pytest.mark.parametrize("first", ("cpu", "cuda"))
+def test_a_foreign_operator_may_change_devices(clip, there, kind, first):
+    "What was found out about it on one device serves on the other."
+    here, A = Prior.load("tiny", device="cpu"), foreign(kind, clip.shape)
+    y = A(clip)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with emulated() as gpu:
+            results = []
+            for device in (first, {"cpu": "cuda", "cuda": "cpu"}[first]):
+                prior = here if device == "cpu" else there
+                results.append(last(solve(y.to(device), A, prior, "best")))
+            assert not gpu.refusals
+            assert largest_difference(*results) < 0.05
+
+
 def test_a_clip_on_the_wrong_device_is_refused_with_the_remedy(clip, there):
     A = task("sr", clip.shape)
     with emulated(), pytest.raises(ValueError, match=r"move the clip with y\.to\('cuda"):
