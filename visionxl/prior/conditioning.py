@@ -269,14 +269,14 @@ class Condition:
             args["added_cond_kwargs"] = extra
         return args
 
-    def to(self, device, dtype: torch.dtype) -> "Condition":
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> "Condition":
         "The same on another device and in another precision."
         moved = {k: v.to(device, dtype) for k, v in vars(self).items() if torch.is_tensor(v)}
         return replace(self, **moved)
 
 
 def make_condition(
-    config,  # of the UNet
+    config: dict,  # of the UNet, with attributes as diffusers has it
     text: torch.Tensor | None,  # (1, tokens, width); None: zeros
     pooled: torch.Tensor | None,  # (1, width); None: zeros; SDXL only
     full: int | None = None,  # see `Condition`

@@ -287,7 +287,7 @@ def load(
     pooled: torch.Tensor | None = None,  # (1, width) its pooled form, likewise
     prompt: str = "",  # what the video shows; "" is the paper's null text
     guidance: float = 1.0,  # how strongly to follow the prompt; 1: one evaluation, no guidance
-    vae=None,  # another autoencoder: a folder, a hub id or a network; None: the model's own
+    vae: str | Path | torch.nn.Module | None = None,  # another autoencoder; None: the model's own
     revision: str | None = None,  # branch, tag or commit on the hub
     config: str | Path | None = None,  # of a single file: folder or hub id with its configurations
     place: Placement | None = None,  # all of device, precision and memory at once, see `Placement`

@@ -183,7 +183,7 @@ class Model:
 
 def find_model(
     name: str | Path,  # see `locate`
-    vae=None,  # another autoencoder: a folder, a hub id or a network; None: the model's own
+    vae: str | Path | torch.nn.Module | None = None,  # folder, hub id, network; None: the model's
     revision: str | None = None,  # branch, tag or commit on the hub
     config: str | Path | None = None,  # of a single file: folder or hub id with its configurations
 ) -> Model:

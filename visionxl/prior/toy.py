@@ -59,19 +59,22 @@ class ToyPrior:
         self.sd, self.alpha_bar = sd, toy_alpha_bar() if alpha_bar is None else alpha_bar
         self.t_max = len(self.alpha_bar) - 1
 
-    def encode(self, x):
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        "Frames are their own latents."
         return x
 
-    def decode(self, z):
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        "Latents are the frames."
         return z
 
-    def latent_shape(self, h: int, w: int):
+    def latent_shape(self, h: int, w: int) -> tuple[int, int, int]:
+        "Two numbers, however they are laid out."
         return 2 // (h * w), h, w
 
 # %% ../../nbs/course/02_two_pixels.ipynb #3cdb0630
 def points(
-    z,  # (T, c, h, w) with c * h * w = 2
-):  # (T, 2)
+    z: torch.Tensor,  # (T, c, h, w) with c * h * w = 2
+) -> torch.Tensor:  # (T, 2)
     "Frames as points of the plane. Raises ValueError for frames of more or fewer than two numbers."
     if z[0].numel() != 2:
         raise ValueError(
@@ -82,9 +85,9 @@ def points(
 
 
 def frames(
-    p,  # (T, 2) points
-    layout=(2, 1, 1),  # shape of one frame: (2, 1, 1), or (1, 1, 2) for two neighbouring pixels
-):  # (T, *layout)
+    p: torch.Tensor,  # (T, 2) points
+    layout: tuple = (2, 1, 1),  # shape of one frame, or (1, 1, 2) for two neighbouring pixels
+) -> torch.Tensor:  # (T, *layout)
     "Points of the plane as frames."
     return torch.as_tensor(p).reshape(-1, *layout)
 
@@ -103,9 +106,9 @@ def _spread(self: ToyPrior, z, t):
 @patch
 def eps(
     self: ToyPrior,
-    z,  # (T, c, h, w) noisy frames, c * h * w = 2
+    z: torch.Tensor,  # (T, c, h, w) noisy frames, c * h * w = 2
     t: int,  # timestep, an index of `alpha_bar`
-):  # shaped like `z`
+) -> torch.Tensor:  # shaped like `z`
     "The exact noise prediction: -sqrt(1-a_t) times the gradient of the log density of M_t."
     offset, var, log_weight = self._spread(z, t)
     e = (
@@ -119,9 +122,9 @@ def eps(
 @patch
 def log_density(
     self: ToyPrior,
-    z,  # (T, c, h, w) frames of two numbers
+    z: torch.Tensor,  # (T, c, h, w) frames of two numbers
     t: int,  # timestep
-):  # (T,) float64
+) -> torch.Tensor:  # (T,) float64
     "The log density of noisy frames at timestep `t`."
     _, var, log_weight = self._spread(z, t)
     return log_weight.logsumexp(-1) - math.log(2 * math.pi * var * len(self.means))
@@ -141,12 +144,12 @@ def sample(
 
 # %% ../../nbs/course/02_two_pixels.ipynb #756be987
 def draw_manifold(
-    ax,  # matplotlib axes
-    prior,  # a `ToyPrior`
+    ax: object,  # matplotlib axes
+    prior: ToyPrior,
     t: int,  # timestep: 0 for M_0
-    color="C0",  # of the band
+    color: str = "C0",  # of the band
     limit: float = 1.25,  # half the picture's side
-):
+) -> None:
     "Shade where noisy frames of timestep `t` live: half of them in the dark, nine tenths in all."
     g = torch.linspace(-limit, limit, 201, dtype=torch.float64)
     p = prior.log_density(frames(torch.cartesian_prod(g, g)), t).exp().view(201, 201)
@@ -164,11 +167,11 @@ def draw_manifold(
 
 # %% ../../nbs/course/02_two_pixels.ipynb #4c8d935a
 def draw_path(
-    ax,  # matplotlib axes
-    path,  # frames of two numbers in the order they were visited
-    color="C1",  # of the arrows
+    ax: object,  # matplotlib axes
+    path: list[torch.Tensor],  # frames of two numbers in the order they were visited
+    color: str = "C1",  # of the arrows
     label: str = "",  # legend entry
-):
+) -> None:
     "Arrows from point to point, a dot at each."
     p = torch.cat([points(z).double() for z in path])
     ax.plot(*p.T, "o", ms=4, color=color, label=label or None)
@@ -183,9 +186,9 @@ class Weigh(LinearOperator):
 
     def __init__(
         self,
-        w,  # two weights, not both zero
+        w: tuple | torch.Tensor,  # two weights, not both zero
         n: int = 1,  # frames
-        layout=(2, 1, 1),  # shape of one frame
+        layout: tuple = (2, 1, 1),  # shape of one frame
     ):
         self.w = torch.as_tensor(w, dtype=torch.float64)
         if self.w.shape != (2,) or not self.w.any():
@@ -194,20 +197,22 @@ class Weigh(LinearOperator):
             )
         self.in_shape, self.out_shape = (n, *layout), (n, 1, 1, 1)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        "The measurement, (n, 1, 1, 1)."
         return (points(x) @ self.w.to(x)).view(self.out_shape)
 
-    def adjoint(self, y):
+    def adjoint(self, y: torch.Tensor) -> torch.Tensor:
+        "The weights times the measurement, (n, *layout)."
         return (y.view(-1, 1) * self.w.to(y)).view(self.in_shape)
 
 # %% ../../nbs/course/02_two_pixels.ipynb #9a038bc0
 def draw_line(
-    ax,  # matplotlib axes
-    A,  # a `Weigh`
+    ax: object,  # matplotlib axes
+    A: Weigh,
     y: float,  # the measurement
-    color="C2",  # of the line
+    color: str = "C2",  # of the line
     label: str = "",  # legend entry
-):
+) -> None:
     "All points that `A` maps to `y`."
     n = A.w.norm()
     along = torch.stack([-A.w[1], A.w[0]]) / n
