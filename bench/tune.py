@@ -120,7 +120,7 @@ def tune(name, xs, prior, log):
     for field, values in GRID[name.rstrip("+")].items():
         those = [i for i, x in enumerate(xs) if field not in MOTION or "photo" not in x]
 
-        def mean(v):
+        def mean(v, those=those):
             return sum(v[i] for i in those) / len(those)
 
         for v in values:

@@ -103,6 +103,17 @@ def test_conditional_expressions_are_not_nested():
     assert not [place for place in found_in(nested_conditionals) if not late.search(place)]
 
 
+def test_lines_of_modules_are_short():
+    "`__all__` is left out: nbdev writes it, in lines of 120 columns."
+    found = []
+    for name, pieces in sources().items():
+        if not name.startswith("visionxl/"):
+            continue
+        code = re.sub(r"(?ms)^__all__ = \[.*?\]$", "", pieces[0])
+        found += [f"{name}: {line}" for line in code.split("\n") if len(line) > 100]
+    assert not found, "\n".join(["break these in their notebooks:", *found])
+
+
 def test_a_line_holds_one_statement():
     assert not found_in(crowded_lines)
 

@@ -1,1 +1,3 @@
-"""What VISION-XL is compared with: the authors' released code, and rival methods, both as presets made of steps."""
+"""What VISION-XL is compared with: the authors' released code, and rival methods, both as presets
+made of steps.
+"""
