@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -114,7 +115,7 @@ def _is_deep(path: Path) -> bool:
         return a is not None and a.dtype == np.uint16
 
 
-def _flat(picture) -> np.ndarray:
+def _flat(picture: Any) -> np.ndarray:
     "A Pillow picture as (H, W, 3) integers of 8 bits, upright, on black."
     from PIL import ImageOps
 
@@ -188,7 +189,7 @@ def one_picture(
 _PICTURES = (b"moov", b"mdat", b"moof")  # the boxes without which frames are lost
 
 
-def _boxes_end(f, size: int) -> int:
+def _boxes_end(f: Any, size: int) -> int:
     "Where an mp4 or mov file ends by its own word: the largest end of a box that frames need."
     at, seen = 0, set()
     while at + 8 <= size:
@@ -207,7 +208,7 @@ def _boxes_end(f, size: int) -> int:
     return at
 
 
-def _ebml_number(f, keep_marker: bool) -> tuple[int, bool]:
+def _ebml_number(f: Any, keep_marker: bool) -> tuple[int, bool]:
     "The next number of a webm or mkv file, and whether it means: of open length."
     first = f.read(1)
     if not first or not first[0]:
@@ -218,7 +219,7 @@ def _ebml_number(f, keep_marker: bool) -> tuple[int, bool]:
     return value, not keep_marker and value == (1 << 7 * length) - 1
 
 
-def _ebml_end(f, size: int) -> int:
+def _ebml_end(f: Any, size: int) -> int:
     """Where a webm or mkv file ends by its own word: a header, then one segment of stated or open
     length.
     """
@@ -237,7 +238,7 @@ _ELEMENTS = {  # what may stand in a segment, and in a cluster of frames
 }
 
 
-def _ebml_damage(f, end: int) -> int | None:
+def _ebml_damage(f: Any, end: int) -> int | None:
     "The first byte of a webm or mkv file where no known element begins; None where all is well."
     f.seek(0)
     while (at := f.tell()) < end:
@@ -281,7 +282,7 @@ def check_whole(
 
 # %% ../nbs/reference/media.ipynb #2ae45131
 def film_stream(
-    box,  # an open container of PyAV
+    box: Any,  # an open container of PyAV
     name: str,  # of the file, for messages
 ):  # av.VideoStream
     """The stream that is meant: no cover picture, marked as default, the largest.
@@ -342,7 +343,7 @@ def turned(
 
 
 def display_matrix(
-    frame,  # av.VideoFrame
+    frame: Any,  # av.VideoFrame
 ) -> tuple[int, int, int, int]:  # (a, b, c, d); (1, 0, 0, 1) changes nothing
     "How the file wants this frame to be turned."
     side = frame.side_data.get("DISPLAYMATRIX")
@@ -356,7 +357,7 @@ HD = (720, 1280)  # rows or columns from which untagged colour is BT.709
 
 
 def rgb(
-    frame,  # av.VideoFrame
+    frame: Any,  # av.VideoFrame
 ) -> np.ndarray:  # (H, W, 3) uint8, or uint16 where the file has more than 8 bits
     "A decoded frame as integers, as stored: not turned yet. Transparency shows black."
     from av.video.reformatter import Colorspace
@@ -375,7 +376,7 @@ def rgb(
 
 
 def upright(
-    frame,  # av.VideoFrame
+    frame: Any,  # av.VideoFrame
     size: tuple[int, int] | None = None,  # (H, W) that our notes give for a padded frame
 ) -> np.ndarray:  # (H, W, 3)
     """A decoded frame as it is to be seen.
@@ -413,8 +414,8 @@ def noted_size(
 
 # %% ../nbs/reference/media.ipynb #c7f94162
 def remarks(
-    stream,  # av.VideoStream, opened
-    frame,  # its first decoded frame
+    stream: Any,  # av.VideoStream, opened
+    frame: Any,  # its first decoded frame
 ) -> list[str]:  # sentences, empty for an ordinary film
     "What about the pictures of this film will be lost or is doubtful, one sentence each."
     found = []

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from .media import IMAGES, film_stream, open_video, parse_notes
 
@@ -73,7 +74,7 @@ class Tracks:
     @contextmanager
     def into(
         self,
-        box,  # av.container.OutputContainer, whose picture stream comes first
+        box: Any,  # av.container.OutputContainer, whose picture stream comes first
     ) -> Iterator["Tracks"]:
         """Carry everything into `box`, with `start` before its first packet and `until` as it is
         written.
@@ -90,7 +91,7 @@ class Tracks:
 
     def start(
         self,
-        stream,  # av.VideoStream of the output, not yet begun
+        stream: Any,  # av.VideoStream of the output, not yet begun
     ) -> None:
         """Announce the tracks, and copy what belongs to the whole file: tags, chapters, the pixels'
         shape.
@@ -112,7 +113,7 @@ class Tracks:
         self.waiting = iter(self.source.demux(wanted)) if wanted else iter(())
         self.next = None
 
-    def _announce(self, track) -> None:
+    def _announce(self, track: Any) -> None:
         "A stream of the output for this one, if it can hold it."
         try:
             copy = self.box.add_stream_from_template(track)
@@ -162,7 +163,7 @@ class Tracks:
                 return
             self._copy(packet, at)
 
-    def _copy(self, packet, at: Fraction) -> None:
+    def _copy(self, packet: Any, at: Fraction) -> None:
         "One packet into the output, if it is heard or seen after the first frame."
         length = (packet.duration or 0) * packet.time_base
         early = at + length + Fraction(1, 100)  # sound begins a little before its film
@@ -179,8 +180,8 @@ class Tracks:
 
 # %% ../nbs/reference/tracks.ipynb #8a3d31af
 def others(
-    box,  # an open container of PyAV
-    film,  # its film stream
+    box: Any,  # an open container of PyAV
+    film: Any,  # its film stream
 ) -> list:  # streams
     """The streams beside the film.
 
@@ -215,7 +216,7 @@ def lost_in(
     return found
 
 
-def _holds(kind: str | None, track) -> bool:
+def _holds(kind: str | None, track: Any) -> bool:
     "Whether a container of this kind takes the track as it is."
     import av
 

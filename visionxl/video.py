@@ -19,7 +19,7 @@ from contextlib import contextmanager, nullcontext
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -178,7 +178,7 @@ def fit(
         return x
     height = height or max(1, round(H * width / W))
     width = width or max(1, round(W * height / H))
-    if H == height and W == width:
+    if (height, width) == tuple(x.shape[-2:]):
         return x
     scale = max(height / H, width / W)
     h, w = max(height, round(H * scale)), max(width, round(W * scale))
@@ -406,7 +406,7 @@ class _Encoder:
     Odd sizes are padded by repeating the edge; the true size is noted.
     """
 
-    def __init__(self, box, codec: Codec, fps: float, notes: dict, tracks: Tracks | None):
+    def __init__(self, box: Any, codec: Codec, fps: float, notes: dict, tracks: Tracks | None):
         self.box, self.codec, self.fps, self.notes = box, codec, fps, notes
         self.tracks, self.stream, self.count = tracks, None, 0
         self.times = tracks.times if tracks is not None and tracks.uneven else []
@@ -464,11 +464,11 @@ class _Encoder:
 def _codec_sink(path: Path, fps: float, codec: Codec, notes: dict, tracks: Tracks | None):
     import av
 
-    with av.open(str(path), "w", options={"fflags": "+bitexact"}) as box:
-        with nullcontext() if tracks is None else tracks.into(box):
-            encoder = _Encoder(box, codec, fps, notes, tracks)
-            yield encoder.add
-            encoder.finish()
+    box = av.open(str(path), "w", options={"fflags": "+bitexact"})
+    with box, nullcontext() if tracks is None else tracks.into(box):
+        encoder = _Encoder(box, codec, fps, notes, tracks)
+        yield encoder.add
+        encoder.finish()
 
 # %% ../nbs/reference/video.ipynb #2d8fa09e
 @contextmanager
@@ -478,7 +478,7 @@ def _png_sink(folder: Path, fps: float, notes: dict):
     folder.mkdir()
     count = 0
 
-    def add(x):
+    def add(x: torch.Tensor) -> None:
         nonlocal count
         Image.fromarray(to_array(x)).save(folder / f"{count:05d}.png")
         count += 1
@@ -493,7 +493,7 @@ def _gif_sink(path: Path, fps: float, tracks: Tracks | None):
 
     frames = []
 
-    def add(x):
+    def add(x: torch.Tensor) -> None:
         frames.append(Image.fromarray(to_array(x)))
 
     yield add
@@ -572,7 +572,7 @@ def writer(
     try:
         with _sink(path, tmp, fps, lossless, notes, tracks) as sink:
 
-            def add(x):
+            def add(x: torch.Tensor) -> None:
                 nonlocal done
                 for frame in check_frames(x):
                     sink(frame)

@@ -20,8 +20,6 @@ NESTED_YET = (
     "operators/linear",
 )
 NO_TYPES_YET = {  # public arguments without a type, by folder or module of the package
-    "app": 17,
-    "media": 6,
     "operators": 38,
     "prior": 40,
     "training": 74,

@@ -174,7 +174,7 @@ def restore_frames(
             x = checkpoint.load_window(i)
             if x is None:
 
-                def report(p: Progress, i=i) -> None:
+                def report(p: Progress, i: int = i) -> None:
                     show(Step(i, len(windows), p))
 
                 x = _restore_window(y, A, prior, settings, checkpoint, i, report)
