@@ -17,7 +17,7 @@ from .schedule import scaled_linear
 
 # %% ../../nbs/reference/prior/autoencoder.ipynb #9f1f80a4
 def fit_patches(
-    x,  # (B, 3, H, W) pictures in [-1, 1], H and W multiples of `patch`
+    x: torch.Tensor,  # (B, 3, H, W) pictures in [-1, 1], H and W multiples of `patch`
     patch: int = 4,  # side of a patch in pixels
     channels: int = 16,  # principal components to keep
 ):  # mean (48,), directions (channels, 48) with orthonormal rows, standard deviations (channels,)
@@ -43,7 +43,7 @@ class Residual(nn.Module):
         nn.init.zeros_(self.body[2].weight)
         nn.init.zeros_(self.body[2].bias)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor):
         return x + self.body(x)
 
 
@@ -95,20 +95,22 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         ).items():
             self.register_buffer(name, v)
 
-    def set_patches(self, mean, directions, std):  # as `fit_patches` returns them
+    def set_patches(
+        self, mean: torch.Tensor, directions: torch.Tensor, std: torch.Tensor
+    ):  # as `fit_patches` returns them
         "Set the frozen linear path."
         self.patch_mean.copy_(mean)
         self.directions.copy_(directions)
         self.patch_std.copy_(std)
 
     @torch.no_grad()
-    def normalise(self, x):  # (B, 3, H, W) pictures that stand for all
+    def normalise(self, x: torch.Tensor):  # (B, 3, H, W) pictures that stand for all
         "Make the latents of `x` zero on average with unit variance, channel by channel."
         z = self.raw(x)
         self.latent_mean.copy_(z.mean((0, 2, 3)))
         self.latent_std.copy_(z.std((0, 2, 3)))
 
-    def raw(self, x):  # (B, 3, H, W) -> (B, c, H/4, W/4)
+    def raw(self, x: torch.Tensor):  # (B, 3, H, W) -> (B, c, H/4, W/4)
         "Latents before they are brought to unit variance."
         p = F.pixel_unshuffle(x, self.config.patch) - self.patch_mean[:, None, None]
         return F.conv2d(
@@ -116,7 +118,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         ) + self.encoder(p)
 
     def encode(
-        self, x, return_dict: bool = True
+        self, x: torch.Tensor, return_dict: bool = True
     ):  # (B, 3, H, W) in [-1, 1], H and W multiples of 4
         "Latents as a distribution without width: `.latent_dist.mode()` and `.sample()` agree."
         f = self.config.patch
@@ -128,7 +130,9 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         )
         return AutoencoderKLOutput(latent_dist=q) if return_dict else (q,)
 
-    def decode(self, z, return_dict: bool = True, generator=None):  # (B, c, h, w)
+    def decode(
+        self, z: torch.Tensor, return_dict: bool = True, generator: torch.Generator | None = None
+    ):  # (B, c, h, w)
         "Pictures of the latents `z`: `.sample` is (B, 3, 4h, 4w)."
         z = z * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
         p = F.conv2d(
@@ -137,7 +141,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         x = F.pixel_shuffle(p + self.patch_mean[:, None, None], self.config.patch)
         return DecoderOutput(sample=x) if return_dict else (x,)
 
-    def forward(self, x):  # (B, 3, H, W)
+    def forward(self, x: torch.Tensor):  # (B, 3, H, W)
         "There and back."
         return self.decode(self.encode(x).latent_dist.mode())
 
@@ -196,7 +200,7 @@ class ScaledUNet(UNet2DModel):
 
     def scales(
         self,
-        t,  # timesteps, a number or (B,)
+        t: torch.Tensor | int,  # timesteps, a number or (B,)
         like: torch.Tensor,  # on the device of the result
     ) -> tuple:  # c_in, c_skip, c_out, each (B, c, 1, 1) float32
         "The factors of the two linear maps at the timesteps `t`."
@@ -209,13 +213,15 @@ class ScaledUNet(UNet2DModel):
     def inner(
         self,
         z: torch.Tensor,  # (B, c, h, w) noisy latents
-        t,  # their timesteps
+        t: torch.Tensor | int,  # their timesteps
         c_in: torch.Tensor,  # as `scales` returns it
     ) -> torch.Tensor:  # (B, c, h, w) of unit variance
         "What the network itself predicts; training compares this."
         return super().forward((c_in * z).to(z.dtype), t).sample
 
-    def forward(self, sample, timestep, return_dict: bool = True):  # as `UNet2DModel`
+    def forward(
+        self, sample: torch.Tensor, timestep: torch.Tensor | int, return_dict: bool = True
+    ):  # as `UNet2DModel`
         "The noise in `sample`, as diffusers' models return it."
         c_in, c_skip, c_out = self.scales(timestep, sample)
         eps = c_skip * sample + c_out * self.inner(sample, timestep, c_in)

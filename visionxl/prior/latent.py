@@ -55,8 +55,8 @@ class Prior:
 
     def __init__(
         self,
-        vae,  # diffusers autoencoder, or one with its interface
-        unet,  # diffusers UNet2DModel or UNet2DConditionModel
+        vae: torch.nn.Module,  # diffusers autoencoder, or one with its interface
+        unet: torch.nn.Module,  # diffusers UNet2DModel or UNet2DConditionModel
         schedule: dict | None = None,  # `alpha_bar`, `prediction`, `t_max`: see `load_schedule`
         null: tuple = (None, None),  # embedding of the text and its pooled form; None: zeros
         frames_per_batch: int | None = None,  # frames handled at once; None: by their size

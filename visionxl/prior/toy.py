@@ -45,9 +45,10 @@ class ToyPrior:
 
     def __init__(
         self,
-        means=None,  # (K, 2) centres of the modes; None: 60 along `curve`
+        means: torch.Tensor | None = None,  # (K, 2) centres of the modes; None: 60 along `curve`
         sd: float = 0.03,  # standard deviation of every mode, > 0
-        alpha_bar=None,  # (n,) table, falling within (0, 1); None: `toy_alpha_bar()`
+        # (n,) table, falling within (0, 1); None: `toy_alpha_bar()`
+        alpha_bar: torch.Tensor | None = None,
     ):
         if not sd > 0:
             raise ValueError(f"sd={sd} must be positive: a mode without width has no density")

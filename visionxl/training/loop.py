@@ -7,6 +7,7 @@ __all__ = ['state_tensors', 'save_state', 'load_state', 'average', 'averaged', '
 
 # %% ../../nbs/training/loop.ipynb #097e01a3
 import json, os, time
+from collections.abc import Callable
 from pathlib import Path
 import numpy as np, torch
 from safetensors import safe_open
@@ -14,9 +15,9 @@ from safetensors.torch import save_file
 
 # %% ../../nbs/training/loop.ipynb #f82a5b33
 def state_tensors(
-    model,  # the module that is trained
+    model: torch.nn.Module,  # the module that is trained
     ema: dict,  # its running average, named as in `state_dict`
-    opt,  # its AdamW
+    opt: torch.optim.Optimizer,  # its AdamW
 ) -> dict:  # name -> tensor on the CPU: all there is to say about a run but the step
     "Model, its running average and AdamW's moments under flat names."
     flat = {f"model.{k}": v for k, v in model.state_dict().items()} | {
@@ -30,10 +31,10 @@ def state_tensors(
 
 # %% ../../nbs/training/loop.ipynb #ca22c54f
 def save_state(
-    path,  # the checkpoint, a .safetensors file
-    model,  # as for `state_tensors`
+    path: str | Path,  # the checkpoint, a .safetensors file
+    model: torch.nn.Module,  # as for `state_tensors`
     ema: dict,  # likewise
-    opt,  # likewise
+    opt: torch.optim.Optimizer,  # likewise
     step: int,  # how many steps are done
 ) -> None:
     """Write a checkpoint beside the old one, then put it in its place: a kill leaves one or the
@@ -45,10 +46,10 @@ def save_state(
 
 # %% ../../nbs/training/loop.ipynb #e17467cb
 def load_state(
-    path,  # a file of `save_state`
-    model,  # filled in place
+    path: str | Path,  # a file of `save_state`
+    model: torch.nn.Module,  # filled in place
     ema: dict,  # likewise
-    opt,  # likewise
+    opt: torch.optim.Optimizer,  # likewise
 ) -> int:  # how many steps are done
     "Take a run up where `save_state` left it."
     with safe_open(path, "pt") as f:
@@ -68,7 +69,7 @@ def load_state(
 @torch.no_grad()
 def average(
     ema: dict,  # the running average, changed in place
-    model,  # the module after step `step`
+    model: torch.nn.Module,  # the module after step `step`
     step: int,  # counted from 0
     decay: float,  # how much of the average a later step keeps, in [0, 1)
 ) -> None:
@@ -79,7 +80,7 @@ def average(
 
 # %% ../../nbs/training/loop.ipynb #ab14ef62
 def averaged(
-    path,  # a file of `save_state`
+    path: str | Path,  # a file of `save_state`
 ) -> dict:  # name -> tensor, to be given to `load_state_dict`
     "The running average of the weights in it."
     with safe_open(path, "pt") as f:
@@ -87,9 +88,9 @@ def averaged(
 
 # %% ../../nbs/training/loop.ipynb #183dda08
 def with_weights(
-    model,  # a module; it has its own weights again afterwards
+    model: torch.nn.Module,  # a module; it has its own weights again afterwards
     weights: dict,  # the ones to look with
-    f,  # model -> anything
+    f: Callable,  # model -> anything
 ):  # f(model) with those weights, without gradients
     "Evaluate the running average without disturbing the run."
     own = {k: v.clone() for k, v in model.state_dict().items()}
@@ -110,7 +111,7 @@ def rate(
 
 # %% ../../nbs/training/loop.ipynb #1a7ae181
 def report(
-    path,  # the checkpoint; the log is called `path`.jsonl
+    path: str | Path,  # the checkpoint; the log is called `path`.jsonl
     step: int,  # how many steps are done
     loss: float,  # mean since the last line
     seconds: float,  # per step
@@ -129,12 +130,13 @@ def report(
 
 # %% ../../nbs/training/loop.ipynb #68e12468
 def train(
-    model,  # a module
-    loss_at,  # step -> loss, a function of the step and the model's weights alone
-    validate,  # model -> dict of figures
+    model: torch.nn.Module,  # a module
+    loss_at: Callable,  # step -> loss, a function of the step and the model's weights alone
+    validate: Callable,  # model -> dict of figures
     c: dict,  # stage config: steps, lr, warmup, decay, ema, save_every
-    path,  # the checkpoint; a log grows beside it
-    stop_after=None,  # leave after this many steps of this call, as if killed politely
+    path: str | Path,  # the checkpoint; a log grows beside it
+    stop_after: int
+    | None = None,  # leave after this many steps of this call, as if killed politely
 ):  # the running average of the weights
     "AdamW with clipped gradients, resumed from `path` where it exists."
     path = Path(path)

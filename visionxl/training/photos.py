@@ -27,7 +27,7 @@ def generator(*numbers: int):  # e.g. seed, stage, step
 
 # %% ../../nbs/training/photos.ipynb #ced0f256
 def read_photo(
-    path,  # a picture file
+    path: str | Path,  # a picture file
     short: int,  # shortest side in pixels of what is kept; smaller photos stay as they are
 ):  # uint8 (3, H, W)
     "A photo, reduced so that its short side is at most `short`."
@@ -88,7 +88,7 @@ def read_photos(
 
 # %% ../../nbs/training/photos.ipynb #27958a94
 def load_photos(
-    folder,  # as for `read_photos`
+    folder: str | Path,  # as for `read_photos`
     short: int = 512,  # shortest side in pixels kept in memory
     every: int = 12,  # every twelfth photo is for validation
 ) -> tuple[list, list]:  # uint8 (3, H, W) for training, the same for validation
@@ -98,10 +98,10 @@ def load_photos(
 
 # %% ../../nbs/training/photos.ipynb #c767231f
 def view(
-    photo,  # uint8 (3, H, W)
+    photo: torch.Tensor,  # uint8 (3, H, W)
     short: int,  # its short side becomes this many pixels
     flip: bool = False,  # mirror it
-    offset=(0, 0),  # pixels cut off at the top and at the left
+    offset: tuple[int, int] = (0, 0),  # pixels cut off at the top and at the left
 ):  # uint8 (3, h, w), h and w multiples of 4
     "A photo at another size, so that the network meets the same things near and far."
     im = Image.fromarray(photo.permute(1, 2, 0).numpy())
@@ -113,15 +113,15 @@ def view(
     return torch.from_numpy((im[:, ::-1] if flip else im)[:h, :w].copy()).permute(2, 0, 1)
 
 # %% ../../nbs/training/photos.ipynb #ef967533
-def to_float(x):  # uint8 tensor -> float in [-1, 1]
+def to_float(x: torch.Tensor):  # uint8 tensor -> float in [-1, 1]
     "Pixel values as the models want them."
     return x.float() / 127.5 - 1
 
 # %% ../../nbs/training/photos.ipynb #15020896
 def pool(
-    photos,  # list of uint8 (3, H, W)
-    sizes,  # (smallest, largest) short side in pixels
-    rng,  # torch.Generator
+    photos: list[torch.Tensor],  # list of uint8 (3, H, W)
+    sizes: tuple[int, int],  # (smallest, largest) short side in pixels
+    rng: torch.Generator,  # torch.Generator
 ):  # list of uint8 (3, h, w)
     "One random view of every photo."
     lo, hi = np.log(sizes[0]), np.log(sizes[1])
@@ -133,10 +133,10 @@ def pool(
 
 # %% ../../nbs/training/photos.ipynb #fb11ae5b
 def crops(
-    items,  # list of tensors (C, h, w)
+    items: list[torch.Tensor],  # list of tensors (C, h, w)
     size: int,  # side of the squares
     batch: int,  # how many
-    rng,  # torch.Generator
+    rng: torch.Generator,  # torch.Generator
 ):  # (batch, C, size, size)
     "Random squares, each from a random item."
     out = []
@@ -150,8 +150,8 @@ def crops(
 
 # %% ../../nbs/training/photos.ipynb #d6f838aa
 def spoil(
-    photo,  # uint8 (3, H, W)
-    rng,  # torch.Generator
+    photo: torch.Tensor,  # uint8 (3, H, W)
+    rng: torch.Generator,  # torch.Generator
 ):  # float (3, H, W) in [-1, 1]
     """The regularised guess after a random loss: pixels averaged 2x2 or 4x4, 20 to 65 % of them
     missing, or a blur 1 to 3.5 pixels wide.

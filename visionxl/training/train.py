@@ -10,6 +10,7 @@ __all__ = ['ASSETS', 'CONFIG', 'CONFIGS', 'load_config', 'device', 'psnr', 'chec
 
 # %% ../../nbs/training/train.ipynb #3c34dae7
 import argparse, json, os
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 import torch
@@ -45,15 +46,15 @@ def device():
 
 # %% ../../nbs/training/train.ipynb #00d3b50f
 def psnr(
-    a,  # (B, C, H, W) in [-1, 1]
-    b,  # the same shape
+    a: torch.Tensor,  # (B, C, H, W) in [-1, 1]
+    b: torch.Tensor,  # the same shape
 ):  # decibels, mean over the batch, at most 106
     "Peak signal-to-noise ratio of pictures."
     return (10 * torch.log10(4 / (a - b).square().flatten(1).mean(1).clamp_min(1e-10))).mean()
 
 # %% ../../nbs/training/train.ipynb #0af6c19d
 def check_views(
-    photos,  # list of uint8 (3, H, W)
+    photos: list[torch.Tensor],  # list of uint8 (3, H, W)
     side: int = 192,  # pixels
 ):  # (B, 3, side, side) in [-1, 1]
     "The middle of every validation photo, always the same pixels."
@@ -72,7 +73,7 @@ def check_views(
 # %% ../../nbs/training/train.ipynb #da5221b5
 def new_vae(
     config: dict,  # all of it
-    photos,  # list of uint8 (3, H, W)
+    photos: list[torch.Tensor],  # list of uint8 (3, H, W)
 ):  # untrained `PatchAutoencoder`
     "`PatchAutoencoder` started at the principal components of patches."
     from visionxl.prior.autoencoder import PatchAutoencoder, fit_patches
@@ -95,7 +96,7 @@ def trained_vae(
 
 
 def scaled(
-    vae,  # `PatchAutoencoder` with channels of unit variance
+    vae: torch.nn.Module,  # `PatchAutoencoder` with channels of unit variance
     config: dict,  # all of it
 ):  # the same
     "The autoencoder, its latents scaled as the configuration asks under `latents`, if it does."
@@ -108,10 +109,10 @@ def scaled(
 # %% ../../nbs/training/train.ipynb #940e9304
 def train_vae(
     config: dict,  # all of it
-    photos,  # uint8 (3, H, W) to learn from
-    val,  # others to look at
-    run,  # folder of checkpoints
-    stop_after=None,  # steps of this call; None for as many as the config has
+    photos: list[torch.Tensor],  # uint8 (3, H, W) to learn from
+    val: list[torch.Tensor],  # others to look at
+    run: Path,  # folder of checkpoints
+    stop_after: int | None = None,  # steps of this call; None for as many as the config has
 ):  # `PatchAutoencoder` with averaged weights
     """Stage one: least absolute error on crops, a little noise on the latents so that the decoder
     is smooth.
@@ -162,11 +163,11 @@ def alpha_bar_table(
 
 # %% ../../nbs/training/train.ipynb #d3352025
 def diffuse(
-    z,  # clean latents (B, c, h, w)
-    noise,  # unit Gaussian, as `z`
-    a,  # alpha_bar of each, (B,)
-    guess=None,  # what is seen instead of `z`
-    scale=1.0,  # times as much noise as t promises; used with `guess` only
+    z: torch.Tensor,  # clean latents (B, c, h, w)
+    noise: torch.Tensor,  # unit Gaussian, as `z`
+    a: torch.Tensor,  # alpha_bar of each, (B,)
+    guess: torch.Tensor | None = None,  # what is seen instead of `z`
+    scale: torch.Tensor | float = 1.0,  # times as much noise as t promises; used with `guess` only
 ):  # noisy latents, v
     """Noisy latents, and the v that leads from them to z: the clean part is sqrt(a) z_t - sqrt(1-a)
     v.
@@ -181,7 +182,7 @@ def diffuse(
 def levels(
     batch: int,  # how many
     t_max: int,  # the first timestep that is not learned
-    rng,  # torch.Generator
+    rng: torch.Generator,  # torch.Generator
     power: float = 1.0,  # 1: uniform; more: low timesteps more often
 ):  # (batch,) timesteps in 0 .. t_max - 1
     """Timesteps, one from each of `batch` equally likely parts of the range: the loss of a small
@@ -192,7 +193,7 @@ def levels(
 
 # %% ../../nbs/training/train.ipynb #c967b80a
 def channel_weights(
-    vae,  # a trained `PatchAutoencoder`
+    vae: torch.nn.Module,  # a trained `PatchAutoencoder`
 ):  # (c,), mean 1
     """How much a channel of the latents matters: the root of its standard deviation before all were
     brought to one.
@@ -203,8 +204,8 @@ def channel_weights(
 # %% ../../nbs/training/train.ipynb #7795157b
 @torch.no_grad()
 def encode_all(
-    vae,  # a trained `PatchAutoencoder`
-    items,  # (3, h, w) pictures in [-1, 1], of any sizes
+    vae: torch.nn.Module,  # a trained `PatchAutoencoder`
+    items: Iterable[torch.Tensor],  # (3, h, w) pictures in [-1, 1], of any sizes
 ) -> list:  # latents (c, h/4, w/4), half precision, on the CPU
     "Latents of pictures of any size, kept in half precision."
     return [
@@ -217,8 +218,8 @@ def encode_all(
 
 # %% ../../nbs/training/train.ipynb #ce4e8824
 def latent_pool(
-    vae,  # a trained `PatchAutoencoder`
-    photos,  # list of uint8 (3, H, W)
+    vae: torch.nn.Module,  # a trained `PatchAutoencoder`
+    photos: list[torch.Tensor],  # list of uint8 (3, H, W)
     config: dict,  # all of it
     c: dict,  # the stage's own settings: `spoilt` > 0 asks for spoilt views too
     k: int,  # which pool
@@ -235,10 +236,10 @@ def latent_pool(
 
 # %% ../../nbs/training/train.ipynb #75e23ac1
 def imperfect(
-    z,  # latents of photos (B, c, h, w)
-    spoilt,  # of the same photos, spoilt
-    a,  # alpha_bar of each, (B,)
-    rng,  # torch.Generator
+    z: torch.Tensor,  # latents of photos (B, c, h, w)
+    spoilt: torch.Tensor,  # of the same photos, spoilt
+    a: torch.Tensor,  # alpha_bar of each, (B,)
+    rng: torch.Generator,  # torch.Generator
     full: bool = False,  # give a guess that is better than its share the rest of the noise too
 ):  # the guess, and how much of the noise it gets, (B, 1, 1, 1)
     """Part of the way from `z` to `spoilt`: guess and noise together are as wrong as the noise of
@@ -259,12 +260,12 @@ def imperfect(
 
 # %% ../../nbs/training/train.ipynb #96e9be39
 def unet_loss(
-    unet,  # (z_t, t) -> object with `.sample`
-    z,  # (B, c, h, w) latents, or (B, 2c, h, w) with spoilt ones behind them
+    unet: torch.nn.Module,  # (z_t, t) -> object with `.sample`
+    z: torch.Tensor,  # (B, c, h, w) latents, or (B, 2c, h, w) with spoilt ones behind them
     c: dict,  # stage settings: t_max, spoilt
-    alpha_bar,  # the table
-    rng,  # torch.Generator
-    weights=None,  # (c,) of the channels
+    alpha_bar: torch.Tensor,  # the table
+    rng: torch.Generator,  # torch.Generator
+    weights: torch.Tensor | None = None,  # (c,) of the channels
 ):  # scalar
     """Mean squared error of v; in a share `c['spoilt']` of the batches the network sees imperfect
     guesses.
@@ -280,7 +281,7 @@ def unet_loss(
 
 # %% ../../nbs/training/train.ipynb #62e7ea13
 def noise_loss(
-    unet,  # `ScaledUNet`
+    unet: torch.nn.Module,  # `ScaledUNet`
     z: torch.Tensor,  # (B, c, h, w) latents, or (B, 2c, h, w) with spoilt ones behind them
     c: dict,  # stage settings: t_max, spoilt, level_power, half
     alpha_bar: torch.Tensor,  # the table
@@ -312,7 +313,7 @@ def noise_loss(
 # %% ../../nbs/training/train.ipynb #27ea6632
 def new_unet(
     config: dict,  # all of it
-    vae,  # the trained autoencoder
+    vae: torch.nn.Module,  # the trained autoencoder
 ):  # `UNet2DModel` that predicts v, or `ScaledUNet` where the latents are scaled
     "An untrained denoiser, the same for the same configuration."
     from diffusers import UNet2DModel
@@ -332,12 +333,12 @@ def new_unet(
 
 # %% ../../nbs/training/train.ipynb #e8271c72
 def validate_unet(
-    unet,  # the denoiser
-    vae,  # the autoencoder
-    z,  # latents of the photos set aside
-    x,  # those photos (B, 3, H, W)
-    alpha_bar,  # the table
-    times=(81, 281),  # timesteps
+    unet: torch.nn.Module,  # the denoiser
+    vae: torch.nn.Module,  # the autoencoder
+    z: torch.Tensor,  # latents of the photos set aside
+    x: torch.Tensor,  # those photos (B, 3, H, W)
+    alpha_bar: torch.Tensor,  # the table
+    times: tuple[int, ...] = (81, 281),  # timesteps
 ) -> dict:  # "t81" -> decibels
     "Decibels of the decoded Tweedie estimate at a few noise levels, with noise that never changes."
     out = {}
@@ -354,10 +355,10 @@ def validate_unet(
 def train_unet(
     config: dict,  # all of it
     stage: str,  # "unet" or "finetune"
-    vae,  # the trained autoencoder
-    photos,  # uint8 (3, H, W) to learn from
-    val,  # others to look at
-    job,  # folder of checkpoints, and steps of this call or None
+    vae: torch.nn.Module,  # the trained autoencoder
+    photos: list[torch.Tensor],  # uint8 (3, H, W) to learn from
+    val: list[torch.Tensor],  # others to look at
+    job: tuple[Path, int | None],  # folder of checkpoints, and steps of this call or None
 ):  # `UNet2DModel` with averaged weights
     """Stage two, `unet`: predict v, or noise, below `t_max`.
 
@@ -398,9 +399,9 @@ def train_unet(
 # %% ../../nbs/training/train.ipynb #a51ef603
 def export(
     config: dict,  # all of it
-    vae,  # the trained autoencoder; turned to half precision
-    unet,  # the trained denoiser; likewise
-    out,  # folder
+    vae: torch.nn.Module,  # the trained autoencoder; turned to half precision
+    unet: torch.nn.Module,  # the trained denoiser; likewise
+    out: str | Path,  # folder
 ) -> None:
     "A diffusers folder with half-precision weights."
     from diffusers import DDIMScheduler
@@ -420,7 +421,7 @@ def export(
 
 # %% ../../nbs/training/train.ipynb #f73c3254
 def finished(
-    run,  # folder of checkpoints
+    run: Path,  # folder of checkpoints
     stage: str,  # "vae", "unet" or "finetune"
     config: dict,  # all of it
 ) -> bool:
@@ -440,7 +441,7 @@ def finished(
 
 # %% ../../nbs/training/train.ipynb #24bf34f5
 def main(
-    argv=None,  # list of words; None for the command line
+    argv: list[str] | None = None,  # list of words; None for the command line
 ) -> None:
     "Train what is not yet trained, then export."
     p = argparse.ArgumentParser(
