@@ -66,7 +66,8 @@ class Fit:
             x = F.interpolate(x, self.scaled, mode="bicubic", antialias=True).clamp(-1, 1)
         rows, columns = (_middle(part, min(big, part)) for big, part in zip(self.size, self.scaled))
         out = x.new_full((*x.shape[:2], *self.size), -1.0)
-        out[(..., *self.window)] = x[..., rows, columns]
+        top, left = self.window
+        out[..., top, left] = x[..., rows, columns]
         return out
 
 
