@@ -1,12 +1,16 @@
-"""Seconds, evaluations and memory of a restoration: as released, `official` and `best`, side by side in one run.
+"""Seconds, evaluations and memory of a restoration: as released, `official` and `best`, side by
+side in one run.
 
-    python bench/solver.py             the bundled prior and golden/tiny_sdxl, 5 frames of 96x160, two tasks
-    python bench/solver.py --full      25 frames of 192x320, five tasks
-    python bench/solver.py --prior sdxl --full     on a GPU: Table 4's columns for 25 frames of 768x1280
+    python bench/solver.py          the bundled prior and golden/tiny_sdxl, 5 frames of 96x160
+    python bench/solver.py --full   25 frames of 192x320, five tasks
+    python bench/solver.py --prior sdxl --full  on a GPU: Table 4's columns, 25 frames of 768x1280
 
-CPU seconds where there is no GPU, methods interleaved, `--repeat` times. A run of up to five steps is timed whole; of a longer one the start and the
-first two steps, and it counts as a start and as many steps as the method takes, eight where tau is 0.3 (all do the same work but the last, which does not encode). `best` chooses its own tau for each task.
-Writes bench/results/solver.json and prints what lies in bench/results/solver.txt; `--memory` measures memory alone and keeps the rest of the file.
+CPU seconds where there is no GPU, methods interleaved, `--repeat` times. A run of up to five steps
+is timed whole; of a longer one the start and the first two steps, and it counts as a start and as
+many steps as the method takes, eight where tau is 0.3 (all do the same work but the last, which
+does not encode). `best` chooses its own tau for each task. Writes bench/results/solver.json and
+prints what lies in bench/results/solver.txt; `--memory` measures memory alone and keeps the rest of
+the file.
 """
 
 import argparse
@@ -113,7 +117,9 @@ def preset_of(method, A):
 
 
 def ours(y, A, prior, method, clock):
-    "A short way whole; of a longer one start and two steps of `solve`, the second once more for each further step, of which the last encodes nothing."
+    """A short way whole; of a longer one start and two steps of `solve`, the second once more for
+    each further step, of which the last encodes nothing.
+    """
     preset = preset_of(method, A)
     n = len(preset.schedule(prior).steps)
     run, seen = solver.solve(y, A, prior, preset), [(0.0, {})]
@@ -145,9 +151,11 @@ def table(prior, label, shape, tasks, repeat):
     clock.wrap(Invert, "guess", "guess")
     for name in ("estimate_motion", "motion_average"):
         clock.wrap(motion, name, "motion")
-    x = torch.nn.functional.interpolate(sample("flower").x, shape[2:], mode="area").repeat(
-        5, 1, 1, 1
-    )[: shape[0]].to(prior.device)
+    x = (
+        torch.nn.functional.interpolate(sample("flower").x, shape[2:], mode="area")
+        .repeat(5, 1, 1, 1)[: shape[0]]
+        .to(prior.device)
+    )
     for name in tasks:
         A, found = task(name, shape), defaultdict(list)
         y, mask = A(x), A.spatial.weights.to(x) if name.startswith("inpaint") else None
@@ -201,7 +209,8 @@ HEAD = (
 
 def line(r):
     return (
-        f"{r['prior']:10} {r['task']:9} {r['method']:15} {r['total']:8.2f} {r['spread']:7.2f} {r['ratio']:6.1f}x "
+        f"{r['prior']:10} {r['task']:9} {r['method']:15} {r['total']:8.2f} "
+        f"{r['spread']:7.2f} {r['ratio']:6.1f}x "
         + "".join(f"{r[s]:12.2f}" for s in STAGES)
         + f"{r['evaluations']:11.1f}"
     )
@@ -211,13 +220,15 @@ def peak(name, frames, h, w):
     "Peak memory in bytes of a whole run of `best` with the bundled prior, in a fresh process."
     code = f"""
 import resource, torch
-from visionxl.operators.tasks import task; from visionxl.prior.latent import Prior; from visionxl.solver import solve
+from visionxl import Prior, solve, task
 from visionxl.video import sample
 torch.set_num_threads(1)
 x = sample("tears").x[..., :{h}, :{w}].repeat(4, 1, 1, 1)[:{frames}].contiguous()
 A, p = task("{name}", x.shape), Prior.load("tiny", device="cpu", frames_per_batch=1)
-y = A(x); del x
-for state in solve(y, A, p): pass
+y = A(x)
+del x
+for state in solve(y, A, p):
+    pass
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"""
     out = subprocess.run(
         [sys.executable, "-c", code],
@@ -233,7 +244,8 @@ def memory(names=("inpaint", "deblur"), counts=(9, 25, 50, 100), h=64, w=96):
     "Peak memory against the number of frames."
     rows, frame = [], 3 * h * w * 4
     print(
-        f"\npeak memory (MB) of a whole run of best, {h}x{w}, one frame at a time through the networks\n"
+        f"\npeak memory (MB) of a whole run of best, {h}x{w}, one frame at a time through "
+        "the networks\n"
         f"{'task':9}"
         + "".join(f"{n:>6} frames" for n in counts)
         + "   frames of memory for each further frame"
@@ -302,7 +314,8 @@ def main():
                 "golden/tiny_sdxl is not here (VISIONXL_DATA): the bundled prior alone is measured"
             )
     print(
-        f"{shape[0]} frames of {shape[2]}x{shape[3]}, float32, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, "
+        f"{shape[0]} frames of {shape[2]}x{shape[3]}, float32, {torch.get_num_threads()} "
+        f"threads, load {os.getloadavg()[0]:.1f}, "
         f"median of {a.repeat} interleaved repetitions\n{HEAD}"
     )
     rows = [
