@@ -5,7 +5,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import torch
+
+# A thread that waits sleeps: on a busy machine two that spin take the time of the one that works.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+import torch  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", min(2, os.cpu_count() or 1))))
