@@ -448,7 +448,6 @@ def solve(
         x_lp = run.lowpass(x_bar, x_hat, a(t))  # 4 low-pass filter
         z_bar = run.encode(x_lp, x_hat, z0_hat, k)  # 4 encode
         z_next = run.renoise(z_bar, eps, a(s), k)  # 5 renoise
-        point = Point(s, z_next)
-        yield run.told(State(t, z, eps, z0_hat, x_hat, x_bar, x_lp, z_bar, x_bar, point))
+        yield run.told(State(t, z, eps, z0_hat, x_hat, x_bar, x_lp, z_bar, x_bar, Point(s, z_next)))
         z = z_next
     yield run.told(State(t, z, eps, z0_hat, x_hat, x=run.result(x_hat, a(t))))
