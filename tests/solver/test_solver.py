@@ -610,7 +610,7 @@ def test_the_body_is_algorithm_1_and_nothing_else():
     tests = [ast.unparse(n.test) for n in ast.walk(body) if isinstance(n, (ast.If, ast.IfExp))]
     assert tests == ["s is None"]
     assert "preset" not in {
-        n.id for s in body.body[2:] for n in ast.walk(s) if isinstance(n, ast.Name)
+        n.id for s in body.body[3:] for n in ast.walk(s) if isinstance(n, ast.Name)
     }
     imported = [
         n.module
