@@ -40,7 +40,8 @@ def filtered(nb: Path, cached: Path) -> None:
 
     cached.parent.mkdir(parents=True, exist_ok=True)
     raw, tmp = cached.with_suffix(".raw.ipynb"), cached.with_suffix(".tmp.ipynb")
-    source = docs_pages.shown(json.loads(nb.read_text(encoding="utf-8")))
+    cells = json.loads(nb.read_text(encoding="utf-8"))
+    source = docs_pages.shown(cells, fold=nb.parent.name == "course")
     raw.write_text(json.dumps(source), encoding="utf-8")
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -12,6 +12,7 @@ import shutil
 import struct
 from pathlib import Path
 
+LONG = 15  # lines of exported code that a lesson shows unfolded
 MIMES = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpg", "image/gif": "gif"}
 
 
@@ -114,8 +115,10 @@ def page(nb: dict, dest: Path, stage: Path, pages: dict, links: dict) -> None:
             cell["outputs"].append(
                 {"output_type": "display_data", "metadata": {}, "data": {"text/html": note}}
             )
-    bar = (
-        f'<p class="open"><a href="{links["colab"]}">open in Colab</a> <a '
+    said = "".join(c["source"] for c in nb["cells"][:4] if c["cell_type"] == "markdown")
+    colab = f'<a href="{links["colab"]}">open in Colab</a> '
+    bar = (  # a lesson has its own link to Colab, in the box at its head
+        f'<p class="open">{"" if links["colab"] in said else colab}<a '
         f'href="{links["host"]}/{links["file"]}">notebook</a></p>'
     )
     at = next(
@@ -141,7 +144,14 @@ def split_head(cell: dict) -> list[dict]:
     return [cell | {"source": head[0].strip()}, markdown(rest)]
 
 
-def plain_export(cell: dict) -> list[dict]:
+def folded(code: str, names: list[str]) -> str:
+    "Long code of a lesson: the site shows it when it is asked for."
+    what = ", ".join(names) or "this step"
+    summary = f"The code of {what} ({len(code.splitlines())} lines)"
+    return f'#| code-fold: true\n#| code-summary: "{summary}"\n{code}'
+
+
+def plain_export(cell: dict, fold: bool) -> list[dict]:
     "An exported cell as a plain one, followed by links to what it defines; imports are left out."
     code = text_of(cell["source"]).partition("\n")[2]
     cell = cell | {"source": code}
@@ -152,19 +162,24 @@ def plain_export(cell: dict) -> list[dict]:
     if all(isinstance(n, ast.Import | ast.ImportFrom) for n in body):
         return []
     names = [n.name for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    if fold and len(code.splitlines()) > LONG:
+        cell = cell | {"source": folded(code, names)}
     links = ", ".join(f"`{n}`" for n in names if not n.startswith("_"))
     return [cell, markdown(f"::: {{.refs}}\nreference: {links}\n:::")] if links else [cell]
 
 
-def shown(nb: dict) -> dict:
-    "A notebook whose exported cells are plain cells, each followed by links to what it defines."
+def shown(nb: dict, fold: bool = False) -> dict:
+    """A notebook whose exported cells are plain cells, each followed by links to what it defines.
+
+    `fold` is for lessons: exported code of more than `LONG` lines is folded.
+    """
     cells, first = [], next((c for c in nb["cells"] if c["cell_type"] == "markdown"), {})
     for cell in nb["cells"]:
         exports = re.match(r"#\s*\|\s*exports?\b", text_of(cell["source"]))
         if cell is first:
             cells += split_head(cell)
         elif cell["cell_type"] == "code" and exports:
-            cells += plain_export(cell)
+            cells += plain_export(cell, fold)
         else:
             cells.append(cell)
     return nb | {"cells": cells}

@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(Path(__file__).parent)]
 
 import pictures  # noqa: E402
+from docs_pages import LONG  # noqa: E402
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -78,13 +79,30 @@ def kept(outputs: list) -> list:
     return found
 
 
-def clean(nb: nbformat.NotebookNode) -> None:
+def is_stub(source: str) -> bool:
+    "Whether a cell waits for a reader to fill it in: it is not run."
+    return source.startswith("#| eval: false")
+
+
+def metadata(source: str, lesson: bool) -> dict:
+    """What JupyterLab is told of a cell: to hide long exports of lessons and solutions until they
+    are asked for, and to run the cells after an exercise although that fails.
+    """
+    long_export = lesson and source.startswith("#| export") and len(source.splitlines()) > LONG + 1
+    if long_export or "#| code-fold: true" in source:
+        return {"jupyter": {"source_hidden": True}}
+    return {"tags": ["raises-exception"]} if is_stub(source) and lesson else {}
+
+
+def clean(nb: nbformat.NotebookNode, lesson: bool) -> None:
     "Drop what a run changes by itself; keep results, pictures and the hash of their code."
     kernel = {"display_name": "python3", "language": "python", "name": "python3"}
     meta = {"kernelspec": kernel, "visionxl": {"code": code_hash(nb.cells)}}
     nb.metadata = nbformat.from_dict(meta)
     for c in nb.cells:
-        c.metadata = nbformat.from_dict({})  # ids stay: the markers in the modules name them
+        code = c.source if c.cell_type == "code" else ""
+        # ids stay: the markers in the modules name them
+        c.metadata = nbformat.from_dict(metadata(code, lesson))
         if c.cell_type == "code":
             c.execution_count = None
             c.outputs = kept(c.outputs)
@@ -141,8 +159,11 @@ def run(path: Path, timeout: int) -> str:
     "Execute one notebook in place; says what came of it. Nothing is written when a cell fails."
     before, start = nbformat.read(path, as_version=4), time.time()
     nb = nbformat.read(path, as_version=4)
+    for c in nb.cells:
+        if c.cell_type == "code" and is_stub(c.source):
+            c.outputs, c.metadata.tags = [], ["skip-execution"]
     execute(nb, path.parent, timeout)
-    clean(nb)
+    clean(nb, lesson=path.parent.name == "course")
     pictures.shrink_outputs(nb.cells)
     pictures.keep_same(nb.cells, before.cells)
     changed = "new outputs" if write(nb, path) else "as before"

@@ -1,0 +1,218 @@
+"""Lessons have one form, and their texts say what their outputs say.
+
+Nothing is run: the stored outputs are read. How to write a lesson: CONTRIBUTING.
+"""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NBS = ROOT / "nbs"
+sys.path.insert(0, str(ROOT / "tools"))
+from docs_pages import LONG  # noqa: E402
+
+HOST = "https://colab.research.google.com/github/visionxl/visionxl/blob/main"
+BINDER = "https://mybinder.org/v2/gh/visionxl/visionxl/main?urlpath=lab/tree"
+INSTALL = "%pip install -q git+https://github.com/visionxl/visionxl"
+WIDTH = 88  # columns of code, so that no line is cut off on the site
+LONG_STRING = 4  # words from which a string in code is prose
+NUMBER = r"(?<![\w.])\d+\.\d+(?![\d.]*\w)"
+PENDING = json.loads((Path(__file__).parent / "pending.json").read_text(encoding="utf-8"))
+LESSONS = sorted((NBS / "course").glob("*.ipynb"))
+
+
+def text(value) -> str:
+    return "".join(value) if isinstance(value, list) else value
+
+
+def cells(path: Path) -> list[dict]:
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
+
+
+def sources(nb: list[dict], kind: str) -> list[str]:
+    return [text(c["source"]) for c in nb if c["cell_type"] == kind]
+
+
+# ---------------------------------------------------------------- numbers in texts
+
+
+def tree_of(source: str) -> ast.AST:
+    "The code of a cell; magics of IPython are left out."
+    try:
+        return ast.parse(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", source))
+    except SyntaxError:
+        return ast.Module([], [])
+
+
+def long_strings(source: str) -> list[str]:
+    "Strings in code that are prose: captions, and the fixed parts of formatted ones."
+    found = [
+        n.value
+        for n in ast.walk(tree_of(source))
+        if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    ]
+    return [s for s in found if len(s.split()) >= LONG_STRING]
+
+
+def literals(source: str) -> list[float]:
+    "Numbers that stand in the code: settings."
+    found = [n.value for n in ast.walk(tree_of(source)) if isinstance(n, ast.Constant)]
+    return [float(v) for v in found if isinstance(v, int | float) and not isinstance(v, bool)]
+
+
+def printed(cell: dict) -> str:
+    "What a cell printed or returned, without what stands in its code word by word."
+    parts = []
+    for o in cell.get("outputs", []):
+        data = o.get("data", {})
+        shown = data.get("text/markdown") or data.get("text/html") or data.get("text/plain", "")
+        parts.append(text(o.get("text", "")) or text(shown))
+    said = re.sub(r'base64,[^"]*', "", "\n".join(parts))
+    for string in sorted(long_strings(text(cell["source"])), key=len, reverse=True):
+        said = said.replace(string, " ")
+    return said
+
+
+def prose(markdown: str) -> str:
+    "A text without code, formulas, addresses and numbers that are marked as given."
+    for pattern in (r"```.*?```", r"\$\$.*?\$\$", r"\$[^$\n]+\$", r"`[^`\n]*`", r"\]\([^)]*\)"):
+        markdown = re.sub(pattern, " ", markdown, flags=re.S)
+    return re.sub(rf"{NUMBER}\s*%?<!--given-->", " ", markdown)
+
+
+def not_borne_out(nb: list[dict]) -> list[str]:
+    "Decimal numbers in texts and captions that neither an output nor the code holds."
+    code = [c for c in nb if c["cell_type"] == "code"]
+    every = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+    known = [float(n) for c in code for n in re.findall(every, printed(c))]
+    known += [v for c in code for v in literals(text(c["source"]))]
+    said = [prose(s) for s in sources(nb, "markdown")]
+    said += [s for c in code for s in long_strings(text(c["source"]))]
+    return [n for s in said for n in re.findall(NUMBER, s) if not rounds_to(n, known)]
+
+
+def rounds_to(number: str, known: list[float]) -> bool:
+    "Whether one of the known numbers gives this one when it is rounded to as many digits."
+    half = 0.5 * 10.0 ** -len(number.partition(".")[2]) + 1e-9
+    return any(abs(v - float(number)) <= half for v in known)
+
+
+# ---------------------------------------------------------------- the form of a lesson
+
+
+def header(nb: list[dict], file: str) -> list[str]:
+    "What is missing in the box at the head of a lesson."
+    head = "\n".join(sources(nb, "markdown")[:3])
+    wanted = {
+        "what is learned": r"\| \*\*You will learn\*\* \| .{20,}",
+        "what is needed": r"\| \*\*You need\*\* \| .+",
+        "the times": r"\| \*\*Time\*\* \| \d+ minutes to read, \d+ seconds to run on a CPU",
+        "the link to Colab": re.escape(f"({HOST}/{file})"),
+        "the link to Binder": re.escape(f"({BINDER}/{file})"),
+        "the strip of the five steps": r"!\[[^\]]{20,}\]\(\.\./images/strip_\w+\.svg\)",
+    }
+    missing = [name for name, pattern in wanted.items() if not re.search(pattern, head)]
+    first = sources(nb, "code")[0]
+    return missing + ([] if INSTALL in first else ["the install line in the first cell of code"])
+
+
+def ending(nb: list[dict]) -> list[str]:
+    "What is missing at the end of a lesson."
+    said = "\n\n".join(sources(nb, "markdown"))
+    box = re.search(r"(?m)^## Takeaways\n+((?:\d\. .+\n?)+)", said + "\n")
+    lines = box[1].strip().splitlines() if box else []
+    found = [] if len(lines) == 3 else ["takeaways in three lines"]
+    found += [] if re.search(r"\d", "".join(s[3:] for s in lines)) else ["a number in them"]
+    found += [] if re.search(r"(?m)^\*\*Predict, then run", said) else ["predict, then run"]
+    code = sources(nb, "code")
+    stubs = [k for k, s in enumerate(code) if re.match(r"#\| eval: false\n", s) and "assert" in s]
+    folded = [s for s in code if "#| code-fold: true" in s and "assert" in s]
+    return found + ([] if stubs and folded else ["a stub with an assert, and its solution"])
+
+
+def first_picture(nb: list[dict]) -> list[str]:
+    "A picture among the first ten cells."
+    for c in nb[:10]:
+        data = [o.get("data", {}) for o in c.get("outputs", [])]
+        if any(m.startswith(("image/", "text/html")) for d in data for m in d):
+            return []
+    return ["a picture in the first ten cells"]
+
+
+def wide(nb: list[dict]) -> list[str]:
+    "Lines of code that a page cuts off; long exports are folded, and may have 100 columns."
+    code = [s.splitlines() for s in sources(nb, "code")]
+    seen = [s for s in code if not s or s[0] != "#| export" or len(s) <= LONG + 1]
+    found = [line.strip() for s in seen for line in s if len(line) > WIDTH]
+    return [f"{len(found)} lines wider than {WIDTH}, first: {found[0]}"] if found else []
+
+
+def form(nb: list[dict], file: str) -> list[str]:
+    return header(nb, file) + ending(nb) + first_picture(nb) + wide(nb)
+
+
+# ---------------------------------------------------------------- the tests
+
+
+def check(name: str, path: Path, found: list[str]) -> None:
+    "Fail on what is found, or warn where the lesson stands in the list of what is left to do."
+    line = f"{path.name}: {name}: " + "; ".join(found)
+    late = path.relative_to(NBS).with_suffix("").as_posix() in PENDING.get(name, {})
+    if found and late:
+        warnings.warn(line, stacklevel=1)
+    assert late or not found, line
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
+def test_a_lesson_has_its_form(path):
+    check("lesson", path, form(cells(path), path.relative_to(ROOT).as_posix()))
+
+
+@pytest.mark.parametrize("path", [NBS / "index.ipynb", *LESSONS], ids=lambda p: p.stem)
+def test_numbers_in_texts_are_those_of_the_outputs(path):
+    check("numbers", path, not_borne_out(cells(path)))
+
+
+def test_the_strips_are_what_their_script_draws():
+    run = [sys.executable, str(ROOT / "tools" / "strips.py"), "--check"]
+    assert subprocess.run(run).returncode == 0
+
+
+def terms() -> set[str]:
+    "Anchors of the glossary."
+    said = "\n".join(sources(cells(NBS / "reference" / "glossary.ipynb"), "markdown"))
+    return set(re.findall(r'<a id="([\w-]+)"></a>', said))
+
+
+@pytest.mark.parametrize("path", sorted(NBS.rglob("*.ipynb")), ids=lambda p: p.stem)
+def test_links_to_the_glossary_lead_to_a_term(path):
+    said = "\n".join(sources(cells(path), "markdown"))
+    asked = set(re.findall(r"glossary\.ipynb#([\w-]+)", said))
+    assert asked <= terms(), f"{path.name}: not in the glossary: {asked - terms()}"
+
+
+def test_the_checks_can_fail():
+    def code(source, *said):
+        outs = [{"output_type": "stream", "text": s} for s in said]
+        return {"cell_type": "code", "source": source, "outputs": outs}
+
+    def lines(source):
+        return {"cell_type": "markdown", "source": source}
+
+    run = code("print(24.04)", "24.04 dB\n")
+    assert not_borne_out([run, lines("It gains 24.0 dB, 24.1 dB, `9.9` and $8.8$.")]) == ["24.1"]
+    assert not_borne_out([run, lines("The paper says 31.5<!--given--> dB; version 1.2.3.")]) == []
+    typed = "The middle one has 27.5 dB."
+    assert not_borne_out([code(f"show(caption={typed!r})", typed)]) == ["27.5"]
+    formatted = "show(caption=f'The middle one has {p:.1f} dB.')"
+    computed = code(formatted, "The middle one has 27.5 dB.")
+    assert not_borne_out([computed, lines("It has 27.5 dB.")]) == []
+    assert len(form([lines("# A"), code("x = 1")], "nbs/course/01_a.ipynb")) == 12
+    assert wide([code("x = " + "1 + " * 30 + "1")])
