@@ -1,4 +1,4 @@
-"""Run notebooks from a clean kernel and keep their outputs, small and free of what changes by
+"""Run notebooks in a clean process and keep their outputs, small and free of what changes by
 itself.
 
     python tools/run_nbs.py                    those whose code has changed since their outputs
@@ -15,6 +15,8 @@ import ast
 import hashlib
 import json
 import os
+import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -22,8 +24,6 @@ import time
 from pathlib import Path
 
 import nbformat
-from jupyter_client import AsyncKernelManager, BlockingKernelClient
-from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(Path(__file__).parent)]
@@ -31,7 +31,12 @@ sys.path[:0] = [str(Path(__file__).parent)]
 import pictures  # noqa: E402
 from docs_pages import LONG  # noqa: E402
 
+SHELL = str(Path(__file__).with_name("nb_shell.py"))
 WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+class ChildDied(RuntimeError):
+    "The process of a notebook ended without a word: most often there was no memory left."
 
 
 def same_code(source: str) -> str:
@@ -108,40 +113,56 @@ def clean(nb: nbformat.NotebookNode, lesson: bool) -> None:
             c.outputs = kept(c.outputs)
 
 
-def nudge(km: AsyncKernelManager, done: threading.Event, every: float = 5.0) -> None:
-    """Ask the kernel how it is, now and then.
+def wait(child: subprocess.Popen, timeout: float) -> str | None:
+    """Wait for a child that prints a line before each cell; None when it ended by itself.
 
-    On a busy machine a kernel that has missed its wake-up call would wait for ever.
+    A child that says nothing for `timeout` seconds is stopped: then where it stood is returned.
     """
-    while not km.has_kernel and not done.wait(0.5):
-        pass
-    client = BlockingKernelClient(connection_file=km.connection_file)
-    while not done.wait(every):
-        if not client.channels_running:
-            client.load_connection_file()
-            client.start_channels(hb=False, stdin=False)
-        client.kernel_info()
-    client.stop_channels()
+    heard = [time.time(), "start"]
+
+    def listen() -> None:
+        for line in child.stdout or ():
+            heard[:] = time.time(), line.strip()
+
+    threading.Thread(target=listen, daemon=True).start()
+    while child.poll() is None:
+        if time.time() - heard[0] > timeout:
+            child.send_signal(signal.SIGABRT)  # faulthandler then says where each thread is
+            time.sleep(1)
+            child.kill()
+            child.wait()
+            return str(heard[1])
+        time.sleep(0.05)
+    return None
 
 
-def execute(nb: nbformat.NotebookNode, folder: Path, timeout: int) -> None:
-    "Run the cells of a notebook in a kernel of their own."
-    with tempfile.TemporaryDirectory() as d:
-        # Sockets in a folder of their own: two runs at once may be given the same TCP port,
-        # and then each waits for the other's kernel for ever.
-        where = {"transport": "ipc", "ip": f"{d}/kernel"} if os.name == "posix" else {}
-        client = NotebookClient(
-            nb,
-            timeout=timeout,
-            km=AsyncKernelManager(kernel_name="python3", **where),
-            resources={"metadata": {"path": str(folder)}},
+def execute(nb: nbformat.NotebookNode, folder: Path, timeout: float) -> None:
+    "Run the cells of a notebook in a process of their own and put their outputs into it."
+    where = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, where))}
+    with tempfile.TemporaryDirectory() as d, open(Path(d) / "log", "w+") as log:
+        source, target = Path(d) / "notebook.ipynb", Path(d) / "outputs.json"
+        source.write_text(nbformat.writes(nb), encoding="utf-8")
+        child = subprocess.Popen(
+            [sys.executable, SHELL, str(source), str(target)],
+            cwd=folder,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
         )
-        done = threading.Event()
-        threading.Thread(target=nudge, args=(client.km, done), daemon=True).start()
-        try:
-            client.execute()
-        finally:
-            done.set()
+        stopped_at = wait(child, timeout)
+        log.seek(0)
+        said = log.read()[-2000:]
+        if stopped_at:
+            raise TimeoutError(f"{stopped_at} took over {timeout:g} s (--timeout)\n{said}")
+        if not target.exists():
+            raise ChildDied(f"the process ended with code {child.returncode}\n{said}")
+        found = json.loads(target.read_text(encoding="utf-8"))
+    if found["error"]:
+        raise RuntimeError(found["error"])
+    for number, outputs in found["outputs"].items():
+        nb.cells[int(number)].outputs = [nbformat.from_dict(o) for o in outputs]
 
 
 def write(nb: nbformat.NotebookNode, path: Path) -> bool:
@@ -162,7 +183,11 @@ def run(path: Path, timeout: int) -> str:
     for c in nb.cells:
         if c.cell_type == "code" and is_stub(c.source):
             c.outputs, c.metadata.tags = [], ["skip-execution"]
-    execute(nb, path.parent, timeout)
+    try:
+        execute(nb, path.parent, timeout)
+    except ChildDied as e:
+        print(f"{path.name}: {e}\nonce more", flush=True)
+        execute(nb, path.parent, timeout)
     clean(nb, lesson=path.parent.name == "course")
     pictures.shrink_outputs(nb.cells)
     pictures.keep_same(nb.cells, before.cells)
