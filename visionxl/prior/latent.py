@@ -6,29 +6,26 @@
 __all__ = ['to_eps', 'Prior']
 
 # %% ../../nbs/course/05_prior.ipynb #0031e626
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-from visionxl.prior.conditioning import (
-    Condition,
-    embeddings,
-    make_condition,
-    needed_parts,
-    texts_for,
+from visionxl.prior.calls import (
+    asked_with,
+    check_finite,
+    check_frames,
+    in_batches,
+    latent_affine,
+    load_autoencoder,
+    posterior,
+    tiled,
 )
-from visionxl.prior.loading import (
-    find_model,
-    load_network,
-    load_schedule,
-    locate,
-    weight_bytes,
-)
-from .hub import ALIASES, complete
-from .memory import Placement, frames_for, in_tiles, placement, resident, settle
+from .conditioning import embeddings, needed_parts, texts_for
+from .hub import complete
+from .loading import find_model, load_network, load_schedule, weight_bytes
+from .memory import Placement, frames_for, placement, settle
 from .schedule import scaled_linear
 
 # %% ../../nbs/course/05_prior.ipynb #1b26b0db
@@ -87,22 +84,10 @@ class Prior:
             else 2 ** (len(unet.config.block_out_channels) - 1)
         )
         self.guidance = guidance
-        self.conditions = self._conditions(null, negative)
-
-    def _conditions(self, text: tuple, negative: tuple | None) -> list[Condition]:
-        "What the network is asked with: the text, and before it the other one that guidance needs."
-        config = self.unet.config
-        full = config.sample_size * self.factor if config.get("sample_size") else None
-        both = [text]
-        if self.guidance != 1 and not config.get("time_cond_proj_dim"):
-            if negative is None:
-                raise ValueError(
-                    f"guidance={self.guidance} mixes two texts: give the other one as negative=, "
-                    "or load the model with Prior.load(prompt=..., guidance=...)"
-                )
-            both = [negative, text]
-        made = [make_condition(config, *t, full, self.guidance) for t in both]
-        return [c.to(self.place.device, self.place.dtype) for c in made]
+        full = unet.config.get("sample_size")
+        full = full * self.factor if full else None
+        asked = asked_with(unet.config, null, negative, guidance, full)
+        self.conditions = [c.to(self.place.device, self.place.dtype) for c in asked]
 
     @property
     def device(self) -> torch.device:
@@ -119,45 +104,9 @@ class Prior:
 # %% ../../nbs/course/05_prior.ipynb #78924630
 @patch
 def _each(self: Prior, net, f, inputs, out, pixels):
-    "Fill `out` with `f` of the inputs, a few frames at a time: memory is that of a few frames."
+    "Fill `out` with `f` of the inputs, a few frames at a time, see `in_batches`."
     n = self.frames_per_batch or frames_for(pixels, self.place.device)
-    dtype = next(net.parameters()).dtype
-    with resident(net, self.place), torch.inference_mode():
-        for i in range(0, len(out), n):
-            batch = (
-                v[i : i + n].to(self.place.device, dtype, memory_format=self.place.memory_format)
-                for v in inputs
-            )
-            out[i : i + n] = f(*batch)
-    return out
-
-
-@patch
-def _check(self: Prior, v, channels, name):
-    "Refuse a wrong shape or device at the door."
-    if v.ndim != 4 or v.shape[1] != channels:
-        raise ValueError(
-            f"{name} has shape {tuple(v.shape)}: (T, {channels}, height, width) is needed"
-        )
-    if v.device.type != self.device.type:
-        raise ValueError(
-            f"{name} is on {v.device}, the prior on {self.device}: move it there with "
-            f".to('{self.device}')"
-        )
-
-
-@patch
-def _finite(self: Prior, v, what):
-    "Half precision may overflow. One look at the result, in half precision only, and a remedy."
-    if self.place.half and v.device.type != "meta" and not torch.isfinite(v).all():
-        dtype = str(self.place.autocast or self.place.dtype)[6:]
-        raise FloatingPointError(
-            f"{what} returned values that are not finite, in {dtype}: load the prior "
-            "with dtype=torch.bfloat16 or torch.float32, or with an autoencoder that is safe in "
-            "half "
-            "precision, vae='madebyollin/sdxl-vae-fp16-fix' for SDXL"
-        )
-    return v
+    return in_batches(f, net, inputs, out, self.place, n)
 
 # %% ../../nbs/course/05_prior.ipynb #2ca6b3b0
 @patch
@@ -176,33 +125,7 @@ def latent_shape(
         )
     return self.channels, h // f, w // f
 
-
-@patch
-def _affine(self: Prior, z):
-    "Shift and scale from the autoencoder's latents v to the diffusion's z = (v - shift) * scale."
-    c = self.vae.config
-    if c.get("latents_mean") and c.get("latents_std"):
-        mean, std = (z.new_tensor(v).view(-1, 1, 1) for v in (c.latents_mean, c.latents_std))
-        return mean, c.scaling_factor / std
-    return c.get("shift_factor") or 0.0, c.scaling_factor
-
 # %% ../../nbs/course/05_prior.ipynb #37db001f
-@patch
-def _tiled(self: Prior, f, zooms, zoom_out):
-    "`f` of whole frames, or of tiles where the placement asks for them."
-    if self.place.tile is None:
-        return f
-    tile = max(self.place.tile // self.factor, 32)  # smaller ones would show
-    return lambda *inputs: in_tiles(f, list(zip(inputs, zooms)), tile, zoom_out)
-
-
-def _posterior(encoded) -> tuple:
-    "Mean and standard deviation of the latents; those of light autoencoders have no spread."
-    if not hasattr(encoded, "latent_dist"):
-        return encoded.latents, 0.0
-    return encoded.latent_dist.mode(), getattr(encoded.latent_dist, "std", 0.0)
-
-
 @patch
 def encode(
     self: Prior,
@@ -211,23 +134,24 @@ def encode(
     | None = None,  # None: the mode of the posterior; else sample it with this
 ) -> torch.Tensor:  # (T, c, h, w) latents in the dtype of `x`
     "Frames to latents, E. Raises ValueError for wrong shapes or devices."
-    self._check(x, 3, "video")
+    check_frames(x, 3, self.device, "video")
     z = x.new_empty(len(x), *self.latent_shape(*x.shape[-2:]))
 
     def mode(x):
-        return _posterior(self.vae.encode(x))[0]
+        return posterior(self.vae.encode(x))[0]
 
     def sample(x, noise):
-        mean, std = _posterior(self.vae.encode(x))
+        mean, std = posterior(self.vae.encode(x))
         return mean + std * noise
 
     f, inputs, zooms = mode, (x,), (self.factor,)
     if generator is not None:
         noise = torch.randn(z.shape, generator=generator, device=generator.device)
         f, inputs, zooms = sample, (x, noise.to(z)), (self.factor, 1)
-    self._each(self.vae, self._tiled(f, zooms, 1), inputs, z, x.shape[-2] * x.shape[-1])
-    shift, scale = self._affine(z)
-    return self._finite((z - shift) * scale, "encode")
+    f = tiled(f, self.place, self.factor, zooms, 1)
+    self._each(self.vae, f, inputs, z, x.shape[-2] * x.shape[-1])
+    shift, scale = latent_affine(self.vae.config, z)
+    return check_finite((z - shift) * scale, self.place, "encode")
 
 
 @patch
@@ -236,13 +160,17 @@ def decode(
     z: torch.Tensor,  # (T, c, h, w) latents
 ) -> torch.Tensor:  # (T, 3, H, W) frames, in [-1, 1] but for overshoot, in the dtype of `z`
     "Latents to frames, D. Raises ValueError for wrong shapes or devices."
-    self._check(z, self.channels, "latent")
+    check_frames(z, self.channels, self.device, "latent")
     h, w = z.shape[-2] * self.factor, z.shape[-1] * self.factor
-    shift, scale = self._affine(z)
+    shift, scale = latent_affine(self.vae.config, z)
     x = z.new_empty(len(z), 3, h, w)
-    f = self._tiled(lambda z: self.vae.decode(z).sample, (1,), self.factor)
+
+    def pictures(v):
+        return self.vae.decode(v).sample
+
+    f = tiled(pictures, self.place, self.factor, (1,), self.factor)
     self._each(self.vae, f, (z / scale + shift,), x, h * w)
-    return self._finite(x, "decode")
+    return check_finite(x, self.place, "decode")
 
 # %% ../../nbs/course/05_prior.ipynb #c68b9a53
 @patch
@@ -253,9 +181,10 @@ def eps(
 ) -> torch.Tensor:  # (T, c, h, w) the noise in them
     """The network's noise prediction, whatever it predicts inside.
 
-    Raises ValueError for wrong shapes, devices or timesteps.
+    Like `encode` and `decode` it has gradients where its input asks for them. Raises
+    ValueError for wrong shapes, devices or timesteps.
     """
-    self._check(z, self.channels, "latent")
+    check_frames(z, self.channels, self.device, "latent")
     if not 0 <= t < len(self.alpha_bar):
         raise ValueError(f"timestep {t} is outside the model's 0 to {len(self.alpha_bar) - 1}")
     h, w = z.shape[-2:]
@@ -271,9 +200,8 @@ def eps(
         return out[..., :h, :w]
 
     out = self._each(self.unet, ask, (z,), torch.empty_like(z), size[0] * size[1])
-    return self._finite(
-        to_eps(out, z, float(self.alpha_bar[t]), self.prediction), f"eps at timestep {t}"
-    )
+    noise = to_eps(out, z, float(self.alpha_bar[t]), self.prediction)
+    return check_finite(noise, self.place, f"eps at timestep {t}")
 
 # %% ../../nbs/course/05_prior.ipynb #168baecb
 @patch(cls_method=True)
@@ -303,7 +231,7 @@ def load(
     texts = texts_for(family, prompt, guidance)[text is not None :]
     complete(source, needed_parts(model, texts))
     place = place or placement(device, dtype, weight_bytes(source) > 1e9)
-    own = vae if model.vae_source is None else _autoencoder(model, place)
+    own = vae if model.vae_source is None else load_autoencoder(model, place)
     pairs = embeddings(source, family, texts)
     if text is not None:
         pairs = [(text, pooled), *pairs]
@@ -317,20 +245,4 @@ def load(
         place,
         *pairs[1:],
         guidance=guidance,
-    )
-
-
-def _autoencoder(model, place):
-    "The autoencoder; in float16 SDXL's is replaced by its repaired copy, since it overflows there."
-    base, repaired = ALIASES["sdxl"]
-    if place.dtype == torch.float16 and model.vae_source.repo == base:
-        try:
-            model = replace(model, vae_source=locate(repaired), vae_part="")
-            return load_network(model.vae_source, model.vae_part, torch.float32)
-        except FileNotFoundError:  # its own one stays in float32: slower, and as safe
-            model = replace(model, vae_source=model.source, vae_part="vae")
-    return load_network(
-        model.vae_source,
-        model.vae_part,
-        torch.float32 if place.dtype == torch.float16 else place.dtype,
     )

@@ -16,8 +16,7 @@ def scaled_linear(
     beta_start: float = 0.00085,  # variance added by the first step
     beta_end: float = 0.012,  # variance added by the last step
 ) -> torch.Tensor:  # (n_train,) float64, falling from almost 1 to almost 0
-    "The table alpha_bar_t of Stable Diffusion and SDXL: the square roots of the variances rise"
-    "linearly."
+    "The table of Stable Diffusion and SDXL: the square roots of the variances rise linearly."
     return (
         1 - torch.linspace(beta_start**0.5, beta_end**0.5, n_train, dtype=torch.float64) ** 2
     ).cumprod(0)

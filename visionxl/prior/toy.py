@@ -16,9 +16,11 @@ from ..operators.tasks import LinearOperator
 # %% ../../nbs/course/02_two_pixels.ipynb #2ed874df
 def curve(
     n: int,  # points, >= 1
-):  # (n, 2) float64 within [-1, 1]
-    "Points of an S across the diagonal: read as frames of two pixels, neighbours are alike, as"
-    "in photographs."
+) -> torch.Tensor:  # (n, 2) float64 within [-1, 1]
+    """Points of an S across the diagonal.
+
+    Read as frames of two pixels, neighbours are alike, as in photographs.
+    """
     u = (
         torch.linspace(-1, 1, n, dtype=torch.float64)
         if n > 1
@@ -30,7 +32,7 @@ def curve(
 # %% ../../nbs/course/02_two_pixels.ipynb #7d128382
 def toy_alpha_bar(
     n: int = 1000,  # timesteps, >= 1
-):  # (n,) float64, falling from nearly 1 to nearly 0
+) -> torch.Tensor:  # (n,) float64, falling from nearly 1 to nearly 0
     "A table in which the noise's standard deviation is the timestep over `n` (plus a little)."
     return 1 - (torch.arange(1, n + 1, dtype=torch.float64) / (n + 1)) ** 2
 
@@ -136,7 +138,7 @@ def sample(
     self: ToyPrior,
     n: int,  # how many
     generator: torch.Generator,  # where the numbers come from
-):  # (n, 2, 1, 1) float64 clean frames
+) -> torch.Tensor:  # (n, 2, 1, 1) float64 clean frames
     "Draw clean frames."
     k = torch.randint(len(self.means), (n,), generator=generator)
     return frames(
