@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionxl.operators import adapters, bases
+from visionxl.operators import adapters, bases, blurs, linear
 from visionxl.operators import tasks as operators
 from visionxl.operators.adapters import (
     from_deepinv,
@@ -20,6 +20,7 @@ from visionxl.operators.adapters import (
     to_deepinv,
     to_scipy,
 )
+from visionxl.operators.kernels import convolution, cosine_gains, extend, fourier_gains
 from visionxl.operators.properties import verify
 from visionxl.operators.tasks import (
     BOUNDARIES,
@@ -34,10 +35,6 @@ from visionxl.operators.tasks import (
     TemporalMean,
     check_adjoint,
     check_spectrum,
-    convolution,
-    cosine_gains,
-    extend,
-    fourier_gains,
     gaussian_kernel,
     task,
 )
@@ -107,6 +104,7 @@ OPERATORS += [
     TemporalMean(S, 3).T @ TemporalMean(S, 2),
     Mask.random(S) @ Blur.box(S, 3),
     TemporalMean(S, 3) @ Blur.gaussian(S, 5, 1.0),
+    LinearOperator.from_function(Blur.box(S, 3).forward, S),
 ]
 OPERATORS += [
     from_scipy(np.asarray(draw(8, 144)), S, (1, 1, 2, 4)),
@@ -133,7 +131,7 @@ def test_every_operator_is_in_the_list():
     seen = set().union(*map(parts, OPERATORS))
     all_ = {
         c
-        for m in (operators, adapters)
+        for m in (operators, adapters, blurs, linear)
         for _, c in inspect.getmembers(m, inspect.isclass)
         if issubclass(c, LinearOperator) and c is not LinearOperator
     }

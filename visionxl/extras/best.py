@@ -15,7 +15,7 @@ from torch import Tensor
 from .motion import AlongMotion
 from .photo_spectrum import smooth_step
 from .starts import TV, Regularised
-from ..steps.consistency import Consistent, check_trust, proximal, proximal_weight
+from ..steps.consistency import Consistent, Proximal, proximal
 from ..steps.inversion import Invert
 from ..steps.lowpass import NoFilter
 from ..steps.preset import Preset
@@ -25,32 +25,21 @@ from ..steps.tweedie import LastDecode
 
 # %% ../../nbs/reference/extras/best.ipynb #eb1cb73f
 @dataclass(frozen=True)
-class PhotoProximal:
+class PhotoProximal(Proximal):
     """Step 3 with the knowledge that the estimate's error has the spectrum of photographs.
 
     Solves `min_x |y - A x|^2 + rho |K^-1 (x - x_hat)|^2` with `K = 1/f` in amplitude, see
     `extras.photo_spectrum.smooth_step`, and `rho` as in `steps.consistency.Proximal`.
     """
 
-    slack: float = 1e-4  # least ratio of the measurement's error to the estimate's, > 0
-    last_slack: float | None = None  # the same for the result; None: `slack`
-    trust: float | None = (
-        None  # error of the estimate for latent noise of unit deviation; None: no noise
-    )
+    last_slack: float | None = None  # `slack` for the result; None: the same
     steps: int = 10  # of CG, where there are holes to fill
 
     def __post_init__(self):
-        check_range("consistency.slack", self.slack, 1e-7, 2)
+        super().__post_init__()
         check_range("consistency.steps", self.steps, 1, 1000, whole=True)
         if self.last_slack is not None:
             check_range("consistency.last_slack", self.last_slack, 1e-7, 2)
-        if self.trust is not None:
-            check_range("consistency.trust", self.trust, 1e-6, 100)
-
-    @property
-    def knows_noise(self) -> bool:
-        "Whether it takes the measurement's noise into account."
-        return self.trust is not None
 
     @property
     def takes_fitting(self) -> bool:
@@ -68,25 +57,26 @@ class PhotoProximal:
                 "result=LastDecode(), which does not go through it: set last_slack=None first"
             )
 
-    def bind(
+    def slack_at(
+        self,
+        last: bool,  # whether this makes the result
+    ) -> float:
+        "The least ratio of the two errors, there."
+        return self.last_slack if last and self.last_slack is not None else self.slack
+
+    def move(
         self,
         problem: Problem,
-        guess: Callable,  # () -> the video that the start inverts
-    ) -> tuple[Callable, Callable]:
-        "A function of (x, a_t) that returns x_bar (T, C, H, W); and the guess as it is."
-        check_trust(self.trust, problem.sigma_y)
-
-        def step(
-            x: Tensor, a_t: float, last: bool = False, fitting: Tensor | None = None
-        ) -> Tensor:
-            slack = self.last_slack if last and self.last_slack is not None else self.slack
-            rho = proximal_weight(slack, problem.sigma_y, self.trust, a_t)
-            x = smooth_step(problem.A, problem.y, x, rho, self.steps, fitting)
-            if problem.sigma_y or not last:
-                return x
-            return proximal(problem.A, problem.y, x, rho, max(self.steps, 50))
-
-        return step, guess
+        x: Tensor,  # (T, C, H, W), the estimate
+        rho: float,  # weight of staying near it
+        last: bool,  # whether this makes the result
+        fitting: Tensor | None = None,  # a video that fits the measurement, if one is known
+    ) -> Tensor:
+        "The compromise (T, C, H, W)."
+        x = smooth_step(problem.A, problem.y, x, rho, self.steps, fitting)
+        if problem.sigma_y or not last:
+            return x
+        return proximal(problem.A, problem.y, x, rho, max(self.steps, 50))
 
 # %% ../../nbs/reference/extras/best.ipynb #42dd22a2
 def blend_with_start(

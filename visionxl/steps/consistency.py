@@ -8,6 +8,7 @@ __all__ = ['cg', 'proximal', 'data_consistency', 'CG', 'SpectralCG', 'proximal_w
 # %% ../../nbs/course/08_consistency.ipynb #625124fe
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,9 +103,10 @@ def data_consistency(
     rho: float | None = None,  # None for CG, else the proximal form with this weight
     method: str = "auto",  # auto, spectral or cg
 ) -> Tensor:  # x_bar
-    """Step 3 of Algorithm 1 (Eq.
+    """Step 3 of Algorithm 1 (Eq. 6): the video moved to agree with the measurement.
 
-    6): CG by its spectrum where there is one, else by its steps; or the proximal form.
+    By the operator's spectrum where there is one, else by steps of CG; with `rho` in the proximal
+    form. Raises ValueError for an unknown method and for what does not fit.
     """
     if method not in ("auto", "spectral", "cg"):
         raise ValueError(f"method={method!r} is unknown: choose auto, spectral or cg")
@@ -121,53 +123,58 @@ def data_consistency(
 # %% ../../nbs/course/08_consistency.ipynb #5e6832ff
 @dataclass(frozen=True)
 class CG:
-    """Step 3 as the paper writes it: so many steps of conjugate gradients (Eq.
-
-    6), one after the other.
-    """
+    "Step 3 as the paper writes it (Eq. 6): `steps` steps of conjugate gradients."
 
     steps: int = 10  # the paper's l
 
     def __post_init__(self):
         check_range("consistency.steps", self.steps, 1, 1000, whole=True)
 
+    def move(
+        self,
+        A: LinearOperator,  # any operator
+        y: Tensor,  # measurement, shape A.out_shape
+        x: Tensor,  # (T, C, H, W), the video to correct
+    ) -> Tensor:
+        "The video (T, C, H, W) after these steps."
+        return cg(A, y, x, self.steps)[0]
+
     def bind(
         self,
         problem: Problem,
         guess: Callable,  # () -> the video that the start inverts
     ) -> tuple[Callable, Callable]:
         "A function of (x, a_t) that returns x_bar (T, C, H, W); and the guess as it is."
-        A, y = problem.A, problem.y
-        return (lambda x, a_t, last=False: cg(A, y, x, self.steps)[0]), guess
+
+        def step(x: Tensor, a_t: float, last: bool = False) -> Tensor:
+            return self.move(problem.A, problem.y, x)
+
+        return step, guess
 
 
 @dataclass(frozen=True)
 class SpectralCG(CG):
-    """The same iterate from the operator's spectrum, in two passes over the clip.
+    """The same iterate as `CG`, from the operator's spectrum in two passes over the clip.
 
-    In exact arithmetic it equals `CG`. In float32 CG drifts and this does not. An operator without
-    a spectrum gets CG itself.
+    In exact arithmetic the two are equal. In float32 CG drifts and this does not. An operator
+    without a spectrum gets CG itself.
     """
 
-    def bind(
-        self,
-        problem: Problem,
-        guess: Callable,  # () -> the video that the start inverts
-    ) -> tuple[Callable, Callable]:
-        "A function of (x, a_t) that returns x_bar (T, C, H, W); and the guess as it is."
-        A, y = problem.A, problem.y
-        return (lambda x, a_t, last=False: data_consistency(A, y, x, self.steps)), guess
+    def move(self, A: LinearOperator, y: Tensor, x: Tensor) -> Tensor:
+        "The video (T, C, H, W) after these steps."
+        return data_consistency(A, y, x, self.steps)
 
 # %% ../../nbs/course/08_consistency.ipynb #a7da70ec
 def proximal_weight(
     slack: float,  # least ratio of the measurement's error to the estimate's
     sigma_y: float,  # standard deviation of the measurement's noise
-    trust: float
-    | None,  # error of the estimate for latent noise of unit deviation; None without noise
+    trust: float | None,  # error of the estimate for latent noise of 1; None without noise
     a_t: float,  # alpha_bar_t
 ) -> float:
-    """The weight `rho` of staying near the estimate: the measurement's noise over the estimate's
-    error, squared.
+    """The weight `rho` of staying near the estimate.
+
+    It is `slack^2 + (sigma_y / (trust sigma_t))^2` with `sigma_t = sqrt((1 - a_t) / a_t)`: the
+    measurement's noise over the estimate's error, squared.
     """
     noise = sigma_y / (trust * noise_ratio(a_t)) if sigma_y else 0.0
     return slack**2 + noise**2
@@ -187,18 +194,14 @@ def check_trust(
 
 @dataclass(frozen=True)
 class Proximal:
-    """Step 3 for noisy measurements: agree as far as the noise lets one, and otherwise stay near
-    the estimate.
+    """Step 3 for noisy measurements: agree as far as the noise lets one, else stay near the
+    estimate.
 
-    Solves `min_x |y - A x|^2 + rho |x - x_hat|^2` with `rho = slack^2 + (sigma_y / (trust
-    sigma_t))^2` and
-    `sigma_t = sqrt((1 - a_t) / a_t)`.
+    Solves `min_x |y - A x|^2 + rho |x - x_hat|^2` with `rho` from `proximal_weight`.
     """
 
     slack: float = 1e-4  # least ratio of the measurement's error to the estimate's, > 0
-    trust: float | None = (
-        None  # error of the estimate for latent noise of unit deviation; None: no noise
-    )
+    trust: float | None = None  # error of the estimate for latent noise of 1; None: no noise
 
     def __post_init__(self):
         check_range("consistency.slack", self.slack, 1e-7, 2)
@@ -210,6 +213,23 @@ class Proximal:
         "Whether it takes the measurement's noise into account."
         return self.trust is not None
 
+    def slack_at(
+        self,
+        last: bool,  # whether this makes the result
+    ) -> float:
+        "The least ratio of the two errors, there."
+        return self.slack
+
+    def move(
+        self,
+        problem: Problem,
+        x: Tensor,  # (T, C, H, W), the estimate
+        rho: float,  # weight of staying near it
+        last: bool,  # whether this makes the result
+    ) -> Tensor:
+        "The compromise (T, C, H, W)."
+        return proximal(problem.A, problem.y, x, rho)
+
     def bind(
         self,
         problem: Problem,
@@ -218,9 +238,9 @@ class Proximal:
         "A function of (x, a_t) that returns x_bar (T, C, H, W); and the guess as it is."
         check_trust(self.trust, problem.sigma_y)
 
-        def step(x: Tensor, a_t: float, last: bool = False) -> Tensor:
-            rho = proximal_weight(self.slack, problem.sigma_y, self.trust, a_t)
-            return proximal(problem.A, problem.y, x, rho)
+        def step(x: Tensor, a_t: float, last: bool = False, **more: Any) -> Tensor:
+            rho = proximal_weight(self.slack_at(last), problem.sigma_y, self.trust, a_t)
+            return self.move(problem, x, rho, last, **more)
 
         return step, guess
 

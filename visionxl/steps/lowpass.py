@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..operators.kernels import extend, gaussian_kernel
 from .problem import Problem, check_range
 
 # %% ../../nbs/course/09_lowpass.ipynb #b271e626
@@ -47,9 +48,9 @@ def gaussian_taps(
             f"try {abs(kernel_size) + 1}"
         )
     r = int(4 * sigma + 0.5) if kernel_size is None else kernel_size // 2
-    j = torch.arange(-r, r + 1, dtype=torch.float64)
-    k = torch.exp(-0.5 * (j / sigma) ** 2) if sigma > 0 else (j == 0).double()
-    return k / k.sum()
+    if sigma == 0:
+        return (torch.arange(-r, r + 1) == 0).double()
+    return torch.tensor(gaussian_kernel(2 * r + 1, sigma), dtype=torch.float64)
 
 # %% ../../nbs/course/09_lowpass.ipynb #1bc95b1d
 def folded_index(
@@ -58,16 +59,13 @@ def folded_index(
     boundary: str = "symmetric",  # "symmetric": the edge pixel is repeated; "reflect": it is not
     device: torch.device | str = "cpu",  # where the indices are needed
 ) -> Tensor:  # (n + 2 * pad,) int64 indices into 0 .. n-1
-    "Which pixel stands at each place of the padded axis: folded back as often as it takes."
+    """Which pixel stands at each place of the padded axis: folded back as often as it takes.
+
+    Raises ValueError for another boundary.
+    """
     if boundary not in BOUNDARIES:
         raise ValueError(f"boundary={boundary!r} is not known: choose one of {BOUNDARIES}")
-    i = torch.arange(-pad, n + pad, device=device)
-    if boundary == "symmetric":
-        i = i % (2 * n)
-        return torch.where(i < n, i, 2 * n - 1 - i)
-    period = max(2 * n - 2, 1)
-    i = i % period
-    return torch.where(i < n, i, period - i)
+    return extend(torch.arange(-pad, n + pad, device=device), n, boundary)
 
 # %% ../../nbs/course/09_lowpass.ipynb #5d40531a
 def filter_axis(
@@ -137,9 +135,9 @@ def lowpass_gain(
 # %% ../../nbs/course/09_lowpass.ipynb #ea11bda3
 @dataclass(frozen=True)
 class LowPass:
-    """Step 4, first half: low-pass filter the consistent video, less and less on the way down (Eq.
+    """Step 4, first half: low-pass filter the consistent video (Eq. 7).
 
-    7).
+    The filter is wide at the first timestep and narrows with the noise.
     """
 
     lam: float = 2.0  # the paper's lambda in pixels, > 0
