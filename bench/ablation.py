@@ -1,0 +1,374 @@
+"""What each part of `best` gives, and what the diffusion prior gives.
+
+    python bench/ablation.py                         the two sample clips, short side 96, 9 frames
+    python bench/ablation.py --minutes 3             the same in slots: call it until it says "done"
+    python bench/ablation.py --clips DIR --name test the clips of a folder, under another name
+    python bench/ablation.py --tasks sr inpaint      some of the six tasks
+    python bench/ablation.py --bm3d                  BM3D as one more denoiser (pip install bm3d)
+
+`paper` and `best` differ in seven choices. Each is added alone to `paper`, and taken back alone
+from `best`. Then the network of `best` is replaced: by nothing (the identity), by a Gaussian blur,
+and by classical denoisers that get the network's noise levels, in the same loop. Non-local means
+are scikit-image's (pip install scikit-image).
+
+Every cell is kept in bench/results/ablation_cells: a killed run goes on where it was. The results
+go to bench/results/ablation.json and .md, with another --name to ablation_NAME. The clips are
+measured, nothing is tuned on them here; the settings of `best` were once tuned on pieces of the two
+sample clips, which the tables say.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from visionxl import video  # noqa: E402
+from visionxl.measure.cell import at_size  # noqa: E402
+from visionxl.measure.evaluate import UNITS, clips_in  # noqa: E402
+from visionxl.measure.grid import Cell, Grid, mean_row  # noqa: E402
+from visionxl.measure.methods import METHODS, solve_with  # noqa: E402
+from visionxl.measure.plain_priors import (  # noqa: E402
+    DenoiserPrior,
+    blur,
+    dct_threshold,
+    keep,
+)
+from visionxl.measure.tables import markdown, number  # noqa: E402
+from visionxl.operators.tasks import TASKS  # noqa: E402
+from visionxl.presets import best, choose, paper  # noqa: E402
+from visionxl.prior.latent import Prior  # noqa: E402
+from visionxl.steps.preset import Preset  # noqa: E402
+from visionxl.steps.tweedie import LastDecode  # noqa: E402
+
+RESULTS = Path(__file__).parent / "results"
+FIGURES = ("PSNR", "SSIM", "LPIPS", "warping")
+CHANGES = (  # from `paper` to `best`, in the order of the algorithm
+    "route",
+    "classical start",
+    "average along the motion",
+    "proximal consistency",
+    "no low-pass filter",
+    "no shared noise",
+    "result blend",
+)
+
+
+def mixed(
+    task: str,  # for which `best` is made
+    changes: frozenset,  # which of `CHANGES` are made
+) -> Preset:
+    "Return `paper` with some of the choices of `best`; with all of them it is `best`."
+    ours, theirs = best(task), paper(task)
+    start = replace(
+        theirs.start,
+        what=ours.start.what if "classical start" in changes else theirs.start.what,
+        steps=ours.start.steps if "route" in changes else theirs.start.steps,
+    )
+    result = (ours if "result blend" in changes else theirs).result
+    inner = theirs.consistency
+    if "proximal consistency" in changes:
+        inner = ours.consistency.inner
+        if isinstance(result, LastDecode):
+            inner = replace(inner, last_slack=None)  # has no effect there, and is refused
+    moves = "average along the motion" in changes
+    return replace(
+        theirs,
+        route=(ours if "route" in changes else theirs).route,
+        start=start,
+        consistency=replace(ours.consistency, inner=inner) if moves else inner,
+        lowpass=(ours if "no low-pass filter" in changes else theirs).lowpass,
+        renoise=(ours if "no shared noise" in changes else theirs).renoise,
+        result=result,
+    )
+
+
+def recipe(changes: frozenset) -> Callable:
+    "Return what `solve` takes as its preset: a function of the task."
+
+    def chosen(task: str, sigma_y: float = 0.0) -> Preset:
+        return mixed(task, changes)
+
+    return chosen
+
+
+def pixel_noise(prior: Prior) -> float:
+    "Return the deviation in pixels, in the video's range, of latent noise of unit deviation."
+    x = at_size(Path(video.__file__).parent / "assets" / "flower.mp4", 96, 2)
+    z = prior.encode(x)
+    noise = 0.2 * torch.randn(z.shape, generator=torch.Generator().manual_seed(0))
+    return float((prior.decode(z + noise) - prior.decode(z)).std() / 0.2)
+
+
+class Matched(DenoiserPrior):
+    """A denoiser of pixels that gets the noise levels of a latent prior, in pixels.
+
+    There is no autoencoder. At every timestep noise over signal is what it is with the prior, times
+    `gain`.
+    """
+
+    def __init__(
+        self,
+        denoise: Callable,  # (noisy (T, 3, H, W), standard deviation of the noise) -> clean
+        alpha_bar: torch.Tensor,  # the latent prior's
+        t_max: int,  # the latent prior's
+        gain: float,  # `pixel_noise` of it
+    ):
+        super().__init__(denoise)
+        self.alpha_bar = 1 / (1 + gain**2 * (1 - alpha_bar) / alpha_bar)
+        self.t_max = t_max
+
+
+def frame_by_frame(
+    f: Callable,  # of an array (H, W, 3)
+    x: torch.Tensor,  # (T, 3, H, W)
+) -> torch.Tensor:
+    "Return a denoiser of arrays applied to every frame."
+    out = [f(np.ascontiguousarray(v.permute(1, 2, 0).double().numpy())) for v in x]
+    return torch.from_numpy(np.stack(out)).permute(0, 3, 1, 2).to(x)
+
+
+def non_local_means(x: torch.Tensor, sigma: float) -> torch.Tensor:
+    "Return `x` (T, 3, H, W) through non-local means (Buades 2005), 5x5 patches within 6 pixels."
+    from skimage.restoration import denoise_nl_means
+
+    f = partial(
+        denoise_nl_means,
+        patch_size=5,
+        patch_distance=6,
+        h=0.8 * sigma,
+        sigma=sigma,
+        channel_axis=-1,
+    )
+    return frame_by_frame(f, x)
+
+
+def bm3d_frames(x: torch.Tensor, sigma: float) -> torch.Tensor:
+    "Return `x` (T, 3, H, W) through BM3D for colour (Dabov 2007). Its terms: non-commercial use."
+    from bm3d import bm3d_rgb
+
+    return frame_by_frame(partial(bm3d_rgb, sigma_psd=sigma), x)
+
+
+def priors_of(name: str, bm3d: bool) -> tuple[dict, float]:
+    "Return the priors by their labels, and the noise in pixels of the first one."
+    prior = Prior.load(name)
+    gain = pixel_noise(prior)
+    denoisers = {
+        "identity, no autoencoder": keep,
+        "DCT threshold": dct_threshold,
+        "non-local means": non_local_means,
+    }
+    if bm3d:
+        denoisers["BM3D"] = bm3d_frames
+    found = {"diffusion": name, "identity": DenoiserPrior(keep, prior)}
+    found["Gaussian blur"] = DenoiserPrior(blur, prior)
+    for label, f in denoisers.items():
+        found[label] = Matched(f, prior.alpha_bar, prior.t_max, gain)
+    return found, gain
+
+
+@dataclass(frozen=True)
+class Line:
+    "One row of a task's table."
+
+    group: str
+    label: str
+    method: str  # a key of the grid's methods
+    prior: str = "diffusion"
+    changes: frozenset | None = None  # None: a method without a preset
+
+
+def lines_of(priors: dict) -> list[Line]:
+    "Return the rows, from the measurement to `best`."
+    every = frozenset(CHANGES)
+    lines = [Line("reference", label, name) for name, label in REFERENCES.items()]
+    lines += [Line("paper", "paper", "paper", changes=frozenset())]
+    lines += [
+        Line("added to paper", f"paper + {c}", f"+ {c}", changes=frozenset([c])) for c in CHANGES
+    ]
+    lines += [Line("best", "best", "best", changes=every)]
+    lines += [
+        Line("taken from best", f"best - {c}", f"- {c}", changes=every - {c}) for c in CHANGES
+    ]
+    others = [p for p in priors if p != "diffusion"]
+    lines += [Line("prior of best", f"best, prior: {p}", "best", p, every) for p in others]
+    some = [p for p in others if p in ("identity", "non-local means")]
+    lines += [Line("prior of paper", f"paper, prior: {p}", "paper", p, frozenset()) for p in some]
+    return lines
+
+
+REFERENCES = {
+    "measured": "measurement brought to size",
+    "cg": "CG alone",
+    "admm_tv": "total variation",
+    "motion_tv": "total variation, averaged along the motion",
+}
+
+
+def methods_of(lines: list[Line]) -> dict:
+    "Return the methods as the grid takes them."
+    return {
+        line.method: METHODS.get(line.method) or solve_with(recipe(line.changes)) for line in lines
+    }
+
+
+def evaluations(line: Line, task: str, prior: object) -> int:
+    "Return how often the network looks at each frame: on the way up and on the way down."
+    if line.changes is None or line.prior != "diffusion":
+        return 0
+    schedule = choose(mixed(task, line.changes)).schedule(prior)
+    return len(schedule.inversion) + len(schedule.sampling)
+
+
+def cell_of(line: Line, task: str, clip: str, a: argparse.Namespace) -> Cell:
+    "Return the experiment behind a row and a clip."
+    prior = "none" if line.changes is None else line.prior
+    return Cell(line.method, task, clip, a.size, a.frames, a.seed, prior, {}, line.label)
+
+
+def row_of(line: Line, task: str, each: dict, prior: object) -> dict:
+    "Return one row: means over the clips, standard errors, and every clip by itself."
+    kept = {c: {k: r[k] for k in (*FIGURES, "residual", "seconds")} for c, r in each.items()}
+    found = mean_row(list(kept.values()))
+    count = evaluations(line, task, prior)
+    where = {"task": task, "group": line.group, "row": line.label, "evaluations": count}
+    return where | found | {"each": kept}
+
+
+def gap(
+    row: dict,  # of one task
+    other: dict,  # of the same task
+    name: str = "PSNR",
+) -> tuple[float, float]:
+    "Return by how much a row is ahead, mean over clips, and the standard error of that."
+    gaps = [row["each"][c][name] - other["each"][c][name] for c in row["each"]]
+    error = float(np.std(gaps, ddof=1)) / len(gaps) ** 0.5 if len(gaps) > 1 else math.nan
+    return float(np.mean(gaps)), error
+
+
+def shares(rows: list[dict]) -> list[dict]:
+    "Return for each task what the network adds to `best` over each thing in its place, in dB."
+    out = []
+    for task in dict.fromkeys(r["task"] for r in rows):
+        mine = [r for r in rows if r["task"] == task]
+        whole = next(r for r in mine if r["row"] == "best")
+        line = {"task": task, "best (dB)": number(whole["PSNR"], "PSNR")}
+        others = [r for r in mine if r["group"] == "prior of best"]
+        others += [r for r in mine if r["row"] == REFERENCES["motion_tv"]]
+        for r in others:
+            mean, error = gap(whole, r)
+            line["over " + r["row"].removeprefix("best, prior: ")] = f"{mean:+.2f} ± {error:.2f}"
+        out.append(line)
+    return out
+
+
+def page(kept: dict) -> str:
+    "Return the results as Markdown."
+    clips = ", ".join(kept["clips"])
+    units = "; ".join(f"{k}: {UNITS[k]}" for k in FIGURES)
+    out = [
+        "# Ablation: from `paper` to `best`",
+        f"Clips: {clips}; short side {kept['size']} pixels, {kept['frames']} frames, seed "
+        f"{kept['seed']}; prior `{kept['prior']}` ({kept['prior_id']}). Mean ± standard error over "
+        f"clips. {units}; evaluations: of the network, for each frame. {kept['about_clips']} "
+        f"Made by `{kept['command']}`.",
+        "## What the network gives",
+        "`best` with its network, minus the same loop with something else in its place, in dB of "
+        "PSNR. The identity and the Gaussian blur work on the prior's latents. The others work on "
+        f"pixels and get the same noise levels: latent noise of 1 is {kept['pixel_noise']:.3f} in "
+        "pixels of [-1, 1].",
+        markdown(shares(kept["rows"]), bold=False),
+    ]
+    for task in dict.fromkeys(r["task"] for r in kept["rows"]):
+        mine = [shown(r) for r in kept["rows"] if r["task"] == task]
+        out += [f"## {task}", markdown(mine)]
+    return "\n\n".join(out) + "\n"
+
+
+def shown(row: dict) -> dict:
+    "Return what the page shows of a row."
+    order = ("row", *[k for f in FIGURES for k in (f, f"{f} se")])
+    found = {k: row[k] for k in order if k in row}
+    return found | {"evaluations": str(row["evaluations"]), "seconds": row["seconds"]}
+
+
+def write(a: argparse.Namespace, grid: Grid, rows: list[dict], gain: float) -> Path:
+    "Write JSON and Markdown of the tasks that are complete."
+    name = f"ablation_{a.name}" if a.name else "ablation"
+    about = "Nothing was tuned on these clips." if a.clips else SAMPLES
+    where = {"size": a.size, "frames": a.frames, "seed": a.seed, "clips": list(grid.clips)}
+    where |= {"prior": a.prior, "prior_id": grid.prior_id("diffusion"), "pixel_noise": gain}
+    where |= {"about_clips": about, "command": " ".join(["python bench/ablation.py", *a.said])}
+    kept = where | {"changes": CHANGES, "rows": rows}
+    out = a.out / f"{name}.json"
+    out.write_text(json.dumps(kept, indent=1))
+    out.with_suffix(".md").write_text(page(kept))
+    return out
+
+
+SAMPLES = "The settings of `best` were tuned on pieces of these two clips, among others."
+
+
+def parser() -> argparse.ArgumentParser:
+    "Return the command's options."
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    p.add_argument("--clips", help="folder of clips; default the two that ship")
+    p.add_argument("--name", default="", help="ending of the files' names")
+    p.add_argument("--size", type=int, default=96, help="short side in pixels (96)")
+    p.add_argument("--frames", type=int, default=9, help="(9)")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--prior", default="tiny")
+    p.add_argument("--bm3d", action="store_true", help="five seconds a frame")
+    p.add_argument("--minutes", type=float, default=math.inf, help="stop after so many")
+    p.add_argument("--out", type=Path, default=RESULTS)
+    return p
+
+
+def clips_of(a: argparse.Namespace) -> dict:
+    "Return the clips by name."
+    if a.clips:
+        return clips_in(a.clips)
+    return {n: Path(video.__file__).parent / "assets" / f"{n}.mp4" for n in video.SAMPLES}
+
+
+def main(argv: list | None = None) -> int:
+    "Run what is missing, task by task. The tasks that are complete are on disk after each."
+    argv = sys.argv[1:] if argv is None else argv
+    a = parser().parse_args(argv)
+    a.said = [v for i, v in enumerate(argv) if "--minutes" not in (v, argv[i - 1])]
+    end = time.monotonic() + 60 * a.minutes
+    priors, gain = priors_of(a.prior, a.bm3d)
+    lines = lines_of(priors)
+    folder, say = a.out / "ablation_cells", partial(print, flush=True)
+    grid = Grid(folder, clips_of(a), TASKS, methods_of(lines), priors, FIGURES, say=say)
+    rows = []
+    for task in a.tasks:
+        made = []
+        for line in lines:
+            each = {}
+            for clip in grid.clips:
+                if time.monotonic() > end:
+                    print(f"stopped after {a.minutes:g} minutes in {task}: call it again")
+                    return 1
+                each[clip] = grid(cell_of(line, task, clip, a))
+            made.append(row_of(line, task, each, grid.prior("diffusion")))
+        rows += made
+        print(f"{task}: written to {write(a, grid, rows, gain)}")
+    print("done")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

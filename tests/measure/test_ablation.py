@@ -1,0 +1,76 @@
+"""The ablation goes from `paper` to `best` and nowhere else, and counts what the network does."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "bench"))
+import ablation  # noqa: E402
+
+from visionxl.operators.tasks import TASKS, task  # noqa: E402
+from visionxl.presets import best, paper  # noqa: E402
+from visionxl.prior.latent import Prior  # noqa: E402
+from visionxl.solver import solve  # noqa: E402
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_all_changes_make_best_and_none_makes_paper(name):
+    "Each change alone differs from both, is a preset that holds, and so does its opposite."
+    every = frozenset(ablation.CHANGES)
+    assert ablation.mixed(name, every) == best(name)
+    assert ablation.mixed(name, frozenset()) == paper(name)
+    for c in ablation.CHANGES:
+        for some in (frozenset([c]), every - {c}):
+            assert ablation.mixed(name, some) not in (best(name), paper(name))
+
+
+class Counted:
+    "A prior that counts the frames that its network looks at."
+
+    def __init__(self, prior):
+        self.prior, self.count = prior, 0
+
+    def __getattr__(self, name):
+        return getattr(self.prior, name)
+
+    def eps(self, z, t):
+        self.count += len(z)
+        return self.prior.eps(z, t)
+
+
+@pytest.mark.parametrize("changes", [frozenset(), frozenset(ablation.CHANGES)])
+def test_evaluations_are_those_that_happen(changes):
+    "The column says what a run does, for each frame."
+    prior = Counted(Prior.load("tiny"))
+    x = torch.rand(2, 3, 32, 48) * 2 - 1
+    A = task("deblur", tuple(x.shape))
+    for _ in solve(A(x), A, prior, ablation.mixed("deblur", changes)):
+        pass
+    line = ablation.Line("group", "label", "method", changes=changes)
+    assert prior.count == 2 * ablation.evaluations(line, "deblur", prior)
+
+
+def test_a_matched_denoiser_sees_the_noise_levels_in_pixels():
+    "It takes Gaussian noise of the level off again, and its levels are the prior's times the gain."
+    alpha_bar = torch.tensor([0.99, 0.5], dtype=torch.float64)
+    seen = []
+
+    def denoise(x, sigma):
+        seen.append(sigma)
+        return x * 0
+
+    prior = ablation.Matched(denoise, alpha_bar, 1, 0.5)
+    noise = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    a = float(prior.alpha_bar[1])
+    found = prior.eps((1 - a) ** 0.5 * noise, 1)
+    assert seen == [pytest.approx(0.5)]
+    assert (found - noise).abs().max() < 1e-5
+
+
+def test_the_share_is_the_paired_gap():
+    "Mean and standard error are those of the differences, clip by clip."
+    row = {"each": {"a": {"PSNR": 3.0}, "b": {"PSNR": 5.0}}}
+    other = {"each": {"a": {"PSNR": 2.0}, "b": {"PSNR": 2.0}}}
+    assert ablation.gap(row, other) == (pytest.approx(2.0), pytest.approx(1.0))
