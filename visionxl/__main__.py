@@ -2,7 +2,7 @@
 
 import sys
 
-from visionxl.app.cli import main
+from visionxl.app.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

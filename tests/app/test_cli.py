@@ -12,7 +12,7 @@ from app.test_restore import Gaussian
 from PIL import Image
 
 from visionxl import __version__, video
-from visionxl.app import cli
+from visionxl.app.cli.main import main
 from visionxl.prior.latent import Prior
 
 real_load = Prior.load.__func__
@@ -38,7 +38,7 @@ def clean(tmp_path, x):
 
 
 def run(*args):
-    return cli.main([str(a) for a in args])
+    return main([str(a) for a in args])
 
 
 @pytest.mark.parametrize("task", ["sr", "inpaint+"])
@@ -288,7 +288,7 @@ def test_interrupt(tmp_path, clean, monkeypatch, capsys):
 
 def test_heavy_things_are_not_imported_for_help():
     code = (
-        "import sys; from visionxl.app.cli import parser; parser(); print([m for m in "
+        "import sys; from visionxl.app.cli.commands import parser; parser(); print([m for m in "
         "('torch', 'diffusers', 'matplotlib', 'av') if m in sys.modules])"
     )
     assert (

@@ -11,8 +11,13 @@ from app.test_restore import Gaussian, psnr
 from PIL import Image
 
 from visionxl import video
-from visionxl.app import cli, files
-from visionxl.app.degradation import Degradation, PictureMask, as_degradation, degrade, notes_of
+from visionxl.app import files
+from visionxl.app.cli.main import main
+from visionxl.app.degradation.masks import PictureMask
+from visionxl.app.degradation.measurement import degrade
+from visionxl.app.degradation.notes import to_notes
+from visionxl.app.degradation.own import as_degradation
+from visionxl.app.degradation.tasks import Degradation
 from visionxl.app.restore import restore
 from visionxl.app.settings import settings_for, what_happened
 from visionxl.operators.linear import LinearOperator
@@ -36,7 +41,7 @@ def clean(tmp_path, x):
 
 
 def run(*args):
-    return cli.main([str(a) for a in args])
+    return main([str(a) for a in args])
 
 
 class Shake(LinearOperator):
@@ -246,7 +251,7 @@ def test_what_is_ones_own_is_never_noted_as_a_task(tmp_path, clean):
         assert "task" not in notes and notes["operator"]
         with pytest.raises(ValueError, match="operator of its own"):
             restore(tmp_path / "y.mkv", progress=False)
-    assert "task" in notes_of(Degradation("deblur"))
+    assert "task" in to_notes(Degradation("deblur"))
 
 
 # ----------------------------------------------------------------------------------- masks
@@ -409,6 +414,6 @@ def test_a_task_given_as_operator_is_nearly_as_good(x):
     A = task("inpaint", x.shape)
     y = A(x)
     named, plain = restore(y, "inpaint", progress=False).x, restore(y, A, progress=False).x
-    assert psnr(plain, x) > psnr(named, x) - 2 and json.dumps(notes_of(as_degradation(A)))
+    assert psnr(plain, x) > psnr(named, x) - 2 and json.dumps(to_notes(as_degradation(A)))
     mean = TemporalMean(x.shape, 3)
     assert psnr(restore(mean(x), mean, progress=False).x, x) > psnr(mean(x), x)

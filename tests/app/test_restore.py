@@ -9,7 +9,9 @@ import torch
 
 from visionxl import video
 from visionxl.app import clips, files, restore
-from visionxl.app.degradation import Degradation, degrade, from_notes
+from visionxl.app.degradation.measurement import degrade
+from visionxl.app.degradation.notes import from_notes
+from visionxl.app.degradation.tasks import Degradation
 from visionxl.app.settings import RestoreSettings, what_happened
 from visionxl.operators.tasks import TASKS
 from visionxl.prior.latent import Prior

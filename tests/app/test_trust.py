@@ -16,8 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionxl import video
-from visionxl.app import checkpoint, cli, files
-from visionxl.app.degradation import Degradation, degrade, from_notes, notes_of
+from visionxl.app import checkpoint, files
+from visionxl.app.cli.main import main
+from visionxl.app.degradation.measurement import degrade
+from visionxl.app.degradation.notes import from_notes, to_notes
+from visionxl.app.degradation.tasks import Degradation
 from visionxl.prior.latent import Prior
 
 
@@ -37,7 +40,7 @@ def clean(tmp_path, x):
 
 
 def run(*args):
-    return cli.main([str(a) for a in args])
+    return main([str(a) for a in args])
 
 
 # ------------------------------------------------------------------------ two runs, one name
@@ -136,7 +139,7 @@ JSON = st.recursive(
     ),
     max_leaves=6,
 )
-NAMES = st.sampled_from([*notes_of(Degradation()), "clean", "mask", "size", "operator"])
+NAMES = st.sampled_from([*to_notes(Degradation()), "clean", "mask", "size", "operator"])
 
 
 @settings(max_examples=200, deadline=None)
@@ -208,7 +211,7 @@ SLOW = """
 import sys, time
 sys.path[:0] = {path!r}
 from app.test_restore import Gaussian
-from visionxl.app import cli
+from visionxl.app.cli.main import main
 from visionxl.prior.latent import Prior
 eps = Gaussian.eps
 def slow(self, z, t):
@@ -217,7 +220,7 @@ def slow(self, z, t):
     return eps(self, z, t)
 Gaussian.eps = slow
 Prior.load = classmethod(lambda cls, name: Gaussian())
-sys.exit(cli.main(sys.argv[1:]))
+sys.exit(main(sys.argv[1:]))
 """
 
 

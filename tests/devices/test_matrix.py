@@ -9,8 +9,9 @@ from devices.emulator import emulated, moves_so_far, summary
 
 from tests.operators.test_operators import OPERATORS, draw
 from visionxl import video
-from visionxl.app.cli import main
-from visionxl.app.degradation import Degradation, degrade
+from visionxl.app.cli.main import main
+from visionxl.app.degradation.measurement import degrade
+from visionxl.app.degradation.tasks import Degradation
 from visionxl.app.restore import restore
 from visionxl.extras.photo_spectrum import smooth_step
 from visionxl.extras.tv import admm

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 import torch.nn.functional as F
 
-from .degradation import AnyDegradation, noisy, padded
+from .degradation.measurement import add_noise, pad_to_multiple
+from .degradation.own import AnyDegradation
 from ..operators.tasks import FrameMix, LinearOperator, after_time
 
 # %% ../../nbs/reference/app/clips.ipynb #8583c068
@@ -112,7 +113,7 @@ def degrade_frames(
     """
     ring = d.reach and d.temporal == "circular" and total > chunk + 2 * d.reach
     wrap = d.reach if ring else 0
-    buffer = FrameBuffer(padded(f, d.scale) for f in _around(source, total, wrap))
+    buffer = FrameBuffer(pad_to_multiple(f, d.scale) for f in _around(source, total, wrap))
     generator = torch.Generator().manual_seed(seed)
     whole = total <= chunk + 2 * d.reach or not can_be_cut(d, size)
     least = d.window if d.reach else 0  # frames that an average takes
@@ -124,7 +125,7 @@ def degrade_frames(
         part = d.at(range(low - wrap + total, high - wrap + total))
         x = buffer.take(low, high)
         y = part.operator(x.shape)(x)
-        yield noisy(y if whole else y[a - low : b - low], d.sigma_y, generator)
+        yield add_noise(y if whole else y[a - low : b - low], d.sigma_y, generator)
 
 # %% ../../nbs/reference/app/clips.ipynb #f46b3d9d
 def plan_windows(

@@ -19,13 +19,9 @@ import torch
 from .. import video
 from .checkpoint import Checkpoint, check_room
 from .clips import FrameBuffer, degrade_frames
-from visionxl.app.degradation import (
-    AnyDegradation,
-    as_degradation,
-    check_measured,
-    clean_size,
-    notes_of,
-)
+from .degradation.measurement import check_measured
+from .degradation.notes import clean_size, to_notes
+from .degradation.own import AnyDegradation, as_degradation
 from .restore import Step, check_mask, quantisation, restore_frames
 from .settings import NUMBERS, RestoreSettings, settings_for, what_happened
 from ..operators.tasks import LinearOperator
@@ -158,7 +154,7 @@ def degrade_file(
     d.check(T)
     if not d.bundled:
         _writable(d, (T, 3, H, W))
-    notes = notes_of(d) | {"clean": [H, W]}
+    notes = to_notes(d) | {"clean": [H, W]}
     fps, tracks = video.probe(clip.path).fps, clip.tracks(T)
     _warn_of_loss(clip.path, out)
     options = {"lossless": True, "tracks": tracks} | notes
@@ -365,7 +361,7 @@ def facts(
 ) -> dict:  # {name: value} for the report
     "How a restoration was made, for people."
     d = settings.degradation
-    numbers = notes_of(d) if d.bundled else {"sigma_y": d.sigma_y}
+    numbers = to_notes(d) if d.bundled else {"sigma_y": d.sigma_y}
     return {
         "task": d.task,
         "degradation": ", ".join(f"{k} {v}" for k, v in numbers.items() if k != "task"),

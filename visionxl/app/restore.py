@@ -18,7 +18,9 @@ import torch
 from .. import video
 from .checkpoint import Checkpoint
 from .clips import FrameBuffer, crossfade, fade_weights, window_operator
-from .degradation import AnyDegradation, check_measured, clean_size, padded
+from .degradation.measurement import check_measured, pad_to_multiple
+from .degradation.notes import clean_size
+from .degradation.own import AnyDegradation
 from .settings import NUMBERS, RestoreSettings, settings_for, what_happened
 from ..media import noted_size
 from ..operators.tasks import LinearOperator
@@ -47,7 +49,7 @@ class PaddedPrior:
 
     def encode(self, x: torch.Tensor, **options: Any) -> torch.Tensor:
         "Frames to latents; the last row and column are repeated until the network can take them."
-        return self.prior.encode(padded(x, self.prior.factor), **options)
+        return self.prior.encode(pad_to_multiple(x, self.prior.factor), **options)
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         "Latents to frames of the true size."

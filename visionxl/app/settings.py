@@ -14,13 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from .clips import can_be_cut, plan_windows
-from visionxl.app.degradation import (
-    AnyDegradation,
-    Degradation,
-    PictureMask,
-    as_degradation,
-    from_notes,
-)
+from .degradation.masks import PictureMask
+from .degradation.notes import from_notes
+from .degradation.own import AnyDegradation, as_degradation
+from .degradation.tasks import Degradation
 from ..measure.identity import is_reference, load_object
 from ..operators.tasks import TASKS, LinearOperator
 from ..presets import choose

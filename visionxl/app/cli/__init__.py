@@ -1,0 +1,3 @@
+"""The command line: options that commands share, the commands and their help, what each does, and
+how an error becomes one sentence.
+"""
