@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .extras.noise import noise_level
 from .operators.linear import LinearOperator
 from .operators.properties import describe
 from .presets import choose
@@ -119,7 +120,7 @@ def solve(
     *,
     seed: int = 0,  # of all random numbers
     noise: Tensor | torch.Generator | None = None,  # (steps, 1 or T, c, h, w), or a generator
-    sigma_y: float = 0.0,  # standard deviation of the noise in `y`, in units of [-1, 1]
+    sigma_y: float | str = 0.0,  # deviation of the noise in `y`, in [-1, 1], or "estimate"
     resume: State | Point | None = None,  # go on from this state, or from this point
     progress: Callable | None = None,  # called with a `Progress` after each batch of frames
     on_state: Callable | None = None,  # called with each state before it is yielded
@@ -132,6 +133,7 @@ def solve(
     is done, and FloatingPointError with the timestep where the prior overflows.
     """
     recipe = describe(A, getattr(y, "device", "cpu")).recipe
+    sigma_y = noise_level(sigma_y, y, A)
     chosen = choose(preset, recipe, sigma_y, changes, **parts)
     options = dict(seed=seed, noise=noise, sigma_y=sigma_y, resume=resume)
     run = prepare(y, A, prior, chosen, **options, progress=progress, on_state=on_state)
