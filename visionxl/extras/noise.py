@@ -6,7 +6,7 @@
 __all__ = ['HAAR', 'SECOND', 'THIRD', 'STENCILS', 'ENOUGH', 'differences', 'whole_stencils', 'clipped_moments', 'estimate_noise',
            'noise_level', 'noise_grain']
 
-# %% ../../nbs/reference/extras/noise.ipynb #f108693e
+# %% ../../nbs/reference/extras/noise.ipynb #fb582b18
 import math
 from collections.abc import Sequence
 
@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..operators.linear import LinearOperator
-from ..operators.properties import describe
 
-# %% ../../nbs/reference/extras/noise.ipynb #a41a56ef
+# %% ../../nbs/reference/extras/noise.ipynb #0669763a
 HAAR, SECOND, THIRD = (1.0, -1.0), (1.0, -2.0, 1.0), (1.0, -3.0, 3.0, -1.0)
 STENCILS = (  # of time, height and width
     (None, SECOND, SECOND),
@@ -58,7 +57,7 @@ def whole_stencils(
         known = torch.stack(parts).all(0)
     return known
 
-# %% ../../nbs/reference/extras/noise.ipynb #dc82102a
+# %% ../../nbs/reference/extras/noise.ipynb #dfade838
 def clipped_moments(
     mean: Tensor,  # of the values before they were clipped
     sigma: float,  # deviation of their noise, > 0
@@ -101,7 +100,7 @@ def _unclipped(energy: Tensor, level: Tensor, sigma: float) -> tuple[Tensor, Ten
     sure = kept > min(0.7, float(kept.quantile(0.8)))
     return energy / kept.clamp_min(1e-3), sure
 
-# %% ../../nbs/reference/extras/noise.ipynb #2eb76d98
+# %% ../../nbs/reference/extras/noise.ipynb #c3c548b9
 def _level(r: Tensor, y: Tensor, known: Tensor, size: int, share: float, clipped: bool) -> float:
     "Deviation of the noise in the differences `r`; infinite where too little is known."
     h, w = r.shape[-2:]
@@ -203,7 +202,7 @@ def noise_level(
         raise ValueError(f"sigma_y={sigma_y!r} is no number: give one, or 'estimate'")
     return estimate_noise(y, A)
 
-# %% ../../nbs/reference/extras/noise.ipynb #1cd17df9
+# %% ../../nbs/reference/extras/noise.ipynb #070e2be6
 def noise_grain(
     y: Tensor,  # (T, C, H, W) frames in [-1, 1], at least 16x16
 ) -> float:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLOURS', 'PATCH', 'opponent', 'aligned', 'shrink', 'shrink_along', 'denoise_video']
 
-# %% ../../nbs/reference/extras/shrinkage.ipynb #ff346292
+# %% ../../nbs/reference/extras/shrinkage.ipynb #8f5ee415
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,8 +14,8 @@ from .flow import warp
 from .motion import estimate_motion, has_motion, patch_mean
 from .tv import dct_matrix
 
-# %% ../../nbs/reference/extras/shrinkage.ipynb #a18ce409
-COLOURS = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])  # rows: one grey, two hues
+# %% ../../nbs/reference/extras/shrinkage.ipynb #ed0cd8b9
+COLOURS = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])  # a grey, two hues
 PATCH = 8  # pixels across
 
 
@@ -53,7 +53,7 @@ def aligned(
     stack = torch.cat([found[:k], own, found[k:]])
     return stack, torch.cat([w[:k], one, w[k:]]), k
 
-# %% ../../nbs/reference/extras/shrinkage.ipynb #919eb518
+# %% ../../nbs/reference/extras/shrinkage.ipynb #5c70ca61
 def _waves(v: Tensor, step: int) -> Tensor:
     "Cosine transform of all patches through a stack: (n, C, 64, patches)."
     n, C = v.shape[:2]
@@ -123,7 +123,7 @@ def shrink(
         total[:, :, top:low] += _overlap(waves.mul_(gain), weight, k, (low - top, wide), step)
     return (total[0] / total[1])[:, :H, :W]
 
-# %% ../../nbs/reference/extras/shrinkage.ipynb #1d9b3f33
+# %% ../../nbs/reference/extras/shrinkage.ipynb #dbea55f9
 def shrink_along(
     y: Tensor,  # (T, C, H, W) noisy
     sigma: float,  # standard deviation of its noise, in the range of `y`
