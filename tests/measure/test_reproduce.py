@@ -262,12 +262,55 @@ def test_davis_layout_exact_crops_and_lists_of_names(tmp_path, prior, capsys):
     with pytest.raises(FileNotFoundError, match="lacks the sequences lion"):
         C.default_clips(davis)
     (lists / "val.txt").write_text("cows")
-    args = ["table3", "--dataset", "davis", "--clips", str(davis), "--size", "32x48"]
-    assert R.main([*args, "--frames", "2", "-o", str(tmp_path / "out")]) == 0
+    args = ["table3", "--dataset", "davis", str(davis), "--size", "32x48"]
+    args += ["--frames", "2", "-o", str(tmp_path / "out")]
+    assert R.main([*args, "--plan"]) == 0
     text = capsys.readouterr().out
+    assert "frames through networks" in text and not list((tmp_path / "out").glob("table3*"))
+    assert R.main([*args, "--figure", "cows"]) == 0
+    text = capsys.readouterr().out
+    for name in ("sr", "inpaint_plus"):
+        assert (tmp_path / "out" / f"table3_{name}_cows.pdf").read_bytes().startswith(b"%PDF")
+        assert (tmp_path / "out" / f"table3_{name}_cows.png").exists()
     assert "paper: davis" in text and "228.6" in text and "cows at 32x48 pixels, 2 frames" in text
     found = json.loads((tmp_path / "out" / "table3.json").read_text())
     assert found["rows"][0]["LPIPS (paper)"] == 0.292
+
+
+def test_pexels_is_a_folder_of_files_and_a_list_of_ids(tmp_path):
+    "Only the listed ones count, and they come at the exact size, with as many frames as asked."
+    x = torch.rand(6, 3, 48, 80, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for name in ("1182756", "6412357", "7"):
+        video.write(tmp_path / f"{name}.mp4", x)
+    (tmp_path / "ids.txt").write_text("6412357\n1182756\n")
+    found = C.default_clips(tmp_path, tmp_path / "ids.txt")
+    assert list(found) == ["6412357", "1182756"]
+    assert C.at_size(found["1182756"], (80, 48), 5).shape == (5, 3, 80, 48)
+
+
+def test_the_work_that_is_left_is_counted(clips, tmp_path, prior):
+    "A cell of `paper` counts what the paper's algorithm sends through networks, a kept one 0."
+    grid = C.Grid(tmp_path, C.default_clips(clips), say=lambda s: None)
+    name = "flower"
+    table = R.Table("own", (R.Row("paper", "paper", {}), R.Row("CG", "cg", {})))
+    cells = R.cells_of(table, [name], 32, 25, "tiny", 0)
+    rows = R.work(table, grid, cells)
+    assert [r["frames through networks"] for r in rows] == ["775", "0"]
+    assert "0.0 hours" in R.plan_of(rows) and "1.0 hours" in R.plan_of(rows, 775 / 3600)
+    grid(cells[1][0])
+    assert [r["kept"] for r in R.work(table, grid, cells)] == ["0", "1"]
+
+
+def test_orderings_are_said_in_words():
+    "One line for each claim with lead and standard error, and one that counts."
+    rows = [
+        {"row": "a", "PSNR": 30.0, "each": [{"PSNR": v} for v in (29.0, 31.0)]},
+        {"row": "b", "PSNR": 29.9, "each": [{"PSNR": v} for v in (28.8, 31.0)]},
+    ]
+    table = R.Table("own", (), (R.Claim("a beats b", ("a",), ("b",)),), ("PSNR",))
+    *said, count = R.sentences(R.judge(table, rows))
+    assert said == ["a beats b: cannot be told in PSNR (+0.10 ± 0.10)"]
+    assert count == "Of 1 orderings: 0 agree, 0 differ, 1 cannot be told."
 
 
 def test_the_papers_sizes_come_with_sdxl():
@@ -276,3 +319,6 @@ def test_the_papers_sizes_come_with_sdxl():
         assert R.setup_of(a, {"a": None}).size == size
     with pytest.raises(SystemExit):
         R.parser().parse_args(["table3", "--size", "1x2x3"])
+    for wrong in (["kinetics"], ["davis", "one", "two"]):
+        with pytest.raises(SystemExit):
+            R.parser().parse_args(["table3", "--dataset", *wrong])
