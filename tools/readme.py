@@ -59,7 +59,8 @@ def cell(c: dict) -> str:
 def readme() -> str:
     "The whole README."
     cells = json.loads(INDEX.read_text(encoding="utf-8"))["cells"]
-    return HEAD + from_root("\n\n".join(filter(None, map(cell, cells)))) + "\n"
+    whole = "\n\n".join(filter(None, map(cell, cells)))
+    return HEAD + from_root(whole.replace("<!--given-->", "")) + "\n"
 
 
 def main() -> int:

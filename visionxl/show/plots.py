@@ -170,7 +170,7 @@ def sketch(
     for (start, end, name, x, y), hue in zip(_ARROWS, COLORS.values()):
         look = {"arrowstyle": "-|>", "color": hue, "lw": 2.2, "shrinkA": 3, "shrinkB": 3}
         ax.annotate("", _POINTS[end][:2], _POINTS[start][:2], arrowprops=look)
-        ax.text(x, y, name)
+        ax.text(x, y, name, color=hue)
     for x, y, sign, dx, dy in _POINTS.values():
         ax.plot(x, y, "o", color=GREY, ms=5)
         ax.text(x + dx, y + dy, sign, ha="center", va="center")
