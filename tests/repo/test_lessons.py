@@ -1,6 +1,6 @@
 """Lessons have one form, and their texts say what their outputs say.
 
-Nothing is run: the stored outputs are read. How to write a lesson: CONTRIBUTING.
+Nothing is run: the stored outputs are read. How to write one: nbs/howto/write_a_lesson.ipynb.
 """
 
 import ast
