@@ -221,7 +221,7 @@ def block_sum(
 
 # %% ../../nbs/reference/operators/bases.ipynb #0177fada
 class Spectrum(NamedTuple):
-    "An orthonormal transform `Q` and the eigenvalues `g` of `A^T A = Q^T diag(g) Q` (METHOD 6)."
+    "An orthonormal transform `Q` and the eigenvalues `g` of `A^T A = Q^T diag(g) Q`."
 
     forward: Callable  # x (T, C, H, W) -> coefficients
     inverse: Callable  # coefficients -> x
