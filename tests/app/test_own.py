@@ -11,13 +11,13 @@ from app.test_restore import Gaussian, psnr
 from PIL import Image
 
 from visionxl import video
-from visionxl.app import files
 from visionxl.app.cli.main import main
 from visionxl.app.degradation.masks import PictureMask
 from visionxl.app.degradation.measurement import degrade
 from visionxl.app.degradation.notes import to_notes
 from visionxl.app.degradation.own import as_degradation
 from visionxl.app.degradation.tasks import Degradation
+from visionxl.app.files.degrade_file import degrade_file
 from visionxl.app.restore import restore
 from visionxl.app.settings import settings_for, what_happened
 from visionxl.operators.linear import LinearOperator
@@ -246,7 +246,7 @@ class Worse(Degradation):
 
 def test_what_is_ones_own_is_never_noted_as_a_task(tmp_path, clean):
     for own in (Worse("deblur"), Shake, as_degradation(Shake((8, 3, 48, 64)))):
-        files.degrade_file(clean, tmp_path / "y.mkv", own, overwrite=True)
+        degrade_file(clean, tmp_path / "y.mkv", own, overwrite=True)
         notes = video.probe(tmp_path / "y.mkv").notes
         assert "task" not in notes and notes["operator"]
         with pytest.raises(ValueError, match="operator of its own"):
@@ -312,7 +312,7 @@ def test_a_moving_mask_over_windows(tmp_path, x):
         d = Degradation(name, mask=PictureMask.read(tmp_path / "mask.mkv"), temporal=temporal)
         whole = degrade(long, d)
         src = video.write(tmp_path / "long.mkv", long, lossless=True, overwrite=True)
-        files.degrade_file(src, tmp_path / "y.mkv", d, overwrite=True)
+        degrade_file(src, tmp_path / "y.mkv", d, overwrite=True)
         assert (video.read(tmp_path / "y.mkv").x - whole).abs().max() < 1e-4
         out = restore(whole, d, chunk=16, overlap=8, progress=False).x
         assert psnr(out, long) > psnr(whole, long) + 3
@@ -367,7 +367,7 @@ def test_steps_from_a_file(tmp_path, clean, x, capsys):
     for name in ("rule", "Half"):
         step = f"{tmp_path}/my_steps.py:{name}"
         results[name] = restore(y, "sr", preset="paper", renoise=step, progress=False).x
-        files.degrade_file(clean, tmp_path / "y.mkv", "sr", overwrite=True)
+        degrade_file(clean, tmp_path / "y.mkv", "sr", overwrite=True)
         out = tmp_path / f"{name}.mp4"
         ask = ["--preset", "paper", "--set", f"renoise={step}", "--quiet"]
         assert run("restore", tmp_path / "y.mkv", "-o", out, *ask) == 0

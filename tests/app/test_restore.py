@@ -8,10 +8,15 @@ import pytest
 import torch
 
 from visionxl import video
-from visionxl.app import clips, files, restore
+from visionxl.app import clips, restore
 from visionxl.app.degradation.measurement import degrade
 from visionxl.app.degradation.notes import from_notes
 from visionxl.app.degradation.tasks import Degradation
+from visionxl.app.demo import demo
+from visionxl.app.files.clip import Clip
+from visionxl.app.files.degrade_file import degrade_file
+from visionxl.app.files.restore_file import restore_file
+from visionxl.app.files.simulate_file import simulate_file
 from visionxl.app.settings import RestoreSettings, what_happened
 from visionxl.operators.tasks import TASKS
 from visionxl.prior.latent import Prior
@@ -129,12 +134,12 @@ def test_restored_videos_agree_with_their_measurement(x, name):
 @pytest.mark.parametrize("size", [(33, 47), (62, 30)])
 def test_any_size(tmp_path, name, size):
     src = video.write(tmp_path / "x.mkv", video.fit(video.sample("tears", 8).x, *size), 12.5)
-    T, h, w = files.degrade_file(src, tmp_path / "y.mkv", name)
+    T, h, w = degrade_file(src, tmp_path / "y.mkv", name)
     assert (h, w) == ((-(-size[0] // 4), -(-size[1] // 4)) if name == "sr" else size)
-    done = files.restore_file(tmp_path / "y.mkv", tmp_path / "out.mp4", progress=False)
+    done = restore_file(tmp_path / "y.mkv", tmp_path / "out.mp4", progress=False)
     back = video.read(tmp_path / "out.mp4")
     assert back.x.shape == (8, 3, *size) == (done.frames, 3, *done.size) and back.fps == 12.5
-    sim = files.restore_file(src, tmp_path / "sim.mp4", name, simulate=True, progress=False)
+    sim = simulate_file(src, tmp_path / "sim.mp4", name, progress=False)
     assert sim.size == size and {r["method"] for r in sim.rows} == {
         "measurement brought to size",
         "VISION-XL",
@@ -181,7 +186,7 @@ def test_through_a_file_is_nearly_as_good_as_without(tmp_path, x, kind, name):
     if kind in ("y.webm", "frames") and name != "deblur+":
         pytest.skip("one task is enough for this format")
     src = video.write(tmp_path / "x.mkv", x[:8], lossless=True)
-    files.degrade_file(src, tmp_path / kind, Degradation(name, seed=5))
+    degrade_file(src, tmp_path / kind, Degradation(name, seed=5))
     kw = (
         dict(changes=HELD) if name.startswith("deblur") else {}
     )  # a prior that knows nothing: hold it a little
@@ -196,7 +201,7 @@ def test_through_a_file_is_nearly_as_good_as_without(tmp_path, x, kind, name):
 
 def test_the_file_knows_its_mask(tmp_path, x):
     src = video.write(tmp_path / "x.mkv", x[:3], lossless=True)
-    files.degrade_file(src, tmp_path / "y.mkv", Degradation("inpaint", seed=3, keep=0.4))
+    degrade_file(src, tmp_path / "y.mkv", Degradation("inpaint", seed=3, keep=0.4))
     y = video.read(tmp_path / "y.mkv").x
     assert torch.equal(
         restore.restore(tmp_path / "y.mkv", progress=False).x,
@@ -219,14 +224,13 @@ def test_a_stopped_run_goes_on(tmp_path, x, monkeypatch, chunk, calls):
     src = video.write(tmp_path / "x.mkv", x[:12], lossless=True)
     kw = dict(
         task="sr",
-        simulate=True,
         progress=False,
         chunk=chunk,
         overlap=2,
         preset="paper",
         changes={"consistency.steps": 2},
     )
-    whole = files.restore_file(src, tmp_path / "a.mp4", **kw).path.read_bytes()
+    whole = simulate_file(src, tmp_path / "a.mp4", **kw).path.read_bytes()
     eps, Gaussian.calls = Gaussian.eps, 0
 
     def stops(self, z, t):
@@ -236,13 +240,13 @@ def test_a_stopped_run_goes_on(tmp_path, x, monkeypatch, chunk, calls):
 
     monkeypatch.setattr(Gaussian, "eps", stops)
     with pytest.raises(Stop):
-        files.restore_file(src, tmp_path / "b.mp4", **kw)
+        simulate_file(src, tmp_path / "b.mp4", **kw)
     assert not (tmp_path / "b.mp4").exists()
     monkeypatch.setattr(Gaussian, "eps", eps)
     with pytest.raises(ValueError, match="other settings"):
-        files.restore_file(src, tmp_path / "b.mp4", resume=True, **kw | {"seed": 7})
+        simulate_file(src, tmp_path / "b.mp4", resume=True, **kw | {"seed": 7})
     Gaussian.calls = 0
-    assert files.restore_file(src, tmp_path / "b.mp4", resume=True, **kw).path.read_bytes() == whole
+    assert simulate_file(src, tmp_path / "b.mp4", resume=True, **kw).path.read_bytes() == whole
     assert Gaussian.calls < {12: 45, 6: 90}[chunk] - calls / 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "b.mp4", "x.mkv"]
 
@@ -297,7 +301,7 @@ def test_gray_videos_are_restored_as_colour(x):
 
 def test_notes_of_another_task_are_not_used(tmp_path, x):
     src = video.write(tmp_path / "x.mkv", x[:2], lossless=True)
-    files.degrade_file(src, tmp_path / "y.mkv", Degradation("deblur", sigma=2.0))
+    degrade_file(src, tmp_path / "y.mkv", Degradation("deblur", sigma=2.0))
     info = video.probe(tmp_path / "y.mkv")
     assert from_notes(info.notes) == Degradation("deblur", sigma=2.0)
     assert what_happened(None, info.notes).sigma == 2.0
@@ -307,12 +311,12 @@ def test_notes_of_another_task_are_not_used(tmp_path, x):
 
 def test_degrading_is_lossless_and_noted(tmp_path, x):
     src = video.write(tmp_path / "x.mkv", x[:8], 30, lossless=True)
-    files.degrade_file(src, tmp_path / "y.mkv", Degradation("sr+", factor=2, window=3))
+    degrade_file(src, tmp_path / "y.mkv", Degradation("sr+", factor=2, window=3))
     y, info = video.read(tmp_path / "y.mkv").x, video.probe(tmp_path / "y.mkv")
     assert (y - degrade(x[:8], Degradation("sr+", factor=2, window=3))).abs().max() < 1e-4
     assert info.notes["clean"] == [48, 64] and info.notes["factor"] == 2 and info.fps == 30
     with pytest.raises(FileExistsError):
-        files.degrade_file(src, tmp_path / "y.mkv", "sr")
+        degrade_file(src, tmp_path / "y.mkv", "sr")
 
 
 def test_size_asked_for_is_that_of_the_result(tmp_path, x):
@@ -323,8 +327,8 @@ def test_size_asked_for_is_that_of_the_result(tmp_path, x):
         (dict(height=24), (24, 32)),
     ):
         assert (
-            files.restore_file(
-                files.Clip(src, **kw), tmp_path / "o.mp4", "sr", progress=False, overwrite=True
+            restore_file(
+                Clip(src, **kw), tmp_path / "o.mp4", "sr", progress=False, overwrite=True
             ).size
             == size
         )
@@ -339,7 +343,7 @@ def test_noise_is_known(tmp_path, x):
 
 
 def test_report_and_demo(tmp_path, monkeypatch):
-    lines = "\n".join(files.demo(tmp_path / "demo", task="sr", frames=3, progress=False))
+    lines = "\n".join(demo(tmp_path / "demo", task="sr", frames=3, progress=False))
     assert all(
         m in lines for m in ("PSNR", "SSIM", "measurement brought to size", "CG alone", "VISION-XL")
     )
@@ -353,7 +357,7 @@ def test_report_and_demo(tmp_path, monkeypatch):
         "http" not in page.replace("http://www.w3.org", "") and "srcdoc" in page and "PSNR" in page
     )
     assert video.probe(tmp_path / "demo" / "restored.mp4").frames == 3
-    list(files.demo(tmp_path / "demo", frames=8, progress=False))  # again, over the first
+    list(demo(tmp_path / "demo", frames=8, progress=False))  # again, over the first
 
 
 def test_json_notes_survive_mp4(tmp_path, x):

@@ -16,11 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionxl import video
-from visionxl.app import checkpoint, files
+from visionxl.app import checkpoint
 from visionxl.app.cli.main import main
 from visionxl.app.degradation.measurement import degrade
 from visionxl.app.degradation.notes import from_notes, to_notes
 from visionxl.app.degradation.tasks import Degradation
+from visionxl.app.files.degrade_file import degrade_file
+from visionxl.app.files.restore_file import restore_file
 from visionxl.prior.latent import Prior
 
 
@@ -96,7 +98,7 @@ def rewritten(source, out, size, comment=None):
 
 def test_a_measurement_that_was_enlarged(tmp_path, clean, capsys):
     "It is not restored to a quarter: it is said that the note is no longer true."
-    files.degrade_file(clean, tmp_path / "y.mkv", "sr")
+    degrade_file(clean, tmp_path / "y.mkv", "sr")
     big = rewritten(tmp_path / "y.mkv", tmp_path / "big.mkv", (48, 64))
     assert run("restore", big, "-o", tmp_path / "out.mp4", "--quiet") == 1
     assert "measured by sr as 12x16, its frames are 48x64" in capsys.readouterr().err
@@ -120,7 +122,7 @@ def test_a_measurement_that_was_enlarged(tmp_path, clean, capsys):
     ],
 )
 def test_malformed_notes_never_give_a_python_error(tmp_path, clean, capsys, note):
-    files.degrade_file(clean, tmp_path / "y.mkv", "sr")
+    degrade_file(clean, tmp_path / "y.mkv", "sr")
     comment = json.dumps({"visionxl": note})
     bad = rewritten(tmp_path / "y.mkv", tmp_path / "bad.mkv", (12, 16), comment)
     assert run("info", bad) == 0
@@ -273,8 +275,8 @@ def test_sound_and_uneven_times_go_along(tmp_path, x):
     from visionxl.tracks import frame_times
 
     source = full_film(tmp_path / "a.mkv", ms=UNEVEN)
-    files.degrade_file(source, tmp_path / "y.mkv", "sr")
-    files.restore_file(tmp_path / "y.mkv", tmp_path / "out.mkv", progress=False)
+    degrade_file(source, tmp_path / "y.mkv", "sr")
+    restore_file(tmp_path / "y.mkv", tmp_path / "out.mkv", progress=False)
     for name in ("y.mkv", "out.mkv"):
         times = [1000 * float(t) for t in frame_times(tmp_path / name)]
         assert [t - times[0] for t in times] == pytest.approx(UNEVEN, abs=2)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from visionxl.app.files import Clip
+    from visionxl.app.files.clip import Clip
 
 # %% ../../../nbs/reference/app/cli/actions.ipynb #c5524b44
 _NUMBERS = (
@@ -30,7 +30,7 @@ def _degradation_numbers(a: argparse.Namespace) -> dict:
 # %% ../../../nbs/reference/app/cli/actions.ipynb #34d50edd
 def _clip_of(a: argparse.Namespace) -> "Clip":
     "IN, or the part of it that was asked for."
-    from visionxl.app.files import Clip
+    from visionxl.app.files.clip import Clip
 
     if a.letterbox and not a.size:
         raise ValueError("--letterbox needs --size bucket: without a size nothing is cropped")
@@ -59,7 +59,7 @@ def _warn_of_loss(path: str) -> None:
 # %% ../../../nbs/reference/app/cli/actions.ipynb #e7f200e3
 def _degrade(a: argparse.Namespace) -> None:
     "`visionxl degrade`."
-    from visionxl.app.files import degrade_file
+    from visionxl.app.files.degrade_file import degrade_file
     from visionxl.app.settings import what_happened
 
     numbers = _degradation_numbers(a)
@@ -74,16 +74,19 @@ def _degrade(a: argparse.Namespace) -> None:
 # %% ../../../nbs/reference/app/cli/actions.ipynb #f1e4e1b0
 def _restore(a: argparse.Namespace) -> None:
     "`visionxl restore`."
-    from visionxl.app.files import report_file, restore_file
+    from visionxl.app.files.report_file import report_file
+    from visionxl.app.files.restore_file import restore_file
+    from visionxl.app.files.simulate_file import simulate_file
 
     if a.report:
         _page_name(a.report, a.overwrite)
     if not a.quiet:
         _warn_of_loss(a.input)
-    kept = {"overwrite": a.overwrite, "resume": a.resume, "simulate": a.simulate}
+    run = simulate_file if a.simulate else restore_file
+    kept = {"overwrite": a.overwrite, "resume": a.resume}
     scratch = Path(a.scratch) if a.scratch else None
     options = kept | _solver_options(a) | _degradation_numbers(a)
-    done = restore_file(_clip_of(a), a.out, a.task, scratch=scratch, **options)
+    done = run(_clip_of(a), a.out, a.task, scratch=scratch, **options)
     if done.rows:
         from visionxl.show.report import table
 
@@ -150,7 +153,7 @@ def _doctor(a: argparse.Namespace) -> None:
 
 def _demo(a: argparse.Namespace) -> None:
     "`visionxl demo`."
-    from visionxl.app.files import demo
+    from visionxl.app.demo import demo
 
     for line in demo(Path(a.out), a.clip, a.task, frames=a.frames, **_solver_options(a)):
         print(line, flush=True)
