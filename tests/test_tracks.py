@@ -7,8 +7,8 @@ import av  # noqa: TID253
 import numpy as np
 import pytest
 
-from visionxl import tracks as K
 from visionxl import video as V
+from visionxl.media import tracks as K
 
 
 def full_film(path, ms=None, sound="aac", pixel=Fraction(1), subtitles=True):

@@ -14,6 +14,7 @@ COURSE, HOWTO, HOOD, TRAINING = "Course", "How to", "Under the hood", "Training 
 PARTS = {"course": COURSE, "howto": HOWTO, "reference": HOOD, "training": TRAINING}
 GROUPS = {  # a folder of nbs/reference and of visionxl, in the order of their imports
     "": "The whole",
+    "media": "Files of video",
     "operators": "Operators",
     "prior": "The model",
     "steps": "The five steps",

@@ -272,7 +272,7 @@ def test_sound_and_uneven_times_go_along(tmp_path, x):
     "From a phone's film to its measurement to its restoration."
     from test_tracks import UNEVEN, full_film, packets
 
-    from visionxl.tracks import frame_times
+    from visionxl.media.tracks import frame_times
 
     source = full_film(tmp_path / "a.mkv", ms=UNEVEN)
     degrade_file(source, tmp_path / "y.mkv", "sr")

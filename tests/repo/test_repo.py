@@ -25,7 +25,6 @@ NEEDS_DIFFUSERS = {
 # too.
 ORDER = [
     "media",
-    "tracks",
     "video",
     "operators",
     "prior",

@@ -25,7 +25,7 @@ from .degradation.notes import clean_size
 from .degradation.own import AnyDegradation
 from .progress import ClipProgress, reporter
 from .settings import NUMBERS, RestoreSettings, settings_for, what_happened
-from ..media import noted_size
+from ..media.notes import noted_size
 from ..operators.tasks import LinearOperator
 from ..solver import Progress, solve
 from ..steps.preset import Preset

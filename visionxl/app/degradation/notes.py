@@ -12,7 +12,7 @@ from pathlib import Path
 from .masks import PictureMask
 from .own import AnyDegradation, OwnOperator
 from .tasks import Degradation
-from ...media import noted_size
+from ...media.notes import noted_size
 
 # %% ../../../nbs/reference/app/degradation/notes.ipynb #9cbab7a2
 def to_notes(

@@ -15,7 +15,7 @@ import torch
 
 from ... import video
 from ...prior.sizes import fit, nearest_size
-from ...tracks import Tracks, lost_in
+from ...media.tracks import lost_in, Tracks
 
 # %% ../../../nbs/reference/app/files/clip.ipynb #95db009c
 @dataclass(frozen=True)
