@@ -116,9 +116,10 @@ def page(nb: dict, dest: Path, stage: Path, pages: dict, links: dict) -> None:
                 {"output_type": "display_data", "metadata": {}, "data": {"text/html": note}}
             )
     said = "".join(c["source"] for c in nb["cells"][:4] if c["cell_type"] == "markdown")
-    colab = f'<a href="{links["colab"]}">open in Colab</a> '
-    bar = (  # a lesson has its own link to Colab, in the box at its head
-        f'<p class="open">{"" if links["colab"] in said else colab}<a '
+    if links["colab"] in said:  # a lesson has its own links, in the box at its head
+        return
+    bar = (
+        f'<p class="open"><a href="{links["colab"]}">open in Colab</a> <a '
         f'href="{links["host"]}/{links["file"]}">notebook</a></p>'
     )
     at = next(
@@ -151,6 +152,14 @@ def folded(code: str, names: list[str]) -> str:
     return f'#| code-fold: true\n#| code-summary: "{summary}"\n{code}'
 
 
+def only_imports(body: list[ast.stmt]) -> bool:
+    "Whether code does no more than import names and pass them on."
+    passed_on = [n for n in body if isinstance(n, ast.Assign | ast.AugAssign)]
+    targets = [t for n in passed_on for t in getattr(n, "targets", [getattr(n, "target", None)])]
+    others = [n for n in body if not isinstance(n, ast.Import | ast.ImportFrom)]
+    return len(others) == len(passed_on) and all(ast.unparse(t) == "_all_" for t in targets)
+
+
 def plain_export(cell: dict, fold: bool) -> list[dict]:
     "An exported cell as a plain one, followed by links to what it defines; imports are left out."
     code = text_of(cell["source"]).partition("\n")[2]
@@ -159,7 +168,7 @@ def plain_export(cell: dict, fold: bool) -> list[dict]:
         body = ast.parse(code).body
     except SyntaxError:
         return [cell]
-    if all(isinstance(n, ast.Import | ast.ImportFrom) for n in body):
+    if only_imports(body):
         return []
     names = [n.name for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
     if fold and len(code.splitlines()) > LONG:

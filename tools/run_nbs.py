@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(Path(__file__).parent)]
 
 import pictures  # noqa: E402
-from docs_pages import LONG  # noqa: E402
+from docs_pages import LONG, only_imports  # noqa: E402
 
 SHELL = str(Path(__file__).with_name("nb_shell.py"))
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -89,12 +89,21 @@ def is_stub(source: str) -> bool:
     return source.startswith("#| eval: false")
 
 
+def imports(source: str) -> bool:
+    "Whether an exported cell does no more than import."
+    try:
+        return source.startswith("#| export") and only_imports(ast.parse(source).body)
+    except SyntaxError:
+        return False
+
+
 def metadata(source: str, lesson: bool) -> dict:
-    """What JupyterLab is told of a cell: to hide long exports of lessons and solutions until they
-    are asked for, and to run the cells after an exercise although that fails.
+    """What JupyterLab is told of a cell: to hide set-up, long exports and solutions of lessons
+    until they are asked for, and to run the cells after an exercise although that fails.
     """
-    long_export = lesson and source.startswith("#| export") and len(source.splitlines()) > LONG + 1
-    if long_export or "#| code-fold: true" in source:
+    long_export = source.startswith("#| export") and len(source.splitlines()) > LONG + 1
+    setup = source.startswith(("#| hide", "#| default_exp")) or imports(source)
+    if "#| code-fold: true" in source or (lesson and (long_export or setup)):
         return {"jupyter": {"source_hidden": True}}
     return {"tags": ["raises-exception"]} if is_stub(source) and lesson else {}
 
@@ -104,13 +113,18 @@ def clean(nb: nbformat.NotebookNode, lesson: bool) -> None:
     kernel = {"display_name": "python3", "language": "python", "name": "python3"}
     meta = {"kernelspec": kernel, "visionxl": {"code": code_hash(nb.cells)}}
     nb.metadata = nbformat.from_dict(meta)
+    fold(nb, lesson)
     for c in nb.cells:
-        code = c.source if c.cell_type == "code" else ""
-        # ids stay: the markers in the modules name them
-        c.metadata = nbformat.from_dict(metadata(code, lesson))
         if c.cell_type == "code":
             c.execution_count = None
             c.outputs = kept(c.outputs)
+
+
+def fold(nb: nbformat.NotebookNode, lesson: bool) -> None:
+    "Tell JupyterLab which cells to fold; ids stay, since markers in the modules name them."
+    for c in nb.cells:
+        code = c.source if c.cell_type == "code" else ""
+        c.metadata = nbformat.from_dict(metadata(code, lesson))
 
 
 def wait(child: subprocess.Popen, timeout: float) -> str | None:
@@ -199,6 +213,7 @@ def shrink(path: Path) -> str:
     "Make the kept pictures of one notebook small; says what that saved."
     nb = nbformat.read(path, as_version=4)
     saved = pictures.shrink_outputs(nb.cells)
+    fold(nb, lesson=path.parent.name == "course")
     write(nb, path)
     return f"{path.stat().st_size / 1e3:.0f} kB, {saved / 1e3:.0f} kB saved"
 
@@ -218,7 +233,7 @@ def main() -> int:
     p.add_argument("notebooks", nargs="*", type=Path, help="default: the stale ones")
     p.add_argument("--all", action="store_true", help="every notebook")
     p.add_argument("--list", action="store_true", help="name the stale ones; run nothing")
-    p.add_argument("--shrink", action="store_true", help="make kept pictures small; run nothing")
+    p.add_argument("--shrink", action="store_true", help="make kept pictures small and fold cells; run nothing")
     p.add_argument("--stale", action="store_true", help="the default, said aloud")
     p.add_argument("--timeout", type=int, default=600, help="seconds a cell may take")
     a = p.parse_args()
