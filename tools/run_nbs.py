@@ -233,7 +233,7 @@ def main() -> int:
     p.add_argument("notebooks", nargs="*", type=Path, help="default: the stale ones")
     p.add_argument("--all", action="store_true", help="every notebook")
     p.add_argument("--list", action="store_true", help="name the stale ones; run nothing")
-    p.add_argument("--shrink", action="store_true", help="make kept pictures small and fold cells; run nothing")
+    p.add_argument("--shrink", action="store_true", help="shrink pictures, fold cells; run nothing")
     p.add_argument("--stale", action="store_true", help="the default, said aloud")
     p.add_argument("--timeout", type=int, default=600, help="seconds a cell may take")
     a = p.parse_args()
