@@ -135,7 +135,7 @@ def tv_start(
     A: LinearOperator,  # what made the measurement
     y: Tensor,  # measurement, shape A.out_shape
     sigma_y: float = 0.0,  # standard deviation of its noise, in units of [-1, 1]
-    scale: float = 0.4,  # the weight is the noise's variance over this
+    scale: float = 1.6,  # the weight is the noise's variance over this
 ) -> Tensor:
     """Total variation's video (T, C, H, W), with the weight tuned for the recipe or that of the
     noise, the larger one.

@@ -53,8 +53,14 @@ class FrameFilter(LinearOperator):
         return Factors(None, self.basis, self.gains, self.basis)
 
 # %% ../../nbs/reference/operators/properties.ipynb #3c68646a
-KINDS = ("blur", "pooling", "holes", "frequencies", "other")
-RECIPES = {"blur": "deblur", "pooling": "sr", "holes": "inpaint", "frequencies": "frequencies"}
+KINDS = ("blur", "pooling", "holes", "frequencies", "nothing", "other")
+RECIPES = {
+    "blur": "deblur",
+    "pooling": "sr",
+    "holes": "inpaint",
+    "frequencies": "frequencies",
+    "nothing": "denoise",
+}
 
 
 def _same(y: Tensor) -> Tensor:
@@ -94,7 +100,7 @@ def kind_of(
         return kind_of(A.spatial)
     weights = A.pixel_weights()
     if weights is not None:
-        return "holes" if bool((weights == 0).any()) else "other"
+        return _kind_of_weights(weights)
     f = A.factors()
     if f is None:
         return None
@@ -103,7 +109,14 @@ def kind_of(
     if isinstance(f.right, Cosine | Fourier):
         lost = f.only_gain is not None and bool((f.gains == 0).any())
         return "frequencies" if lost else "blur"
-    return "holes" if bool((f.gains == 0).any()) else "other"
+    return _kind_of_weights(f.gains)
+
+
+def _kind_of_weights(weights: Tensor) -> str:
+    "What it does to a frame that each pixel is multiplied by a weight."
+    if bool((weights == 0).any()):
+        return "holes"
+    return "nothing" if bool((weights == weights.flatten()[0]).all()) else "other"
 
 
 def mixes_frames(

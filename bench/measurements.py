@@ -1,0 +1,314 @@
+"""Measurements as they are: noise, masks of one's own, unknown blur, compression.
+
+    python bench/measurements.py noise                  six tasks with noise of 0.05
+    python bench/measurements.py estimate               how well the noise is estimated
+    python bench/measurements.py denoise                against NLM, BM3D and OpenCV's video filter
+    python bench/measurements.py mask                   boxes, a logo, a subtitle, blocks
+    python bench/measurements.py blind                  unknown Gaussian, motion and window
+    python bench/measurements.py compression            JPEG and H.264
+    python bench/measurements.py noise --clips test     clips that nothing was chosen on
+    python bench/measurements.py --show                 the tables of all that has been measured
+
+Everything was chosen on four pieces of the two sample clips. `--clips test` are the clips of
+$VISIONXL_DATA/clips, which are measured only. Every cell is kept in results/measurements.json under
+its name: a stopped run goes on where it was. The tables go to results/measurements.md.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from visionxl import video  # noqa: E402
+from visionxl.extras.noise import estimate_noise  # noqa: E402
+from visionxl.extras.starts import admm_tv  # noqa: E402
+from visionxl.measure import metrics  # noqa: E402
+from visionxl.measure.cell import at_size, default_clips  # noqa: E402
+from visionxl.measure.networks import load_lpips  # noqa: E402
+from visionxl.operators.tasks import TASKS, Identity, Mask, task  # noqa: E402
+from visionxl.prior.latent import Prior  # noqa: E402
+from visionxl.solver import solve  # noqa: E402
+
+RESULTS = Path(__file__).parent / "results"
+PIECES = {  # name: (file, first frame); no cut within nine frames
+    "flower 20": ("flower.mp4", 20),
+    "flower 120": ("flower.mp4", 120),
+    "tears 240": ("tears_of_steel_battle.webm", 240),
+    "tears 700": ("tears_of_steel_battle.webm", 700),
+}
+FRAMES, SIZE = 9, 96
+TV_WEIGHTS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)  # the variance of the noise over these
+
+
+class Bench:
+    "Cells by name, kept in a file, and what they need, loaded when it is first asked for."
+
+    def __init__(self, seconds: float):
+        self.path = RESULTS / "measurements.json"
+        self.cells = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.until = time.time() + seconds
+        self._prior = self._lpips = None
+
+    def __call__(self, table: str, name: str, f) -> None:
+        "Measure a cell unless it is there; stop the run when the time is over."
+        cells = self.cells.setdefault(table, {})
+        if name in cells:
+            return
+        if time.time() > self.until:
+            self.show()
+            raise SystemExit(f"stopped before {table} / {name}: the same command goes on")
+        began = time.time()
+        row = f()
+        if self.path.exists():  # another table may have been measured meanwhile
+            self.cells = json.loads(self.path.read_text())
+        cells = self.cells.setdefault(table, {})
+        cells[name] = {k: round(v, 5) for k, v in row.items()}
+        tmp = self.path.with_suffix(".part")
+        tmp.write_text(json.dumps(self.cells, indent=1, sort_keys=True))
+        tmp.replace(self.path)
+        told = "  ".join(f"{k} {v:.4g}" for k, v in row.items())
+        print(f"{table:12} {name:40} {told}  ({time.time() - began:.0f} s)", flush=True)
+
+    @property
+    def prior(self) -> Prior:
+        self._prior = self._prior or Prior.load("tiny")
+        return self._prior
+
+    def scores(self, x: torch.Tensor, x_true: torch.Tensor) -> dict:
+        "PSNR, LPIPS and the warping error of a restoration."
+        self._lpips = self._lpips or load_lpips()
+        a, b = metrics.to_unit(x), metrics.to_unit(x_true)
+        return {
+            "PSNR": metrics.psnr(a, b),
+            "LPIPS": metrics.perceptual(a, b, self._lpips),
+            "flicker": metrics.warping_error(b, a),
+        }
+
+    def restored(self, y, A, preset="best", **options) -> torch.Tensor:
+        "What `solve` makes of a measurement."
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for state in solve(y, A, self.prior, preset, **options):
+                pass
+        return state.x
+
+    def show(self) -> None:
+        "Write all tables to results/measurements.md."
+        parts = [__doc__.split("\n\n")[0], "Made by `bench/measurements.py`; see there."]
+        for table, cells in sorted(self.cells.items()):
+            columns = list(dict.fromkeys(k for row in cells.values() for k in row))
+            lines = [f"## {table}", "", "| " + " | ".join(["cell", *columns]) + " |"]
+            lines += ["|" + "---|" * (len(columns) + 1)]
+            means: dict = {}
+            for name, row in cells.items():
+                lines.append(line(name, row, columns))
+                clip, _, rest = name.partition(", ")
+                kind = "sample" if clip in PIECES else "test"
+                means.setdefault(f"**mean, {kind} clips**, {rest}", []).append(row)
+            for name, rows in means.items():
+                mean = {k: float(np.mean([r[k] for r in rows if k in r])) for k in rows[0]}
+                lines.append(line(f"{name} ({len(rows)})", mean, columns))
+            parts.append("\n".join(lines))
+        (RESULTS / "measurements.md").write_text("\n\n".join(parts) + "\n")
+
+
+def line(name: str, row: dict, columns: list) -> str:
+    "One row of a table."
+    return "| " + " | ".join([name, *(f"{row[k]:.4g}" if k in row else "" for k in columns)]) + " |"
+
+
+def clips(which: str) -> dict:
+    "{name: video (9, 3, H, W)}"
+    if which == "test":
+        return {k: at_size(v, SIZE, FRAMES) for k, v in default_clips().items()}
+    samples = video.data_dir() / "samples"
+    return {
+        k: video.read(samples / name, FRAMES, start, SIZE, 160).x
+        for k, (name, start) in PIECES.items()
+    }
+
+
+def draw(shape, seed: int = 0) -> torch.Tensor:
+    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed))
+
+
+def in_file(y: torch.Tensor) -> torch.Tensor:
+    "Clipped and rounded as in a file of 8 bits."
+    return ((y.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
+
+
+def noise(bench: Bench, found: dict) -> None:
+    "`best` that knows the noise, `best` that does not, and total variation with its best weight."
+    sigma = 0.05
+    for name in TASKS:
+        for clip, x in found.items():
+            A = task(name, tuple(x.shape))
+            y = in_file(A(x) + sigma * draw(A.out_shape))
+
+            def cell(x=x, A=A, y=y):
+                def psnr(v):
+                    return metrics.psnr(metrics.to_unit(v), metrics.to_unit(x))
+
+                tv = [psnr(admm_tv(y, A, sigma**2 / f)) for f in TV_WEIGHTS]
+                return {
+                    "knows it": psnr(bench.restored(y, A, sigma_y=sigma)),
+                    "does not": psnr(bench.restored(y, A)),
+                    "total variation": max(tv),
+                    "its weight": TV_WEIGHTS[int(np.argmax(tv))],
+                }
+
+            bench("noise", f"{clip}, {name}", cell)
+
+
+def estimate(bench: Bench, found: dict) -> None:
+    "The estimated noise, in units of 255, of floats and of files."
+    for clip, x in found.items():
+        for level in (5, 15, 25, 50):
+            y = x + level / 127.5 * draw(x.shape, level)
+            pair = {"float": y, "file": in_file(y)}
+            bench(
+                "estimate",
+                f"{clip}, {level}",
+                lambda pair=pair: {k: 127.5 * estimate_noise(v) for k, v in pair.items()},
+            )
+        for name in TASKS:
+            A = task(name, tuple(x.shape))
+            y = in_file(A(x) + 0.1 * draw(A.out_shape))
+            cell = {"of 12.75": 127.5 * estimate_noise(y, A)}
+            bench("estimate", f"{clip}, {name}", lambda cell=cell: cell)
+
+
+def nlm(y: torch.Tensor, level: float, several: bool) -> torch.Tensor:
+    "OpenCV's non-local means, frame by frame or over several frames, with its usual strength."
+    import cv2
+
+    frames = [to_bytes(f) for f in y]
+    h, out = 0.9 * level, []
+    for i, f in enumerate(frames):
+        reach = min(2, i, len(frames) - 1 - i)
+        if several and reach:
+            options = (i, 2 * reach + 1, None, h, h, 7, 21)
+            out.append(cv2.fastNlMeansDenoisingColoredMulti(frames, *options))
+        else:
+            out.append(cv2.fastNlMeansDenoisingColored(f, None, h, h, 7, 21))
+    return torch.stack([from_bytes(f) for f in out])
+
+
+def to_bytes(f: torch.Tensor) -> np.ndarray:
+    return ((f.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy().copy()
+
+
+def from_bytes(f: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(f).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def bm3d_frames(y: torch.Tensor, level: float) -> torch.Tensor:
+    "BM3D frame by frame: pip install bm3d."
+    import bm3d
+
+    frames = [(f.permute(1, 2, 0).double().numpy() + 1) / 2 for f in y]
+    out = np.stack([bm3d.bm3d_rgb(f, level / 255) for f in frames])
+    return torch.from_numpy(out).permute(0, 3, 1, 2).float() * 2 - 1
+
+
+def denoise(bench: Bench, found: dict) -> None:
+    "Noise of 15, 25 and 50 of 255 in files, against what is usual."
+    for clip, x in found.items():
+        for level in (15, 25, 50):
+            A = Identity(tuple(x.shape))
+            y = in_file(x + level / 127.5 * draw(x.shape, level))
+            rivals = {
+                "best": lambda A=A, y=y: bench.restored(y, A, sigma_y="estimate"),
+                "NLM": lambda y=y, level=level: nlm(y, level, False),
+                "NLM, several frames": lambda y=y, level=level: nlm(y, level, True),
+                "BM3D": lambda y=y, level=level: bm3d_frames(y, level),
+            }
+            for name, f in rivals.items():
+                bench(
+                    "denoise",
+                    f"{clip}, {level}, {name}",
+                    lambda f=f, x=x: bench.scores(f(), x),
+                )
+
+
+def holes(shape: tuple) -> dict:
+    "Masks (T, 1, H, W) that hide wide parts: {name: weights}."
+    T, _, H, W = shape
+    ones = torch.ones(T, 1, H, W)
+    found = {k: ones.clone() for k in ("box that moves", "logo", "subtitle", "blocks")}
+    g = torch.Generator().manual_seed(5)
+    for t in range(T):
+        left = W // 16 + t * W // 20
+        found["box that moves"][t, :, H // 3 : 2 * H // 3, left : left + W // 4] = 0
+        for _ in range(8):
+            i, j = (int(torch.randint(0, n - H // 6, (), generator=g)) for n in (H, W))
+            found["blocks"][t, :, i : i + H // 6, j : j + H // 6] = 0
+    found["logo"][:, :, H // 12 : H * 3 // 8, -W // 3 : -W // 12] = 0
+    found["subtitle"][:, :, -H // 5 : -H // 16, W // 5 : -W // 5] = 0
+    return found
+
+
+def mask(bench: Bench, found: dict) -> None:
+    "Wide holes, against OpenCV's inpainting and a smooth filling of each frame."
+    import cv2
+
+    from visionxl.extras.starts import first_guess
+
+    for clip, x in found.items():
+        for name, weights in holes(tuple(x.shape)).items():
+            A = Mask(tuple(x.shape), weights)
+            y = in_file(A(x))
+            lost = [(1 - w[0]).byte().numpy() for w in weights]
+
+            def by_opencv(how, y=y, lost=lost):
+                return torch.stack(
+                    [from_bytes(cv2.inpaint(to_bytes(f), m, 5, how)) for f, m in zip(y, lost)]
+                )
+
+            rivals = {
+                "best": lambda A=A, y=y: bench.restored(y, A, sigma_y=2 / 255 / 12**0.5),
+                "Telea": lambda f=by_opencv: f(cv2.INPAINT_TELEA),
+                "Navier-Stokes": lambda f=by_opencv: f(cv2.INPAINT_NS),
+                "frame by frame": lambda A=A, y=y: first_guess(A, y, 1e-8),
+            }
+            for rival, f in rivals.items():
+
+                def cell(f=f, x=x, y=y, weights=weights):
+                    out = torch.where(weights > 0, y, f())
+                    hidden = (weights == 0).expand_as(x)
+                    error = (out.clamp(-1, 1) - x)[hidden].square().mean()
+                    row = {"PSNR in holes": 10 * math.log10(4 / float(error))}
+                    return row | bench.scores(out, x)
+
+                bench("mask", f"{clip}, {name}, {rival}", cell)
+
+
+TABLES = {"noise": noise, "estimate": estimate, "denoise": denoise, "mask": mask}
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("table", nargs="?", choices=list(TABLES))
+    p.add_argument("--clips", choices=("sample", "test"), default="sample")
+    p.add_argument("--only", help="a clip's name")
+    p.add_argument("--seconds", type=float, default=math.inf, help="stop after so long")
+    p.add_argument("--show", action="store_true", help="only write the tables")
+    a = p.parse_args()
+    bench = Bench(a.seconds)
+    if not a.show and a.table:
+        found = {k: v for k, v in clips(a.clips).items() if a.only in (None, k)}
+        TABLES[a.table](bench, found)
+    bench.show()
+
+
+if __name__ == "__main__":
+    main()
