@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionxl.operators import adapters, bases, blurs, linear
+from visionxl.operators import adapters, bases, blurs, cameras, linear
 from visionxl.operators import tasks as operators
 from visionxl.operators.adapters import (
     from_deepinv,
@@ -110,6 +110,27 @@ OPERATORS += [
     from_scipy(np.asarray(draw(8, 144)), S, (1, 1, 2, 4)),
     from_deepinv(type("P", (), dict(A=lambda s, x: 2 * x, A_adjoint=lambda s, y: 2 * y))(), S),
 ]
+RGB = (3, 3, 5, 6)
+OPERATORS += [
+    Blur2d(ODD, cameras.motion_kernel(5, 30)),
+    Blur2d(S, cameras.disk_kernel(1.7)),
+    Blur2d(S, cameras.ellipse_kernel(1.2, 0.5, 60), "replicate"),
+    *[cameras.Resize(ODD, (2, 3), k) for k in cameras.SHAPES],
+    cameras.Resize.by(S, 1.7, "lanczos"),
+    cameras.Resize.by(ONE, 1.0),
+    cameras.ChannelMix.grey(RGB),
+    cameras.ChannelMix(S, draw(3, 2)),
+    cameras.bayer(RGB),
+    cameras.bayer(RGB, "GBRG"),
+    cameras.RowExposure(S, 0.8),
+    cameras.RowExposure(ONE, 1.0),
+    cameras.every_frame((5, 1, 2, 3), 2),
+    cameras.RowExposure(S) @ Blur2d(S, cameras.motion_kernel(3, 45)),
+    cameras.Resize.by((3, 2, 4, 6), 1.5) @ TemporalMean(S, 3),
+    cameras.ChannelMix.grey((3, 3, 2, 3)) @ cameras.Resize(RGB, (2, 3), "box"),
+    task("denoise", S),
+    task("denoise+", S, window=2),
+]
 each = pytest.mark.parametrize("A", OPERATORS, ids=lambda A: repr(A)[:60])
 spectral = pytest.mark.parametrize(
     "A", [A for A in OPERATORS if A.spectrum() is not None], ids=lambda A: repr(A)[:60]
@@ -131,7 +152,7 @@ def test_every_operator_is_in_the_list():
     seen = set().union(*map(parts, OPERATORS))
     all_ = {
         c
-        for m in (operators, adapters, blurs, linear)
+        for m in (operators, adapters, blurs, cameras, linear)
         for _, c in inspect.getmembers(m, inspect.isclass)
         if issubclass(c, LinearOperator) and c is not LinearOperator
     }

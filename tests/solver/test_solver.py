@@ -18,6 +18,7 @@ from visionxl import solver
 from visionxl.compare.released import InvertFirst, OneStream
 from visionxl.extras import motion
 from visionxl.extras.best import Blend
+from visionxl.extras.noise import estimate_noise
 from visionxl.operators.tasks import LinearOperator, task
 from visionxl.presets import PRESETS, choose
 from visionxl.prior.latent import Prior
@@ -226,8 +227,22 @@ def test_the_way_down_may_end_above_the_bottom():
 def test_with_noise_the_prior_has_the_last_word():
     A, prior = task("deblur", SHAPE, kernel_size=9, sigma=1.0), Gauss()
     assert last(A(clip()), A, prior, sigma_y=0.05).t == 1
-    rounds = [choose("best", "deblur", sigma_y).result.rounds for sigma_y in (0.05, 0.0)]
-    assert rounds == [0, 2]
+    noisy, clean = (choose("best", "deblur", sigma_y).result for sigma_y in (0.05, 0.0))
+    assert (noisy.inner.rounds, clean.rounds) == (0, 2)
+
+
+@pytest.mark.parametrize("name", [*TASKS, "denoise", "denoise+"])
+def test_the_noise_may_be_estimated(name):
+    A, prior = task(name, (7, 3, 32, 48), kernel_size=9, sigma=1.0, factor=2), Gauss()
+    x = clip((7, 3, 32, 48))
+    g = torch.Generator().manual_seed(1)
+    y = A(x) + 0.1 * torch.randn(A.out_shape, generator=g, dtype=torch.float64)
+    end = last(y, A, prior, sigma_y="estimate")
+    told = float(end.job["sigma_y"])
+    assert told == pytest.approx(0.1, rel=0.25)
+    assert torch.equal(end.x, last(y, A, prior, sigma_y=estimate_noise(y, A)).x)
+    with pytest.raises(ValueError, match="'estimate'"):
+        next(solve(y, A, prior, sigma_y="loud"))
 
 
 @pytest.mark.parametrize("name", ["deblur", "sr", "inpaint"])

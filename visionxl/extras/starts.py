@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .holes import fill_wide_holes
 from .photo_spectrum import smooth_solution
 from .tv import admm
 from ..operators.linear import LinearOperator
@@ -47,7 +48,7 @@ def first_guess(
 @dataclass(frozen=True)
 class Regularised:
     """Invert the regularised solution, `first_guess`: a good start in general, also for operators
-    of one's own.
+    of one's own. Wide holes of a mask are filled along the motion, see `extras.holes`.
     """
 
     slack: float = 1e-4  # least ratio of the measurement's error to the filled video's, > 0
@@ -58,7 +59,8 @@ class Regularised:
     def __call__(self, problem: Problem) -> Tensor:
         "The video (T, C, H, W)."
         rho = self.slack**2 + (problem.sigma_y / 0.3) ** 2
-        return first_guess(problem.A, problem.y, rho)
+        x = first_guess(problem.A, problem.y, rho)
+        return fill_wide_holes(problem.A, problem.y, x)
 
 # %% ../../nbs/reference/extras/starts.ipynb #fbf25fb7
 def check_measurement(
