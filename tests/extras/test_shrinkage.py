@@ -62,7 +62,8 @@ def test_neighbours_that_show_something_else_say_nothing():
     hidden[1] = 1
     pilot = draw(1, 1, 24, 24, seed=2)
     alone = shrink(frame, 0, 0.5, pilot=pilot)
-    assert torch.allclose(shrink(stack, 1, 0.5, hidden, pilot.expand(3, -1, -1, -1)), alone, atol=1e-2)
+    three = shrink(stack, 1, 0.5, hidden, pilot.expand(3, -1, -1, -1))
+    assert torch.allclose(three, alone, atol=1e-2)
 
 
 @pytest.mark.parametrize("level", [15, 25, 50])

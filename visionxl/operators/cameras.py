@@ -6,7 +6,7 @@
 __all__ = ['SHAPES', 'motion_kernel', 'disk_kernel', 'ellipse_kernel', 'resize_matrix', 'Resize', 'ChannelMix', 'bayer',
            'RowExposure', 'every_frame']
 
-# %% ../../nbs/reference/operators/cameras.ipynb #65e323fb
+# %% ../../nbs/reference/operators/cameras.ipynb #2fa556c5
 import math
 
 import torch
@@ -16,7 +16,7 @@ from .bases import Spectrum
 from .linear import LinearOperator, as_shape
 from .tasks import FrameMix, Mask
 
-# %% ../../nbs/reference/operators/cameras.ipynb #bdb964a7
+# %% ../../nbs/reference/operators/cameras.ipynb #3d052ca4
 def motion_kernel(
     length: float,  # of the path in pixels, 1 or more
     angle: float = 0.0,  # in degrees, from the right, counter-clockwise
@@ -56,7 +56,7 @@ def ellipse_kernel(
     across: float,  # of the other axis
     angle: float = 0.0,  # of the first axis, in degrees, counter-clockwise
 ) -> Tensor:  # (n, n) float64, n odd
-    "A Gaussian with two widths: a lens with a fault. Raises ValueError for widths that are not > 0."
+    "A Gaussian with two widths: a lens with a fault. Raises ValueError for widths below 0."
     if not (along > 0 and across > 0):
         raise ValueError(f"widths {along} and {across} must be positive")
     reach, turn = math.ceil(4 * max(along, across)), math.radians(angle)
@@ -67,7 +67,7 @@ def ellipse_kernel(
     k = torch.exp(-0.5 * ((first / along) ** 2 + (second / across) ** 2))
     return k / k.sum()
 
-# %% ../../nbs/reference/operators/cameras.ipynb #4043071e
+# %% ../../nbs/reference/operators/cameras.ipynb #65aedf12
 def _box(t: Tensor) -> Tensor:
     return ((t >= -0.5) & (t < 0.5)).to(t)
 
@@ -157,7 +157,7 @@ class Resize(LinearOperator):
             (sr[:, None] * sc)[None, None],
         )
 
-# %% ../../nbs/reference/operators/cameras.ipynb #0baae0c8
+# %% ../../nbs/reference/operators/cameras.ipynb #85a698e9
 class ChannelMix(LinearOperator):
     "Every channel of the measurement is a weighted sum of channels: one small matrix per pixel."
 
@@ -210,7 +210,7 @@ def bayer(
         weights[:, "RGB".index(colour), k // 2 :: 2, k % 2 :: 2] = 1
     return Mask(shape, weights)
 
-# %% ../../nbs/reference/operators/cameras.ipynb #d0bcbd0c
+# %% ../../nbs/reference/operators/cameras.ipynb #2a8f31ba
 class RowExposure(LinearOperator):
     """Rows exposed one after another: row `r` of frame `t` shows the time `t + delay r / H`.
 
