@@ -255,18 +255,19 @@ def gap(
     return float(np.mean(gaps)), error
 
 
-def shares(rows: list[dict]) -> list[dict]:
-    "Return for each task what the network adds to `best` over each thing in its place, in dB."
+def shares(rows: list[dict], name: str = "PSNR") -> list[dict]:
+    "Return for each task what the network adds to `best` over each thing in its place."
     out = []
     for task in dict.fromkeys(r["task"] for r in rows):
         mine = [r for r in rows if r["task"] == task]
         whole = next(r for r in mine if r["row"] == "best")
-        line = {"task": task, "best (dB)": number(whole["PSNR"], "PSNR")}
+        line = {"task": task, f"{name} of best": number(whole[name], name)}
         others = [r for r in mine if r["group"] == "prior of best"]
         others += [r for r in mine if r["row"] == REFERENCES["motion_tv"]]
         for r in others:
-            mean, error = gap(whole, r)
-            line["over " + r["row"].removeprefix("best, prior: ")] = f"{mean:+.2f} ± {error:.2f}"
+            mean, error = gap(whole, r, name)
+            text = f"{'+' if mean > 0 else ''}{number(mean, name)} ± {number(error, name)}"
+            line["over " + r["row"].removeprefix("best, prior: ")] = text
         out.append(line)
     return out
 
@@ -282,11 +283,12 @@ def page(kept: dict) -> str:
         f"clips. {units}; evaluations: of the network, for each frame. {kept['about_clips']} "
         f"Made by `{kept['command']}`.",
         "## What the network gives",
-        "`best` with its network, minus the same loop with something else in its place, in dB of "
-        "PSNR. The identity and the Gaussian blur work on the prior's latents. The others work on "
-        f"pixels and get the same noise levels: latent noise of 1 is {kept['pixel_noise']:.3f} in "
-        "pixels of [-1, 1].",
+        "`best` with its network, minus the same loop with something else in its place: PSNR in dB "
+        "(above zero the network is ahead), then LPIPS (below zero it is ahead). The identity and "
+        "the Gaussian blur work on the prior's latents. The others work on pixels and get the same "
+        f"noise levels: latent noise of 1 is {kept['pixel_noise']:.3f} in pixels of [-1, 1].",
         markdown(shares(kept["rows"]), bold=False),
+        markdown(shares(kept["rows"], "LPIPS"), bold=False),
     ]
     for task in dict.fromkeys(r["task"] for r in kept["rows"]):
         mine = [shown(r) for r in kept["rows"] if r["task"] == task]
