@@ -96,6 +96,12 @@ def relink(text: str, pages: dict, here: Path, stage: Path, links: dict) -> str:
     return re.sub(r"\]\((?![a-z]+:|/|#)([^()\s#]+)(#[^()\s]*)?\)", new, text)
 
 
+def terms_as_headings(text: str) -> str:
+    "The glossary with a heading for each term, so that the search leads to it."
+    term = r'<a id="([\w-]+)"></a>\*\*(.+?)(?: (\([^\n]+?\)))?\.\*\* '
+    return re.sub(term, lambda m: f"### {m[2]} {{#{m[1]}}}\n\n{m[3] or ''} ", text)
+
+
 def page(nb: dict, dest: Path, stage: Path, pages: dict, links: dict) -> None:
     "Prepare one processed notebook for rendering, in place."
     to_root = "../" * (len(dest.relative_to(stage).parts) - 1)
@@ -105,6 +111,8 @@ def page(nb: dict, dest: Path, stage: Path, pages: dict, links: dict) -> None:
             outputs(cell, f"{stem}-{n}", stage, to_root)
         if cell["cell_type"] == "markdown":
             cell["source"] = relink(text_of(cell["source"]), pages, dest, stage, links)
+            if links["file"].endswith("/glossary.ipynb"):
+                cell["source"] = terms_as_headings(cell["source"])
         if cell["cell_type"] == "code" and re.search(
             r"^\s*interact\(", text_of(cell["source"]), re.M
         ):

@@ -216,3 +216,10 @@ def test_the_checks_can_fail():
     assert not_borne_out([computed, lines("It has 27.5 dB.")]) == []
     assert len(form([lines("# A"), code("x = 1")], "nbs/course/01_a.ipynb")) == 12
     assert wide([code("x = " + "1 + " * 30 + "1")])
+
+
+def test_terms_become_headings_on_the_site():
+    import docs_pages
+
+    said = docs_pages.terms_as_headings('<a id="tau"></a>**Tau ($\\tau$, `tau`).** A level.\n')
+    assert said.split("\n\n") == ["### Tau {#tau}", "($\\tau$, `tau`) A level.\n"]
