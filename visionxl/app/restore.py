@@ -27,6 +27,7 @@ from .progress import ClipProgress, reporter
 from .settings import NUMBERS, RestoreSettings, settings_for, what_happened
 from ..media.notes import noted_size
 from ..operators.tasks import LinearOperator
+from ..prior.protocol import PriorLike, factor_of
 from ..solver import Progress, solve
 from ..steps.preset import Preset
 from ..video import Video
@@ -40,7 +41,7 @@ class PaddedPrior:
 
     def __init__(
         self,
-        prior: Any,  # with encode, decode, eps, alpha_bar, factor
+        prior: PriorLike,
         size: tuple[int, int],  # (H, W) of the frames
     ):
         self.prior, self.size = prior, size
@@ -50,12 +51,12 @@ class PaddedPrior:
 
     def latent_shape(self, h: int, w: int) -> tuple:
         "Shape (c, h, w) of the latent of a frame, padded as `encode` does."
-        factor = self.prior.factor
+        factor = factor_of(self.prior)
         return self.prior.latent_shape(h + -h % factor, w + -w % factor)
 
     def encode(self, x: torch.Tensor, **options: Any) -> torch.Tensor:
         "Frames to latents; the last row and column are repeated until the network can take them."
-        return self.prior.encode(pad_to_multiple(x, self.prior.factor), **options)
+        return self.prior.encode(pad_to_multiple(x, factor_of(self.prior)), **options)
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         "Latents to frames of the true size."

@@ -22,6 +22,7 @@ from ..measure.identity import is_reference, load_object
 from ..operators.tasks import TASKS, LinearOperator
 from ..presets import choose
 from ..prior.latent import Prior
+from ..prior.protocol import as_prior
 from ..steps.preset import Preset
 
 # %% ../../nbs/reference/app/settings.ipynb #30c102f7
@@ -60,8 +61,13 @@ class RestoreSettings:
         return replace(self, degradation=replace(d, sigma_y=(d.sigma_y**2 + sigma**2) ** 0.5))
 
     def load_prior(self) -> Any:
-        "The prior itself. Raises FileNotFoundError, with the remedy, where there is none."
-        return Prior.load(self.prior) if isinstance(self.prior, (str, Path)) else self.prior
+        """The prior itself.
+
+        Raises FileNotFoundError where there is none, TypeError or ValueError for what can be none,
+        with the remedy.
+        """
+        found = Prior.load(self.prior) if isinstance(self.prior, (str, Path)) else self.prior
+        return as_prior(found)
 
     def windows(
         self,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..operators.linear import LinearOperator
 from ..operators.properties import describe, verify
+from ..prior.protocol import as_prior
 from ..prior.schedule import Schedule
 from .preset import Preset
 from .problem import Point, State
@@ -25,7 +26,8 @@ def check_input(
     prior: Any,  # what it will be restored with
     sigma_y: float,  # standard deviation of its noise
 ) -> None:
-    "Refuse a measurement that cannot be restored. Raises ValueError or TypeError with the remedy."
+    "Refuse what cannot be restored. Raises ValueError or TypeError with the remedy."
+    as_prior(prior)
     if not torch.is_tensor(y) or not (y.is_floating_point() or y.is_complex()):
         kind = getattr(y, "dtype", type(y))
         raise TypeError(
