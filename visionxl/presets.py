@@ -9,7 +9,7 @@ __all__ = ['PRESETS', 'VARIANTS', 'paper', 'variant', 'choose']
 from collections.abc import Callable
 from typing import Any
 
-from .compare import released, rivals
+from .compare import from_noise, guided, image_solvers, key_frames, released
 from .compare.released import official
 from .compare.rivals import RIVALS
 from .extras import best as beyond
@@ -36,8 +36,13 @@ PRESETS = {
 }  # name: recipe (task, sigma_y) -> Preset
 
 VARIANTS = {  # slot: the variants that can be named in it, for instance on the command line
-    "route": (problem.Route, released.ReleasedRoute, rivals.FromTop),
-    "start": (inversion.Invert, inversion.FromNoise, released.InvertFirst, rivals.NoiseAtTop),
+    "route": (problem.Route, released.ReleasedRoute, from_noise.FromTop),
+    "start": (
+        inversion.Invert,
+        inversion.FromNoise,
+        released.InvertFirst,
+        from_noise.NoiseAtTop,
+    ),
     "what": (inversion.Upsampled, starts.Regularised, starts.TV),
     "consistency": (
         consistency.SpectralCG,
@@ -45,6 +50,8 @@ VARIANTS = {  # slot: the variants that can be named in it, for instance on the 
         consistency.Proximal,
         beyond.PhotoProximal,
         released.ReleasedCG,
+        image_solvers.NullSpace,
+        guided.Keep,
     ),
     "lowpass": (
         lowpass.LowPass,
@@ -52,11 +59,22 @@ VARIANTS = {  # slot: the variants that can be named in it, for instance on the 
         lowpass.LowPassCorrection,
         released.DenseLowPass,
     ),
-    "encode": (lowpass.Encode, lowpass.EncodeCorrection),
-    "renoise": (renoise.Renoise, released.ReleasedRenoise),
+    "encode": (
+        lowpass.Encode,
+        lowpass.EncodeCorrection,
+        guided.KeepLatents,
+        image_solvers.EffectiveNoise,
+        image_solvers.EncodeEvery,
+    ),
+    "renoise": (
+        renoise.Renoise,
+        released.ReleasedRenoise,
+        guided.Guided,
+        image_solvers.RenoiseEvery,
+    ),
     "result": (tweedie.LastDecode, consistency.Consistent, beyond.Blend),
-    "noise": (renoise.SeededNoise, released.OneStream, rivals.NoiseInTurn),
-    "networks": (problem.Batched, released.OneByOne, rivals.AlongKeyFrames),
+    "noise": (renoise.SeededNoise, released.OneStream, from_noise.NoiseInTurn),
+    "networks": (problem.Batched, released.OneByOne, key_frames.AlongKeyFrames),
 }
 VARIANTS["inner"] = VARIANTS["consistency"]
 
