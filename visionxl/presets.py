@@ -9,7 +9,15 @@ __all__ = ['PRESETS', 'VARIANTS', 'paper', 'variant', 'choose']
 from collections.abc import Callable
 from typing import Any
 
-from .compare import from_noise, guided, image_solvers, key_frames, released
+from visionxl.compare import (
+    from_noise,
+    guided,
+    image_solvers,
+    key_frames,
+    patches,
+    released,
+    warped,
+)
 from .compare.released import official
 from .compare.rivals import RIVALS
 from .extras import best as beyond
@@ -71,10 +79,21 @@ VARIANTS = {  # slot: the variants that can be named in it, for instance on the 
         released.ReleasedRenoise,
         guided.Guided,
         image_solvers.RenoiseEvery,
+        warped.AlongFlow,
     ),
     "result": (tweedie.LastDecode, consistency.Consistent, beyond.Blend),
-    "noise": (renoise.SeededNoise, released.OneStream, from_noise.NoiseInTurn),
-    "networks": (problem.Batched, released.OneByOne, key_frames.AlongKeyFrames),
+    "noise": (
+        renoise.SeededNoise,
+        released.OneStream,
+        from_noise.NoiseInTurn,
+        warped.Flowing,
+    ),
+    "networks": (
+        problem.Batched,
+        released.OneByOne,
+        key_frames.AlongKeyFrames,
+        patches.InPatches,
+    ),
 }
 VARIANTS["inner"] = VARIANTS["consistency"]
 

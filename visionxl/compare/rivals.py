@@ -15,6 +15,7 @@ from .from_noise import from_top, random, svi
 from .guided import dps, psld
 from .image_solvers import ddnm, diffpir, treg
 from .key_frames import diffir2vr
+from .warped import warped
 from ..extras.best import best
 from ..extras.motion import estimate_motion, has_motion, motion_average
 from ..extras.photo_spectrum import smooth_step
@@ -67,6 +68,7 @@ RIVALS = {  # name: recipe (task, sigma_y) -> Preset
     "random": random,
     "diffir2vr": diffir2vr,
     "from_top": from_top,
+    "warped": warped,
     "dps": dps,
     "psld": psld,
     "ddnm": ddnm,

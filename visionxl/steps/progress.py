@@ -97,7 +97,7 @@ class CheckedPrior:
 
         A sample is drawn for all frames at once: batches would draw others.
         """
-        shape = tuple(self.prior.latent_shape(*self.size))
+        shape = tuple(self.prior.latent_shape(*x.shape[-2:]))  # of a patch, too
         if generator is None:
             return self.each("encode", self.prior.encode, x, shape)
         sample = partial(self.prior.encode, generator=generator)
@@ -105,7 +105,9 @@ class CheckedPrior:
 
     def decode(self, z: Tensor) -> Tensor:
         "Latents as frames (T, C, H, W)."
-        return self.each("decode", self.prior.decode, z, (None, *self.size))
+        whole = tuple(z.shape[1:]) == tuple(self.prior.latent_shape(*self.size))
+        shape = (None, *self.size) if whole else (None, None, None)  # of a patch: any
+        return self.each("decode", self.prior.decode, z, shape)
 
     def eps(self, z: Tensor, t: int) -> Tensor:
         "The noise predicted in latents, (T, c, h, w)."
