@@ -86,7 +86,7 @@ def test_restore_takes_a_prior_without_a_factor():
             return 3, h, w
 
     y = torch.zeros(2, 3, 17, 19)
-    out = restore(y, "deblur", "paper", prior=Plain(), progress=False, noise=0.0)
+    out = restore(y, "deblur", "paper", prior=Plain(), progress=False)
     assert out.x.shape == y.shape
 
 
@@ -189,6 +189,29 @@ def test_denoisers_of_networks_keep_their_precision():
     prior = adapters.DenoiserPrior(Module())
     out = prior.eps(torch.zeros(1, 3, 8, 8, dtype=torch.float64), 100)
     assert out.dtype == torch.float64 and not out.requires_grad
+
+
+def test_a_denoiser_that_detaches_refuses_gradients():
+    prior = adapters.DenoiserPrior(torch.no_grad()(gaussian(0.2, 0.4)))
+    z = torch.zeros(1, 3, 8, 8, requires_grad=True)
+    with pytest.raises(ValueError, match="gives no gradient: it detaches"):
+        prior.eps(z, 100)
+    with torch.no_grad():
+        assert prior.eps(z, 100).isfinite().all()
+
+
+def test_a_denoiser_with_a_memory_begins_anew():
+    class Warm(torch.nn.Module):
+        restart, calls = True, 0
+
+        def forward(self, x, sigma):
+            self.calls = 0 if self.restart else self.calls + 1
+            self.restart = False
+            return x / (1 + sigma) + self.calls
+
+    prior = adapters.from_deepinv_denoiser(Warm())
+    z = torch.zeros(1, 3, 8, 8)
+    assert torch.equal(prior.eps(z, 100), prior.eps(z, 100))
 
 
 def test_how_far_a_denoiser_was_trained():

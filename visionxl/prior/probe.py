@@ -106,10 +106,10 @@ def slope_error(
     f: Callable,  # of a tensor
     v: Tensor,  # where
     step: float,  # of the difference
+    ways: int = 4,  # random directions
 ) -> float | None:  # relative; None where there is no gradient
-    "How far autograd lies from a central difference, along one direction."
+    "How far autograd lies from central differences, along a few random directions."
     g = torch.Generator().manual_seed(0)
-    way = torch.randn(v.shape, generator=g).to(v)
     leaf = v.detach().clone().requires_grad_()
     with torch.enable_grad():
         out = f(leaf)
@@ -117,9 +117,14 @@ def slope_error(
         return None
     weight = torch.randn(out.shape, generator=g).to(out)
     slope = torch.autograd.grad(out, leaf, weight, allow_unused=True)[0]
-    ours = 0.0 if slope is None else float((slope * way).sum())
-    with torch.no_grad():
-        gap = (f(v + step * way) - f(v - step * way)) * weight
-    numeric = float(gap.double().sum()) / (2 * step)
-    size = float(v.new_tensor(out.numel()).sqrt())
-    return abs(ours - numeric) / max(abs(numeric), abs(ours), 1e-3 * size)
+    slope = torch.zeros_like(v) if slope is None else slope
+    ours, numeric = [], []
+    for _ in range(ways):
+        way = torch.randn(v.shape, generator=g).to(v)
+        with torch.no_grad():
+            gap = (f(v + step * way) - f(v - step * way)) * weight
+        ours.append(float((slope * way).double().sum()))
+        numeric.append(float(gap.double().sum()) / (2 * step))
+    ours, numeric = torch.tensor(ours), torch.tensor(numeric)
+    floor = 1e-3 * out.numel() ** 0.5
+    return float((ours - numeric).norm()) / max(float(numeric.norm()), float(ours.norm()), floor)
