@@ -212,7 +212,7 @@ def run(path: Path, timeout: int) -> str:
 def shrink(path: Path) -> str:
     "Make the kept pictures of one notebook small; says what that saved."
     nb = nbformat.read(path, as_version=4)
-    saved = pictures.shrink_outputs(nb.cells)
+    saved = pictures.shrink_outputs(nb.cells, old=True)
     fold(nb, lesson=path.parent.name == "course")
     write(nb, path)
     return f"{path.stat().st_size / 1e3:.0f} kB, {saved / 1e3:.0f} kB saved"

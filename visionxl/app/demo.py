@@ -19,7 +19,7 @@ from .files.plan import plan_file
 from .files.report_file import report_file
 from .files.restore_file import Outcome
 from .files.simulate_file import simulate_file
-from ..show.report import before_after, scores, table, to_size
+from ..show.report import before_after, scores, table, enlarge
 
 # %% ../../nbs/reference/app/demo.ipynb #57d6bd60
 def _demo_folder(folder: str | Path) -> Path:
@@ -39,7 +39,7 @@ def _demo_results(done: Outcome, folder: Path) -> list[dict]:
     x_true, y = torch.stack(list(done.plan.clip)), torch.stack(list(done.plan.measured()))
     A = done.plan.settings.degradation.operator(x_true.shape)
     named = {
-        "measurement brought to size": to_size(y, *x_true.shape[-2:]),
+        "measurement brought to size": enlarge(y, *x_true.shape[-2:]),
         "CG alone": cg_only(y, A).clamp(-1, 1),
         "VISION-XL": video.read(done.path).x,
     }

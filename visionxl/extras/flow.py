@@ -95,9 +95,9 @@ def visible(
     forward: torch.Tensor,
     backward: torch.Tensor,  # (H, W, 2) flows a -> b and b -> a
 ) -> torch.Tensor:  # (H, W) bool
-    """Where the two flows agree and stay inside the frame (Sundaram et al.
+    """Where a pixel is seen in both frames: the flows agree there and stay inside the frame.
 
-    2010); elsewhere something is covered.
+    Elsewhere something is covered (Sundaram, Brox and Keutzer, ECCV 2010).
     """
     back = warp(backward.permute(2, 0, 1), forward).permute(1, 2, 0)  # (H, W, 2)
     gap, size = (forward + back).square().sum(-1), forward.square().sum(-1) + back.square().sum(-1)

@@ -170,8 +170,10 @@ def texts_for(
 ) -> list[
     str | None
 ]:  # the prompt, then the text to lead away from where there is one; None: zeros
-    "Which texts a model is to be asked with. The second one is what diffusers' pipelines take:"
-    "zeros where the model's index says so."
+    """The texts that a model is asked with: the prompt, and with guidance what it is compared with.
+
+    The second one is what diffusers' pipelines take: zeros where the model's index says so.
+    """
     if guidance == 1 or family.text is None or family.configs["unet"].get("time_cond_proj_dim"):
         return [prompt]
     zeros = family.configs.get("", {}).get("force_zeros_for_empty_prompt", family.text == "sdxl")
@@ -228,8 +230,10 @@ def guidance_embedding(
     scale: float,  # guidance minus 1
     width: int,  # of the embedding
 ) -> torch.Tensor:  # (1, width)
-    "How strongly to follow the text, as consistency models (LCM) are told it (variational"
-    "diffusion models, appendix)."
+    """How strongly to follow the text, as consistency models (LCM) are told it: sines and cosines.
+
+    The form is that of variational diffusion models (Kingma and others, 2021, appendix).
+    """
     half = width // 2
     rates = torch.exp(-torch.arange(half) * (torch.log(torch.tensor(10000.0)) / (half - 1)))
     angles = 1000.0 * scale * rates[None]

@@ -259,8 +259,7 @@ def load_network(
 def load_schedule(
     folder: str | Path,  # of a model
 ) -> dict:  # `alpha_bar` (n_train,) float64, `prediction`, `t_max` (largest trained timestep)
-    "The table, the kind of prediction and the largest trained timestep, by the scheduler's own"
-    "class."
+    "The table, the kind of prediction and the largest trained timestep, by the scheduler's class."
     import diffusers
 
     config = read_config(folder, "scheduler")
@@ -275,8 +274,7 @@ def weight_bytes(
     source: Source,
     part: str = "unet",
 ) -> int:  # bytes on disk
-    "How large a network's weights are: those of one complete set of files, or of the whole"
-    "single file."
+    "How many bytes a network's weights have, in one complete set of files or in the single file."
     if source.file:
         return source.file.stat().st_size
     folder = source.folder / part

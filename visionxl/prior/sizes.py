@@ -30,8 +30,10 @@ def nearest_size(
     h: int,  # height of a clip in pixels
     w: int,  # width
 ) -> tuple[int, int]:  # (H, W), one of `SDXL_SIZES`
-    "The size of SDXL's whose shape is nearest to the clip's: that of the nearest ratio of the"
-    "sides."
+    """The size among those that SDXL was trained on whose ratio of sides is nearest to the clip's.
+
+    Raises ValueError for a side below 1.
+    """
     if h < 1 or w < 1:
         raise ValueError(f"a frame of {h}x{w} has no shape: both sides must be at least 1")
     shape = math.log(h / w)

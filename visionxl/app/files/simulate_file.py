@@ -21,7 +21,7 @@ from .plan import Plan, plan_file
 from .restore_file import Outcome, write_restored
 from ..progress import ClipProgress
 from ...operators.tasks import LinearOperator
-from ...show.report import scores, to_size
+from ...show.report import scores, enlarge
 
 # %% ../../../nbs/reference/app/files/simulate_file.ipynb #e7847638
 class Meter:
@@ -73,7 +73,7 @@ class Comparison:
         first, last = self.seen, self.seen + len(x)
         (H, W), named = self.plan.keep, {}
         if self.plan.is_video:
-            y = to_size(self.measured.take(first, last), *self.plan.size)
+            y = enlarge(self.measured.take(first, last), *self.plan.size)
             named["measurement brought to size"] = y[..., :H, :W]
         named["VISION-XL"] = x.clamp(-1, 1)
         self.meter.add(self.clean.take(first, last), named)
