@@ -132,7 +132,8 @@ def ending(nb: list[dict]) -> list[str]:
     found += [] if re.search(r"\d", "".join(s[3:] for s in lines)) else ["a number in them"]
     found += [] if re.search(r"(?m)^\*\*Predict, then run", said) else ["predict, then run"]
     code = sources(nb, "code")
-    stubs = [k for k, s in enumerate(code) if re.match(r"#\| eval: false\n", s) and "assert" in s]
+    open_ones = [s for s in code if s.startswith("#| eval: false\n") and "..." in s]
+    stubs = [s for s in open_ones if "assert" in s]
     folded = [s for s in code if "#| code-fold: true" in s and "assert" in s]
     return found + ([] if stubs and folded else ["a stub with an assert, and its solution"])
 
