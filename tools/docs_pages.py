@@ -109,6 +109,9 @@ def page(nb: dict, dest: Path, stage: Path, pages: dict, links: dict) -> None:
     for n, cell in enumerate(nb["cells"]):
         if cell["cell_type"] == "code":
             outputs(cell, f"{stem}-{n}", stage, to_root)
+            for data in (o.get("data", {}) for o in cell["outputs"]):
+                if said := text_of(data.get("text/markdown", "")):
+                    data["text/markdown"] = relink(said, pages, dest, stage, links)
         if cell["cell_type"] == "markdown":
             cell["source"] = relink(text_of(cell["source"]), pages, dest, stage, links)
             if links["file"].endswith("/glossary.ipynb"):
