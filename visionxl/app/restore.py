@@ -20,9 +20,11 @@ from visionxl.app.degradation.measurement import (
     check_measured,
     pad_to_multiple,
     quantisation,
+    without_hidden,
 )
 from .degradation.notes import clean_size
 from .degradation.own import AnyDegradation
+from .degradation.unknown import find_out, take_unknown
 from .progress import ClipProgress, reporter
 from .settings import NUMBERS, RestoreSettings, settings_for, what_happened
 from ..media.notes import noted_size
@@ -121,6 +123,7 @@ def restore_frames(
         for i, (a, b) in enumerate(windows):
             A = window_operator(d, (a, b), total, size)
             y = buffer.take(a, a + first.out_shape[0])
+            y, shown = without_hidden(y, A, d)
             x = checkpoint.load_window(i)
             if x is None:
 
@@ -128,6 +131,7 @@ def restore_frames(
                     show(ClipProgress(i, len(windows), p))
 
                 x = _restore_window(y, A, prior, settings, checkpoint, i, report)
+                x = x if shown is None else torch.where(shown, y, x)
                 if len(windows) > 1:
                     x = _in_16_bits(x)
                     checkpoint.save_window(i, x)
@@ -202,8 +206,11 @@ def restore(
     """
     m = _measurement(y)
     numbers = {k: options.pop(k) for k in list(options) if k in NUMBERS}
+    numbers, unknown = take_unknown(numbers, task)
+    task = task or ("inpaint" if unknown.colour else None)
     shape = tuple(m.y.shape[-2:]) if torch.is_tensor(m.y) else None
     d = what_happened(task, m.notes, shape, m.folder, seed, **numbers)
+    d = find_out(d, unknown, lambda: iter(m.y))
     settings = settings_for(d, preset, seed, prior, **options).with_noise(m.rounding)
     T, *full = _clean_shape(m, settings.degradation, size)
     H, W = size or clean_size(m.notes, d, m.y.shape[-2:]) or full

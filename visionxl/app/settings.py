@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from .clips import can_be_cut, plan_windows
-from .degradation.masks import PictureMask
+from .degradation.masks import PictureMask, is_box
 from .degradation.notes import from_notes
 from .degradation.own import AnyDegradation, as_degradation
 from .degradation.tasks import Degradation
 from ..measure.identity import is_reference, load_object
-from ..operators.tasks import TASKS, LinearOperator
+from ..operators.tasks import ALL_TASKS, LinearOperator
 from ..presets import choose
 from ..prior.latent import Prior
 from ..prior.protocol import as_prior
@@ -94,7 +94,7 @@ class RestoreSettings:
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 # %% ../../nbs/reference/app/settings.ipynb #9e8c4cc7
-NUMBERS = {f.name for f in fields(Degradation)} - {"task"} | {"mask_seed"}  # of a degradation
+NUMBERS = {f.name for f in fields(Degradation)} - {"task"} | {"mask_seed", "mask_color", "blind"}  # of a degradation
 SLOTS = tuple(f.name for f in fields(Preset))  # steps that a preset has
 
 
@@ -106,6 +106,15 @@ def _said(notes: dict, size: tuple | None, folder: Path, task: Any) -> Degradati
         if task is None:
             raise ValueError(f"{e}: say what happened with --task") from e
         return None
+
+
+def _mask(said: str | Path, size: tuple | None) -> PictureMask:
+    "The mask in a file, or a box (left, top, width, height in pixels)."
+    if is_box(said):
+        if size is None:
+            raise ValueError(f"the box {said} needs the size of the frames: give a mask as a file")
+        return PictureMask.box(str(said), size)
+    return PictureMask.read(said)
 
 
 def what_happened(
@@ -126,7 +135,7 @@ def what_happened(
     if "mask_seed" in numbers:
         numbers["seed"] = numbers.pop("mask_seed")
     if isinstance(numbers.get("mask"), (str, Path)):
-        numbers["mask"] = PictureMask.read(numbers["mask"])
+        numbers["mask"] = _mask(numbers["mask"], size)
         task = task or "inpaint"
     noted = _said(notes or {}, size, folder, task)
     if task is None and noted is None:
@@ -134,7 +143,7 @@ def what_happened(
         hint = f"the file was measured by an operator of its own, {own}; " if own else ""
         raise ValueError(
             f"which --task? {hint}the input does not say what happened to it: choose one of "
-            f"{', '.join(TASKS)}, or give your operator, my_operator.py:make"
+            f"{', '.join(ALL_TASKS)}, or give your operator, my_operator.py:make"
         )
     use_note = noted is not None and (task is None or task == noted.task)
     d = noted if use_note else as_degradation(task, numbers.get("sigma_y"), seed)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # %% ../../../nbs/reference/app/cli/actions.ipynb #c5524b44
 _NUMBERS = (
     *("factor", "sigma", "kernel_size", "keep", "mask_seed", "mask"),
-    *("window", "boundary", "temporal", "sigma_y"),
+    *("window", "boundary", "temporal", "sigma_y", "mask_color", "blind"),
 )
 
 
@@ -62,9 +62,11 @@ def _degrade(a: argparse.Namespace) -> None:
     from visionxl.app.files.degrade_file import degrade_file
     from visionxl.app.settings import what_happened
 
-    numbers = _degradation_numbers(a)
-    d = what_happened(a.task or (None if "mask" in numbers else "deblur+"), seed=a.seed, **numbers)
-    T, h, w = degrade_file(_clip_of(a), a.out, d, a.overwrite)
+    numbers, clip = _degradation_numbers(a), _clip_of(a)
+    size = clip.survey()[1:] if "mask" in numbers else None
+    name = a.task or (None if "mask" in numbers else "deblur+")
+    d = what_happened(name, size=size, seed=a.seed, **numbers)
+    T, h, w = degrade_file(clip, a.out, d, a.overwrite)
     hint = "" if d.bundled else f" --task {a.task}"
     print(
         f"{a.out}: {T} frames of {w}x{h}, measured by {d.task}; restore it with\n"

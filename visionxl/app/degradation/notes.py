@@ -9,7 +9,7 @@ __all__ = ['to_notes', 'from_notes', 'clean_size']
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
-from .masks import PictureMask
+from .masks import PictureMask, is_box
 from .own import AnyDegradation, OwnOperator
 from .tasks import Degradation
 from ...media.notes import noted_size
@@ -33,8 +33,10 @@ def to_notes(
     return notes
 
 # %% ../../../nbs/reference/app/degradation/notes.ipynb #6788570a
-def _noted_mask(note: dict, folder: Path) -> PictureMask:
+def _noted_mask(note: dict, folder: Path, size: tuple | None) -> PictureMask:
     "The mask that a note names, if it is still the same."
+    if is_box(note["path"]) and size is not None:
+        return PictureMask.box(note["path"], size)
     path = Path(str(note["path"]))
     found = [p for p in (folder / path, path, folder / path.name) if p.exists()]
     if not found:
@@ -63,7 +65,7 @@ def from_notes(
     known = {f.name for f in fields(Degradation)} - {"mask"}
     try:
         d = Degradation(**{k: v for k, v in notes.items() if k in known})
-        d = d if mask is None else replace(d, mask=_noted_mask(mask, folder))
+        d = d if mask is None else replace(d, mask=_noted_mask(mask, folder, size))
     except (TypeError, KeyError, OverflowError) as e:
         raise ValueError(f"the file's note on its degradation is damaged ({e})") from e
     clean = noted_size(notes, "clean")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from .tasks import Degradation, check_noise
 from ...measure.identity import is_reference, load_object
-from ...operators.tasks import TASKS, LinearOperator
+from ...operators.tasks import ALL_TASKS, LinearOperator
 
 # %% ../../../nbs/reference/app/degradation/own.ipynb #e7e72fc5
 @dataclass(frozen=True)
@@ -126,6 +126,6 @@ def as_degradation(
         name = getattr(made, "__qualname__", type(made).__name__)
         return OwnOperator(label or name, made, digest, None, noise)
     raise TypeError(
-        f"{what!r} does not say what happened: give one of {', '.join(TASKS)}, an operator, "
+        f"{what!r} does not say what happened: give one of {', '.join(ALL_TASKS)}, an operator, "
         "a function of the clip's shape that makes one, or my_operator.py:make"
     )

@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields, replace
 
 from .masks import PictureMask
 from visionxl.operators.tasks import (
+    ALL_TASKS,
     BOUNDARIES,
-    TASKS,
     LinearOperator,
     Mask,
     TemporalMean,
@@ -25,6 +25,10 @@ def check_noise(
     sigma_y: float,  # standard deviation, in units of [-1, 1]
 ) -> None:
     "Raise ValueError for what is no standard deviation: below zero, infinite, or not a number."
+    if isinstance(sigma_y, str):
+        raise ValueError(
+            f"sigma_y={sigma_y!r} is no number: only a restoration can estimate the noise"
+        )
     if not (math.isfinite(sigma_y) and sigma_y >= 0):
         raise ValueError(f"sigma_y={sigma_y} must be 0 or more: it is a standard deviation")
 
@@ -51,9 +55,9 @@ class Degradation:
     mask: PictureMask | None = None  # of `inpaint`, instead of a random one
 
     def __post_init__(self):
-        if self.task not in TASKS:
+        if self.task not in ALL_TASKS:
             raise ValueError(
-                f"no task {self.task!r}: choose one of {', '.join(TASKS)}, "
+                f"no task {self.task!r}: choose one of {', '.join(ALL_TASKS)}, "
                 "or an operator of your own, my_operator.py:make"
             )
         for name in ("boundary", "temporal"):

@@ -12,6 +12,7 @@ from pathlib import Path
 from ... import video
 from ..clips import degrade_frames
 from ..degradation.notes import to_notes
+from ..degradation.measurement import check_has_noise
 from ..degradation.own import AnyDegradation, as_degradation
 from .clip import Clip, as_clip, warn_of_loss
 from ...operators.tasks import LinearOperator
@@ -41,6 +42,7 @@ def degrade_file(
     ValueError or OSError, with the remedy, before anything is written.
     """
     clip, d = as_clip(clip), as_degradation(degradation)
+    check_has_noise(d)
     out = video.check_out(out, overwrite, clip.path)
     T, H, W = clip.survey()
     d.check(T)

@@ -19,6 +19,7 @@ from ..clips import degrade_frames
 from ..degradation.measurement import check_mask, check_measured, quantisation
 from ..degradation.notes import clean_size
 from ..degradation.own import AnyDegradation
+from ..degradation.unknown import Unknown, find_out, take_unknown
 from .clip import Clip, as_clip
 from ..settings import NUMBERS, RestoreSettings, settings_for, what_happened
 from ...operators.tasks import LinearOperator
@@ -88,19 +89,24 @@ def _asked_size(clip: Clip, measured: tuple[int, int]) -> tuple[int, int] | None
     return clip.height or round(h * clip.width / w), clip.width or round(w * clip.height / h)
 
 
+def _as_measured(clip: Clip, d: AnyDegradation) -> Clip:
+    "The clip at the size at which a measurement is read, for the result that was asked for."
+    if not d.bundled:
+        return replace(clip, height=None, width=None)
+    small = [n and -(-n // d.scale) for n in (clip.height, clip.width)]
+    return replace(clip, height=small[0], width=small[1])
+
+
 def _restoration(clip: Clip, info: video.Probe, settings: RestoreSettings) -> Plan:
     "The plan for a measurement."
     d = settings.degradation
     noted = clean_size(info.notes, d, (info.height, info.width))
     asked = _asked_size(clip, (info.height, info.width))
+    read = _as_measured(clip, d)
+    T, h, w = read.survey()
     if d.bundled:
-        small = [n and -(-n // d.scale) for n in (clip.height, clip.width)]
-        read = replace(clip, height=small[0], width=small[1])
-        T, h, w = read.survey()
         size = (h * d.scale, w * d.scale)
     else:
-        read = replace(clip, height=None, width=None)
-        T, h, w = read.survey()
         fixed = getattr(d, "shape", None)
         size = (fixed[2], fixed[3]) if fixed else asked or noted or (h, w)
         check_measured(d, (T, 3, *size), (T, 3, h, w))
@@ -129,7 +135,13 @@ def plan_file(
     numbers = {k: options.pop(k) for k in list(options) if k in NUMBERS}
     notes = {} if simulate else info.notes
     size = (info.height, info.width)
+    numbers, unknown = take_unknown(numbers, task)
+    task = task or ("inpaint" if unknown.colour else None)
     d = what_happened(task, notes, size, clip.path.parent, seed, **numbers)
+    if simulate and unknown != Unknown():
+        raise ValueError("a clean clip tells no noise and no blur: leave out --simulate")
+    read = _as_measured(clip, d)
+    d = find_out(d, unknown, lambda: iter(read))
     settings = settings_for(d, preset, seed, prior, **options)
     if simulate:
         plan = _simulation(clip, info.fps, settings)

@@ -1,0 +1,151 @@
+"""What nobody measured is read off the measurement: noise, blur, window, hidden pixels; in files."""
+
+import pytest
+import torch
+
+from visionxl import video
+from visionxl.app.cli.main import main
+from visionxl.app.degradation.masks import PictureMask, is_box
+from visionxl.app.degradation.measurement import degrade
+from visionxl.app.degradation.notes import from_notes, to_notes
+from visionxl.app.degradation.own import OwnOperator
+from visionxl.app.degradation.tasks import Degradation
+from visionxl.app.degradation.unknown import Unknown, find_out, mask_of_colour, take_unknown
+from visionxl.app.files import plan
+from visionxl.app.restore import restore
+from visionxl.operators.blurs import Blur2d
+from visionxl.operators.cameras import motion_kernel
+from visionxl.operators.tasks import TemporalMean
+from visionxl.prior.latent import Prior
+
+
+class Plain:
+    "A prior that believes everything: latents are rearranged pixels, no noise is predicted."
+
+    factor, channels, frames_per_batch, t_max = 4, 48, 9, 999
+    device = torch.device("cpu")
+    alpha_bar = (1 - torch.linspace(0.03, 0.11, 1000, dtype=torch.float64) ** 2).cumprod(0)
+
+    def latent_shape(self, h, w):
+        return 48, h // 4, w // 4
+
+    def encode(self, x, generator=None):
+        return torch.nn.functional.pixel_unshuffle(x, 4)
+
+    def decode(self, z):
+        return torch.nn.functional.pixel_shuffle(z, 4)
+
+    def eps(self, z, t):
+        return torch.zeros_like(z)
+
+
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch):
+    monkeypatch.setattr(Prior, "load", classmethod(lambda cls, name: Plain()))
+
+
+@pytest.fixture(scope="module")
+def x():
+    return video.fit(video.sample("flower", 9).x, 64, 96)
+
+
+def in_file(y):
+    return ((y.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
+
+
+def psnr(a, b):
+    return float(10 * torch.log10(4 / (a - b).square().mean()))
+
+
+def run(*words):
+    return main([str(w) for w in words])
+
+
+def test_words_become_questions():
+    numbers = {"sigma_y": "estimate", "mask_color": "#102030", "window": 5}
+    assert take_unknown(numbers) == ({"window": 5}, Unknown(True, None, "#102030"))
+    assert take_unknown({"blind": "both"}, "deblur+") == ({}, Unknown(blind="both"))
+    assert take_unknown({}, "denoise+")[1].noise and not take_unknown({}, "deblur")[1].noise
+    for wrong in (dict(blind="all"), dict(colour="#12345"), dict(colour="#gggggg")):
+        with pytest.raises(ValueError):
+            Unknown(**wrong)
+
+
+def test_denoise_estimates_its_noise(x):
+    y = in_file(degrade(x, Degradation("denoise", sigma_y=0.15)))
+    done = restore(y, "denoise", prior=Plain(), progress=False).x
+    assert psnr(done, x) > psnr(y, x) + 6
+    told = restore(y, "denoise", prior=Plain(), progress=False, sigma_y=0.15).x
+    assert abs(psnr(done, x) - psnr(told, x)) < 0.5
+    with pytest.raises(ValueError, match="give sigma_y"):
+        degrade(x, "denoise")
+
+
+def test_denoise_from_the_command_line(tmp_path, x, capsys):
+    clean = video.write(tmp_path / "clean.mkv", x, lossless=True)
+    assert run("degrade", clean, "-o", tmp_path / "y.mkv", "--task", "denoise") == 1
+    assert "give sigma_y" in capsys.readouterr().err
+    more = ["--task", "denoise", "--sigma-y", "0.15"]
+    assert run("degrade", clean, "-o", tmp_path / "y.mkv", *more) == 0
+    out = tmp_path / "out.mkv"
+    asked = ["--task", "denoise", "--sigma-y", "estimate", "--quiet"]
+    assert run("restore", tmp_path / "y.mkv", "-o", out, *asked) == 0
+    assert psnr(video.read(out).x, x) > 25
+    with pytest.raises(SystemExit):
+        run("restore", tmp_path / "y.mkv", "-o", out, "--sigma-y", "loud")
+    assert "neither a number nor estimate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["picture", "box", "colour"])
+def test_outside_the_mask_the_pixels_come_back_bit_for_bit(tmp_path, x, kind):
+    shown = x.clone()
+    shown[..., 10:30, 20:52] = torch.tensor([-1.0, 1.0, -1.0]).view(3, 1, 1)  # a logo
+    video.write(tmp_path / "y", shown)  # a folder of png
+    weights = torch.ones(1, 3, 64, 96)
+    weights[..., 10:30, 20:52] = -1
+    video.write(tmp_path / "mask", weights)
+    words = {
+        "picture": ["--mask", tmp_path / "mask" / "00000.png"],
+        "box": ["--mask", "20,10,32,20"],
+        "colour": ["--mask-color", "#00ff00"],
+    }[kind]
+    assert run("restore", tmp_path / "y", "-o", tmp_path / "out", *words, "--quiet") == 0
+    y, out = (video.read(tmp_path / name).x for name in ("y", "out"))
+    kept = torch.ones(64, 96, dtype=torch.bool)
+    margin = 2 if kind == "colour" else 0
+    kept[10 - margin : 30 + margin, 20 - margin : 52 + margin] = False
+    assert torch.equal(out[..., kept], y[..., kept])
+    inside = out[..., 12:28, 22:50]
+    assert float((inside - y[..., 12:28, 22:50]).abs().mean()) > 0.3, "the logo is gone"
+
+
+def test_boxes_are_noted_with_the_file(x):
+    d = Degradation("inpaint", mask=PictureMask.box("20,10,32,20", (64, 96)))
+    assert from_notes(to_notes(d), (64, 96)) == d
+    assert is_box("1,2,3,4") and not is_box("a.png")
+    with pytest.raises(ValueError, match="does not fit"):
+        PictureMask.box("90,10,32,20", (64, 96))
+    with pytest.raises(ValueError, match="no pixel has the colour"):
+        mask_of_colour(x, "#ff00ff")
+
+
+def test_an_unknown_blur_in_a_file(tmp_path, x):
+    big = video.fit(video.sample("tears", 9).x, 96, 160)
+    blurred = Blur2d(tuple(big.shape), motion_kernel(7, 60))(big)
+    video.write(tmp_path / "y.mkv", blurred, lossless=True)
+    p = plan.plan_file(tmp_path / "y.mkv", "deblur", blind="spatial", prior=Plain())
+    d = p.settings.degradation
+    assert isinstance(d, OwnOperator) and d.task.startswith("motion blur: length 7")
+    with pytest.raises(ValueError, match="leave out --simulate"):
+        plan.plan_file(tmp_path / "y.mkv", "deblur", blind="spatial", simulate=True)
+    with pytest.raises(ValueError, match="take deblur"):
+        find_out(Degradation("sr"), Unknown(blind="spatial"), lambda: iter(blurred))
+
+
+def test_an_unknown_window():
+    clip = video.fit(video.sample("tears", 25).x, 48, 80)
+    y = in_file(TemporalMean(tuple(clip.shape), 5)(clip))
+    d = find_out(Degradation("deblur+"), Unknown(blind="temporal"), lambda: iter(y))
+    assert (d.task, d.window) == ("deblur+", 5)
+    d = find_out(Degradation("deblur+"), Unknown(blind="temporal"), lambda: iter(in_file(clip)))
+    assert d.task == "deblur"
