@@ -1,4 +1,4 @@
-"""What nobody measured is read off the measurement: noise, blur, window, hidden pixels; in files."""
+"""What nobody measured is read off the measurement: noise, blur, window, hidden pixels."""
 
 import pytest
 import torch

@@ -94,7 +94,8 @@ class RestoreSettings:
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 # %% ../../nbs/reference/app/settings.ipynb #9e8c4cc7
-NUMBERS = {f.name for f in fields(Degradation)} - {"task"} | {"mask_seed", "mask_color", "blind"}  # of a degradation
+# of a degradation
+NUMBERS = {f.name for f in fields(Degradation)} - {"task"} | {"mask_seed", "mask_color", "blind"}
 SLOTS = tuple(f.name for f in fields(Preset))  # steps that a preset has
 
 

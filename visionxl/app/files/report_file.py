@@ -17,6 +17,7 @@ from ..degradation.tasks import Degradation
 from .plan import Plan
 from .restore_file import Outcome
 from ..settings import RestoreSettings
+from ...operators.kernels import gaussian_kernel
 from ...show.report import page, write_text
 
 # %% ../../../nbs/reference/app/files/report_file.ipynb #407861fe
