@@ -132,11 +132,11 @@ def solve(
     Raises ValueError or TypeError with the remedy for what does not fit together, before any work
     is done, and FloatingPointError with the timestep where the prior overflows.
     """
-    recipe = describe(A, getattr(y, "device", "cpu")).recipe
     sigma_y = noise_level(sigma_y, y, A)
-    chosen = choose(preset, recipe, sigma_y, changes, **parts)
-    options = dict(seed=seed, noise=noise, sigma_y=sigma_y, resume=resume)
-    run = prepare(y, A, prior, chosen, **options, progress=progress, on_state=on_state)
+    known = describe(A, getattr(y, "device", "cpu"))
+    chosen = choose(preset, known.recipe, sigma_y, changes, **parts)
+    told = dict(resume=resume, progress=progress, on_state=on_state)
+    run = prepare(y, A, prior, chosen, seed=seed, noise=noise, sigma_y=sigma_y, **told)
     prior, a = run.prior, run.schedule.a
     t, z = run.point or Point(run.schedule.sampling[0], run.start())  # 1 inversion
     for k, t, s in run.steps_from(t):

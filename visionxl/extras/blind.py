@@ -6,7 +6,8 @@
 __all__ = ['ROUNDING', 'OWN_WIDTH', 'TILE', 'SEARCHES', 'WINDOWS', 'power_spectrum', 'BlurSpectrum', 'FoundBlur', 'find_blur',
            'kernel_likeness', 'power_over_time', 'find_window']
 
-# %% ../../nbs/reference/extras/blind.ipynb #09bfc797
+# %% ../../nbs/reference/extras/blind.ipynb #51ef7044
+import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from ..operators.cameras import disk_kernel, motion_kernel
 from ..operators.kernels import gaussian_kernel
 from ..operators.linear import LinearOperator
 
-# %% ../../nbs/reference/extras/blind.ipynb #a4df9fcf
+# %% ../../nbs/reference/extras/blind.ipynb #7b23393f
 ROUNDING = (2 / 255) ** 2 / 12  # power of the rounding of a file
 OWN_WIDTH = 0.45  # pixels: how soft films without a blur are, measured on four pieces of film
 
@@ -65,18 +66,29 @@ class BlurSpectrum:
         self.fy = torch.fft.fftfreq(self.size[0], dtype=torch.float64)[:, None]
         self.fx = torch.fft.rfftfreq(self.size[1], dtype=torch.float64)
         radius = (self.fy**2 + self.fx**2).sqrt()
-        self.used = (radius > 3 / min(self.size)) & (radius < 0.5)
-        angle = torch.atan2(self.fy, self.fx.expand_as(radius))[self.used]
+        used = (radius > 3 / min(self.size)) & (radius < 0.5)
+        self.at = used.flatten().nonzero()[:, 0]  # frequencies that are looked at
+        angle = torch.atan2(self.fy, self.fx.expand_as(radius)).flatten()[self.at]
         waves = [torch.cos(2 * angle), torch.sin(2 * angle)]
         waves += [torch.cos(4 * angle), torch.sin(4 * angle)]
-        self.turn, self.fall = torch.stack(waves).numpy(), radius[self.used].log().numpy()
-        self.power = power_spectrum(y)[self.used].numpy()
+        self.turn, self.fall = torch.stack(waves).numpy(), radius.flatten()[self.at].log().numpy()
+        self.power = power_spectrum(y).flatten()[self.at].numpy()
         self.noise = max(sigma_y**2, ROUNDING)
         if np.mean(self.power > 4 * self.noise) < 0.01:
             raise ValueError(
                 "the video is nearly flat, nothing in it shows a blur: say the blur, or give "
                 "frames with edges in them"
             )
+
+    def thinned(
+        self,
+        step: int = 4,  # one frequency of so many is kept
+    ) -> "BlurSpectrum":
+        "The same with fewer frequencies: quicker and less certain, for a first look."
+        few = copy.copy(self)
+        few.at, few.turn = self.at[::step], self.turn[:, ::step]
+        few.fall, few.power = self.fall[::step], self.power[::step]
+        return few
 
     def gain_of(
         self,
@@ -105,7 +117,7 @@ class BlurSpectrum:
         "How badly a candidate explains the power, per frequency; only differences mean something."
         from scipy.optimize import minimize
 
-        g = gain[self.used].clamp_min(1e-12).numpy()
+        g = gain.flatten()[self.at].clamp_min(1e-12).numpy()
         low = self.fall < np.quantile(self.fall, 0.1)
         level = np.log((self.power[low] / g[low]).mean()) + 2.4 * self.fall[low].mean()
         start = np.r_[level, 2.4, 0.5, np.zeros(4 if turns else 0)]
@@ -126,12 +138,12 @@ class BlurSpectrum:
         gradient = [by_level.sum(), -(by_level * self.fall).sum(), (slope * noise).sum()]
         if len(v) > 3:
             gradient += list(self.turn @ by_level)
-        weight = 4 / len(ratio)
-        belief = 0.5 * ((v[1] - 2.4) / 0.5) ** 2 + 0.5 * (v[3:] ** 2).sum() / 0.16
-        pull = np.r_[0, (v[1] - 2.4) / 0.25, 0, v[3:] / 0.16]
-        return (np.log(total) + ratio).mean() + weight * belief, np.array(gradient) + weight * pull
+        weak, strong = 4 / len(ratio), 0.06  # a picture may fall as it likes, but hardly turns
+        belief = weak * 2 * (v[1] - 2.4) ** 2 + strong * (v[3:] ** 2).sum()
+        pull = np.r_[0, weak * 4 * (v[1] - 2.4), 0, 2 * strong * v[3:]]
+        return (np.log(total) + ratio).mean() + belief, np.array(gradient) + pull
 
-# %% ../../nbs/reference/extras/blind.ipynb #95005d2e
+# %% ../../nbs/reference/extras/blind.ipynb #67ce8ea4
 @dataclass(frozen=True)
 class FoundBlur:
     "A blur that was read off a video."
@@ -189,21 +201,24 @@ def _find_disk(s: BlurSpectrum) -> tuple[str, dict]:
 
 
 def _find_motion(s: BlurSpectrum, longest: int = 16) -> tuple[str, dict]:
-    costs: dict[tuple[float, float], float] = {}
+    first, costs = s.thinned(), {}
 
-    def look(length: float, angle: float) -> None:
+    def look(at: BlurSpectrum, length: float, angle: float) -> None:
         key = (float(length), float(angle) % 180)
         if length >= 1.5 and key not in costs:
-            costs[key] = s.cost(s.gain_of(motion_kernel(*key)))
+            costs[key] = at.cost(at.gain_of(motion_kernel(*key)))
 
     for length in range(2, longest + 1):
         for angle in np.arange(0, 180, 180 / max(8, min(60, 4 * length))):
-            look(length, angle)
+            look(first, length, angle)
+    hopeful, costs = sorted(costs, key=costs.get)[:8], {}
+    for key in hopeful:
+        look(s, *key)
     for turn, grow in ((3, 0.5), (1.5, 0.25), (0.75, 0.25)):
         for length, angle in sorted(costs, key=costs.get)[:4]:
             for step in (-1, 0, 1):
                 for bend in (-1, 0, 1):
-                    look(length + step * grow, angle + bend * turn)
+                    look(s, length + step * grow, angle + bend * turn)
     length, angle = min(costs, key=costs.get)
     return "motion", {"length": length, "angle": angle}
 
@@ -260,7 +275,7 @@ def kernel_likeness(
     waves = torch.fft.fft2(a.double(), s=size) * torch.fft.fft2(b.double(), s=size).conj()
     return float(torch.fft.ifft2(waves).real.max() / (a.norm() * b.norm()))
 
-# %% ../../nbs/reference/extras/blind.ipynb #13285d6a
+# %% ../../nbs/reference/extras/blind.ipynb #3a2efa45
 WINDOWS = (1, 3, 5, 7, 9, 13)
 _EDGES = (0.015, 0.06, 0.12, 0.25, 0.5)  # of the bands, in cycles per pixel
 

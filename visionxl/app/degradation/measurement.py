@@ -123,7 +123,8 @@ def check_mask(
     if worst > 0.02 + 5 * d.sigma_y:
         raise ValueError(
             f"the measurement is not that of mask seed {d.seed} with keep={d.keep} "
-            f"(it has {worst:.2f} where nothing was measured): give the seed of its mask with --mask-seed or its picture with --mask, "
+            f"(it has {worst:.2f} where nothing was measured): give the seed of its mask with "
+            "--mask-seed or its picture with --mask, "
             "and a file without loss"
         )
 
