@@ -133,10 +133,20 @@ def solve(
     is done, and FloatingPointError with the timestep where the prior overflows.
     """
     sigma_y = noise_level(sigma_y, y, A)
-    known = describe(A, getattr(y, "device", "cpu"))
-    chosen = choose(preset, known.recipe, sigma_y, changes, **parts)
-    told = dict(resume=resume, progress=progress, on_state=on_state)
-    run = prepare(y, A, prior, chosen, seed=seed, noise=noise, sigma_y=sigma_y, **told)
+    recipe = describe(A, getattr(y, "device", "cpu")).recipe
+    chosen = choose(preset, recipe, sigma_y, changes, **parts)
+    run = prepare(
+        y,
+        A,
+        prior,
+        chosen,
+        seed=seed,
+        noise=noise,
+        sigma_y=sigma_y,
+        resume=resume,
+        progress=progress,
+        on_state=on_state,
+    )
     prior, a = run.prior, run.schedule.a
     t, z = run.point or Point(run.schedule.sampling[0], run.start())  # 1 inversion
     for k, t, s in run.steps_from(t):
