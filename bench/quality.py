@@ -4,6 +4,7 @@
     python bench/quality.py --full                six clips, short side 192, 25 frames (hours)
     python bench/quality.py --full --size 384     the larger size
     python bench/quality.py --tasks sr+ --methods best admm_tv
+    python bench/quality.py --tasks sr --methods measured svi_latent ddnm dps   more rivals
     python bench/quality.py --method my_method.py:f          a method of your own, as a row
     python bench/quality.py --priors "no prior" "dct prior"  `best` with other priors, as rows
 
@@ -41,6 +42,15 @@ METHODS = {  # name: how the table calls it
     "paper": "paper",
     "best": "best (ours)",
 }
+MORE = {  # rows for the asking: solvers for images, frame by frame and in many steps
+    "svi_latent": "SVI with the filter",
+    "warped": "Warped-Diffusion-style",
+    "ddnm": "DDNM",
+    "diffpir": "DiffPIR",
+    "treg": "TReg (null text)",
+    "dps": "DPS",
+    "psld": "PSLD",
+}
 COLUMNS = ("PSNR", "SSIM", "LPIPS", "ST-LPIPS", "FVD", "FVD windows", "warping", "residual")
 GOALS = ("PSNR", "SSIM", "ST-LPIPS")
 
@@ -67,7 +77,7 @@ class Line:
 
 def lines_of(a: argparse.Namespace) -> list[Line]:
     "The rows that were asked for."
-    lines = [Line(m, a.prior, METHODS[m]) for m in a.methods]
+    lines = [Line(m, a.prior, (METHODS | MORE)[m]) for m in a.methods]
     lines += [Line(m, a.prior, m) for m in a.method]
     return lines + [Line("best", p, f"best, {p}") for p in a.priors]
 
@@ -224,7 +234,7 @@ def parser() -> argparse.ArgumentParser:
         "--clips", help="folder of clips; default $VISIONXL_DATA/clips, else the bundled samples"
     )
     p.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
-    p.add_argument("--methods", nargs="*", choices=tuple(METHODS), default=tuple(METHODS))
+    p.add_argument("--methods", nargs="*", choices=(*METHODS, *MORE), default=tuple(METHODS))
     p.add_argument(
         "--method", action="append", default=[], metavar="FILE.py:F", help="a method of your own"
     )

@@ -12,7 +12,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from .from_noise import svi
+from .from_noise import svi_latent
 from ..extras.flow import flow, visible, warp
 from ..extras.starts import upsample
 from ..prior.protocol import PriorLike, factor_of
@@ -111,4 +111,4 @@ def diffir2vr(
 
     (2024): per-frame restoration whose latents follow the flow between key frames.
     """
-    return replace(svi(), renoise=Renoise(0.0), networks=AlongKeyFrames())
+    return replace(svi_latent(), renoise=Renoise(0.0), networks=AlongKeyFrames())

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .from_noise import from_top, random, svi
+from .from_noise import from_top, random, svi, svi_latent
 from .guided import dps, psld
 from .image_solvers import ddnm, diffpir, treg
 from .key_frames import diffir2vr
@@ -65,6 +65,7 @@ def motion_tv(
 # %% ../../nbs/reference/compare/rivals.ipynb #dc40ef65
 RIVALS = {  # name: recipe (task, sigma_y) -> Preset
     "svi": svi,
+    "svi_latent": svi_latent,
     "random": random,
     "diffir2vr": diffir2vr,
     "from_top": from_top,

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .from_noise import NoiseAtTop, NoiseInTurn, svi
+from .from_noise import NoiseAtTop, NoiseInTurn, svi_latent
 from ..extras.flow import flow, greyscale, visible, warp
 from ..extras.motion import has_motion
 from ..extras.starts import upsample
@@ -236,4 +236,4 @@ def warped(
     Theirs trains its model for such noise and has the guidance of `AlongFlow`, which is a change
     of one slot here.
     """
-    return replace(svi(), start=NoiseAtTop(shared=False), noise=Flowing())
+    return replace(svi_latent(), start=NoiseAtTop(shared=False), noise=Flowing())
