@@ -81,7 +81,7 @@ VARIANTS = {  # slot: the variants that can be named in it, for instance on the 
         image_solvers.RenoiseEvery,
         warped.AlongFlow,
     ),
-    "result": (tweedie.LastDecode, consistency.Consistent, beyond.Blend),
+    "result": (tweedie.LastDecode, consistency.Consistent, beyond.Blend, beyond.Mean),
     "noise": (
         renoise.SeededNoise,
         released.OneStream,

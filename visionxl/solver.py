@@ -19,6 +19,7 @@ from .operators.linear import LinearOperator
 from .operators.properties import describe
 from .presets import choose
 from .prior.schedule import Schedule
+from .steps.batch import for_batches
 from .steps.checks import check_choices, check_input, check_noise, check_resume, job_of
 from .steps.preset import Preset
 from .steps.problem import Point, Problem, State
@@ -110,9 +111,10 @@ def prepare(
     )
 
 # %% ../nbs/course/11_solver.ipynb #3ef4a3ec
+@for_batches
 @torch.no_grad()
 def solve(
-    y: Tensor,  # measurement, shape A.out_shape, of a video in [-1, 1]
+    y: Tensor,  # measurement of a video in [-1, 1], A.out_shape, or a batch (B, ...)
     A: LinearOperator,  # what made it
     prior: Any,  # with `encode`, `decode`, `eps`, `latent_shape` and `alpha_bar`
     preset: str | Preset | Callable = "best",  # a name, a Preset, or a recipe, see `choose`

@@ -7,8 +7,9 @@ from steps.test_consistency import draw, off
 from torch.autograd import gradcheck as full_gradcheck
 
 from visionxl.extras.photo_spectrum import smooth_step
+from visionxl.operators.checks import verify
 from visionxl.operators.linear import LinearOperator, as_operator
-from visionxl.operators.properties import describe, verify
+from visionxl.operators.properties import describe
 from visionxl.operators.spectral import spectral_cg
 from visionxl.operators.tasks import (
     TASKS,

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionxl.operators import adapters, bases, blurs, cameras, linear
+from visionxl.operators import adapters, algebra, bases, blurs, cameras, linear
 from visionxl.operators import tasks as operators
 from visionxl.operators.adapters import (
     from_deepinv,
@@ -20,8 +20,9 @@ from visionxl.operators.adapters import (
     to_deepinv,
     to_scipy,
 )
+from visionxl.operators.blurs import FrameFilter
+from visionxl.operators.checks import verify
 from visionxl.operators.kernels import convolution, cosine_gains, extend, fourier_gains
-from visionxl.operators.properties import verify
 from visionxl.operators.tasks import (
     BOUNDARIES,
     TASKS,
@@ -105,6 +106,7 @@ OPERATORS += [
     Mask.random(S) @ Blur.box(S, 3),
     TemporalMean(S, 3) @ Blur.gaussian(S, 5, 1.0),
     LinearOperator.from_function(Blur.box(S, 3).forward, S),
+    FrameFilter(ODD, draw(5, 7)),
 ]
 OPERATORS += [
     from_scipy(np.asarray(draw(8, 144)), S, (1, 1, 2, 4)),
@@ -152,7 +154,7 @@ def test_every_operator_is_in_the_list():
     seen = set().union(*map(parts, OPERATORS))
     all_ = {
         c
-        for m in (operators, adapters, blurs, cameras, linear)
+        for m in (operators, adapters, algebra, blurs, cameras, linear)
         for _, c in inspect.getmembers(m, inspect.isclass)
         if issubclass(c, LinearOperator) and c is not LinearOperator
     }

@@ -8,15 +8,20 @@ from steps.test_consistency import draw, off
 
 from visionxl.extras.photo_spectrum import smooth_step
 from visionxl.operators.bases import Fourier
-from visionxl.operators.properties import (
-    FrameFilter,
-    describe,
-    has_one_gain,
-    kind_of,
-    verify,
-    working_type,
+from visionxl.operators.blurs import FrameFilter
+from visionxl.operators.checks import verify, working_type
+from visionxl.operators.frames import cg_by_frame, frames_apart
+from visionxl.operators.properties import describe, has_one_gain, kind_of
+from visionxl.operators.tasks import (
+    TASKS,
+    Blur,
+    Blur2d,
+    FrameMix,
+    Mask,
+    TemporalMean,
+    check_adjoint,
+    task,
 )
-from visionxl.operators.tasks import TASKS, Blur, Blur2d, FrameMix, Mask, check_adjoint, task
 from visionxl.steps.consistency import cg, proximal
 
 SHAPE = (5, 3, 32, 48)
@@ -102,9 +107,11 @@ def test_the_same_problem_with_noise():
 def test_what_fits_nothing_is_used_as_it_is():
     A = Plain(Mask.random(SHAPE) @ Blur.gaussian(SHAPE, 5, 1.0))
     d = describe(A)
-    assert d.operator is A and d.kind == "blur" and d.recipe == "deblur"
+    assert d.operator is A and d.kind == "blur" and d.recipe == "blur"
     x, y = draw(*SHAPE), A(draw(*SHAPE, seed=1))
-    assert torch.equal(proximal(A, y, x, 0.1, 5), cg(A, y, x, 5, 0.1)[0])
+    assert torch.equal(proximal(A, y, x, 0.1, 5), cg_by_frame(A, y, x, 5, 0.1)), "frames are apart"
+    mixed = Plain(A.inner @ TemporalMean(SHAPE, 3))
+    assert torch.equal(proximal(mixed, y, x, 0.1, 5), cg(mixed, y, x, 5, 0.1)[0])
 
 
 def test_declared_kinds():
@@ -178,3 +185,29 @@ def test_bundled_operators_are_not_tried():
     for A in (*WRAPPED.values(), Blur.gaussian(SHAPE, 5, 1.0, "reflect"), 2 * WRAPPED["sr"]):
         assert A.verified
     assert not Plain(WRAPPED["sr"]).verified and not (2 * Plain(WRAPPED["sr"])).verified
+
+
+def test_frames_that_are_mixed_are_found():
+    "Whichever two frames disturb each other, and however little."
+    for i, j in ((0, 1), (0, 2), (1, 3), (0, 4), (3, 4)):
+        matrix = torch.eye(5, dtype=torch.float64)
+        matrix[i, j] = 1e-3
+        assert not frames_apart(Plain(FrameMix(SHAPE, matrix))), f"frames {i} and {j}"
+    assert frames_apart(Plain(FrameMix(SHAPE, torch.eye(5)))) and frames_apart(Bayer(SHAPE))
+    assert frames_apart(Plain(Blur((1, *SHAPE[1:]), (0.2, 0.8)))), "one frame has no other"
+
+
+def test_frames_of_their_own_agree_with_the_matrix():
+    A = Plain(Blur((3, 1, 6, 8), (0.5, 0.3, 0.2), "reflect"))
+    y, x = draw(*A.out_shape), draw(*A.in_shape, seed=1)
+    eye = torch.eye(48, dtype=torch.float64).view(48, 1, 6, 8)
+    M = torch.cat([Blur((1, 1, 6, 8), (0.5, 0.3, 0.2), "reflect")(e[None]) for e in eye]).flatten(1)
+    want = torch.linalg.solve(
+        M @ M.T + 0.1 * torch.eye(48, dtype=torch.float64),
+        (y.flatten(1) @ M.T + 0.1 * x.flatten(1)).T,
+    ).T
+    found = cg_by_frame(A, y, x, 200, 0.1).flatten(1)
+    assert float((found - want).abs().max()) < 1e-10
+    y[1] = 0
+    x[1] = 0
+    assert not cg_by_frame(A, y, x, 5)[1].any(), "a frame that is solved already stays as it is"

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..operators.bases import Cosine, dct2, idct2
-from ..operators.linear import LinearOperator, clip_by_clip, needs_graph
+from ..operators.checks import clip_by_clip, needs_graph
+from ..operators.linear import LinearOperator
 from ..operators.properties import block_size, describe, has_one_gain, measured_part
 from ..operators.spectral import has_spectrum
 from ..operators.tasks import AveragePool

@@ -102,6 +102,8 @@ TV_TUNED = {
     "deblur+": (1e-14, 2e-12, (0.5, 1.0, 1.0)),
     "sr+": (3e-6, 6e-4, (0.5, 1.0, 1.0)),
     "inpaint+": (3e-9, 1.5e-8, (0.25, 1.0, 1.0)),
+    "blur": (1e-14, 2e-12, (1.0, 1.0, 1.0)),  # as for deblur: see the page of `best`
+    "blur+": (1e-14, 2e-12, (0.5, 1.0, 1.0)),
     "frequencies": (1e-4, 1e-3, (1.0, 1.0, 1.0)),  # radial lines, two clips of 5 frames at 64x96
     "frequencies+": (1e-4, 1e-3, (1.0, 1.0, 1.0)),
 }

@@ -24,7 +24,8 @@ from visionxl.operators.diagonal import (
     synthesise,
     without_small_gains,
 )
-from .linear import LinearOperator, check_problem, clip_by_clip, needs_graph
+from .checks import check_problem, clip_by_clip, needs_graph
+from .linear import LinearOperator
 
 # %% ../../nbs/reference/operators/spectral.ipynb #0d7b51d2
 class History(list):

@@ -14,14 +14,9 @@ from torch import Tensor
 from .bases import Blocks, Factors, Pixels, Spectrum, beside, block_sum, over_time
 from .blurs import Blur, Blur2d
 from .kernels import BOUNDARIES, convolution, gaussian_kernel
-from visionxl.operators.linear import (
-    Compose,
-    Identity,
-    LinearOperator,
-    as_shape,
-    check_adjoint,
-    check_spectrum,
-)
+from .algebra import Compose
+from .checks import check_adjoint, check_spectrum
+from .linear import Identity, LinearOperator, as_shape
 
 _all_ = [
     "BOUNDARIES",

@@ -9,11 +9,13 @@ __all__ = ['check_input', 'check_choices', 'check_noise', 'job_of', 'check_resum
 import warnings
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..operators.linear import LinearOperator
-from ..operators.properties import describe, verify
+from ..operators.checks import verify
+from ..operators.properties import describe
 from ..prior.protocol import as_prior
 from ..prior.schedule import Schedule
 from .preset import Preset
@@ -28,10 +30,14 @@ def check_input(
 ) -> None:
     "Refuse what cannot be restored. Raises ValueError or TypeError with the remedy."
     as_prior(prior)
-    if not torch.is_tensor(y) or not (y.is_floating_point() or y.is_complex()):
-        kind = getattr(y, "dtype", type(y))
+    if not torch.is_tensor(y):
+        kind, remedy = type(y).__name__, "torch.tensor(y) makes one"
+        if isinstance(y, np.ndarray):
+            kind, remedy = "a numpy array", "torch.from_numpy(y).float() makes one"
+        raise TypeError(f"y must be a torch tensor of floats in [-1, 1], not {kind}: {remedy}")
+    if not (y.is_floating_point() or y.is_complex()):
         raise TypeError(
-            f"y must be a tensor of floats in [-1, 1], not {kind}: y.float() / 127.5 - 1 "
+            f"y must be a tensor of floats in [-1, 1], not {y.dtype}: y.float() / 127.5 - 1 "
             "converts bytes"
         )
     if tuple(y.shape) != tuple(A.out_shape):

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..operators.linear import LinearOperator, check_problem, clip_by_clip, needs_graph
+from ..operators.checks import check_problem, clip_by_clip, needs_graph
+from ..operators.linear import LinearOperator
+from ..operators.frames import cg_by_frame, frames_apart
 from ..operators.properties import describe
 from visionxl.operators.spectral import (
     ROUNDING,
@@ -78,7 +80,8 @@ def proximal(
     """The compromise between measurement and proposal: `argmin_x |y - A x|^2 + rho |x - x_init|^2`.
 
     This is `x_init + A^T (A A^T + rho)^-1 (y - A x_init)`: exact where the operator has a spectrum,
-    declared or found by `properties.describe`, and by `steps` of CG elsewhere. Use it for noisy
+    declared or found by `properties.describe`, and by `steps` of CG elsewhere, for each frame alone
+    where the operator does not mix frames. Use it for noisy
     measurements, with the noise's variance over that of the proposal's error as `rho`.
     Raises ValueError for `rho < 0` and shapes that do not fit.
     """
@@ -91,6 +94,8 @@ def proximal(
     if has_spectrum(A) and not (f is not None and needs_graph(f.time)):
         return spectral_proximal(A, y, x_init, rho)
     x = y.new_zeros(A.in_shape, dtype=dtype) if x_init is None else x_init
+    if frames_apart(A, y.device):
+        return cg_by_frame(A, y, x, steps, rho)
     return cg(A, y, x, steps, rho)[0]
 
 # %% ../../nbs/course/08_consistency.ipynb #75086f77
