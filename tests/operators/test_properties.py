@@ -58,7 +58,7 @@ def test_a_bundled_task_is_believed(name):
 
 
 OWN = {
-    "slanted": (Kernel(SHAPE, slanted()), "blur", "deblur"),
+    "slanted": (Kernel(SHAPE, slanted()), "blur", "blur"),
     "Bayer": (Bayer(SHAPE), "holes", "inpaint"),
     "rows": (Rows(SHAPE), "holes", "inpaint"),
     "radial": (Radial(SHAPE), "frequencies", "frequencies"),
