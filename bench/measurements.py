@@ -32,7 +32,7 @@ from visionxl.extras.starts import admm_tv  # noqa: E402
 from visionxl.measure import metrics  # noqa: E402
 from visionxl.measure.cell import at_size, default_clips  # noqa: E402
 from visionxl.measure.networks import load_lpips  # noqa: E402
-from visionxl.operators.tasks import TASKS, Identity, Mask, task  # noqa: E402
+from visionxl.operators.tasks import TASKS, Identity, Mask, TemporalMean, task  # noqa: E402
 from visionxl.prior.latent import Prior  # noqa: E402
 from visionxl.solver import solve  # noqa: E402
 
@@ -290,7 +290,136 @@ def mask(bench: Bench, found: dict) -> None:
                 bench("mask", f"{clip}, {name}, {rival}", cell)
 
 
-TABLES = {"noise": noise, "estimate": estimate, "denoise": denoise, "mask": mask}
+def blind(bench: Bench, found: dict) -> None:
+    "Blurs that nobody measured: what is found, and what is restored with it."
+    from visionxl.extras.blind import find_blur, find_window, kernel_likeness
+    from visionxl.operators.blurs import Blur, Blur2d
+    from visionxl.operators.cameras import motion_kernel
+
+    g = torch.Generator().manual_seed(7)
+    for clip, x in found.items():
+        shape = tuple(x.shape)
+        sigma = 1 + 4 * float(torch.rand((), generator=g))
+        length, angle = 3 + 12 * float(torch.rand((), generator=g)), 180 * float(
+            torch.rand((), generator=g)
+        )
+        path = motion_kernel(length, angle)
+
+        def gaussian(x=x, shape=shape, sigma=sigma):
+            A = Blur.gaussian(shape, 61, sigma)
+            y = in_file(A(x))
+            seen = find_blur(y, ("gaussian",))
+            row = {"true": sigma, "found": seen.numbers["sigma"]}
+            return row | restored_with(bench, x, y, A, seen.operator(shape))
+
+        def motion(x=x, shape=shape, path=path, length=length, angle=angle):
+            A = Blur2d(shape, path)
+            y = in_file(A(x))
+            seen = find_blur(y, ("motion",))
+            row = {"true": length, "found": seen.numbers["length"], "angle": angle}
+            row |= {"likeness": kernel_likeness(seen.kernel, path)}
+            return row | restored_with(bench, x, y, A, seen.operator(shape))
+
+        def windows(clip=clip):
+            long = clip_of(clip, 25)
+            right = []
+            for window in (1, 3, 5, 7, 9, 13):
+                A = TemporalMean(tuple(long.shape), window)
+                right.append(find_window(in_file(A(long))) == window)
+            return {"windows right of 6": float(sum(right))}
+
+        bench("blind", f"{clip}, gaussian", gaussian)
+        bench("blind", f"{clip}, motion", motion)
+        bench("blind", f"{clip}, window", windows)
+
+
+def restored_with(bench: Bench, x, y, A, found) -> dict:
+    "PSNR of the measurement, of the result with the true operator, and with the found one."
+
+    def psnr(v):
+        return metrics.psnr(metrics.to_unit(v), metrics.to_unit(x))
+
+    options = {"sigma_y": 2 / 255 / 12**0.5}
+    return {
+        "measured": psnr(y),
+        "with the true": psnr(bench.restored(y, A, **options)),
+        "with the found": psnr(bench.restored(y, found, **options)),
+    }
+
+
+def clip_of(name: str, frames: int) -> torch.Tensor:
+    "A clip by its name, with another number of frames."
+    if name in PIECES:
+        file, start = PIECES[name]
+        return video.read(video.data_dir() / "samples" / file, frames, start, SIZE, 160).x
+    return at_size(default_clips()[name], SIZE, frames)
+
+
+def compression(bench: Bench, found: dict) -> None:
+    "H.264 at three qualities and JPEG: as decoded, restored as noise, and filtered."
+    import cv2
+
+    for clip, x in found.items():
+        for name, y in {
+            **{f"H.264 crf {q}": by_h264(x, q) for q in (23, 28, 35)},
+            **{f"JPEG {q}": by_jpeg(x, q) for q in (30, 60)},
+        }.items():
+            sigma = estimate_noise(y)
+            rivals = {
+                "decoded": lambda y=y: y,
+                "as noise": lambda y=y, s=sigma: bench.restored(
+                    y, Identity(tuple(y.shape)), sigma_y=max(s, 0.01)
+                ),
+                "twice the noise": lambda y=y, s=sigma: bench.restored(
+                    y, Identity(tuple(y.shape)), sigma_y=max(2 * s, 0.02)
+                ),
+                "bilateral": lambda y=y: torch.stack(
+                    [from_bytes(cv2.bilateralFilter(to_bytes(f), 5, 12, 3)) for f in y]
+                ),
+            }
+            for rival, f in rivals.items():
+                bench(
+                    "compression",
+                    f"{clip}, {name}, {rival}",
+                    lambda f=f, x=x: bench.scores(f(), x),
+                )
+
+
+def by_jpeg(x: torch.Tensor, quality: int) -> torch.Tensor:
+    "Every frame as JPEG holds it."
+    import cv2
+
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    coded = [cv2.imencode(".jpg", to_bytes(f)[..., ::-1], options)[1] for f in x]
+    return torch.stack([from_bytes(cv2.imdecode(c, 1)[..., ::-1].copy()) for c in coded])
+
+
+def by_h264(x: torch.Tensor, crf: int) -> torch.Tensor:
+    "The clip as H.264 holds it."
+    import io
+
+    import av
+
+    data = io.BytesIO()
+    with av.open(data, "w", format="mp4") as box:
+        stream = box.add_stream("libx264", rate=25, options={"crf": str(crf)})
+        stream.width, stream.height, stream.pix_fmt = x.shape[-1], x.shape[-2], "yuv420p"
+        for f in x:
+            box.mux(stream.encode(av.VideoFrame.from_ndarray(to_bytes(f), format="rgb24")))
+        box.mux(stream.encode())
+    data.seek(0)
+    with av.open(data) as box:
+        return torch.stack([from_bytes(f.to_ndarray(format="rgb24")) for f in box.decode(video=0)])
+
+
+TABLES = {
+    "noise": noise,
+    "estimate": estimate,
+    "denoise": denoise,
+    "mask": mask,
+    "blind": blind,
+    "compression": compression,
+}
 
 
 def main() -> None:

@@ -6,7 +6,7 @@
 __all__ = ['ROUNDING', 'OWN_WIDTH', 'TILE', 'SEARCHES', 'WINDOWS', 'power_spectrum', 'BlurSpectrum', 'FoundBlur', 'find_blur',
            'kernel_likeness', 'power_over_time', 'find_window']
 
-# %% ../../nbs/reference/extras/blind.ipynb #51ef7044
+# %% ../../nbs/reference/extras/blind.ipynb #8b509b30
 import copy
 import math
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ from ..operators.cameras import disk_kernel, motion_kernel
 from ..operators.kernels import gaussian_kernel
 from ..operators.linear import LinearOperator
 
-# %% ../../nbs/reference/extras/blind.ipynb #7b23393f
+# %% ../../nbs/reference/extras/blind.ipynb #5d9a5e6c
 ROUNDING = (2 / 255) ** 2 / 12  # power of the rounding of a file
 OWN_WIDTH = 0.45  # pixels: how soft films without a blur are, measured on four pieces of film
 
@@ -143,7 +143,7 @@ class BlurSpectrum:
         pull = np.r_[0, weak * 4 * (v[1] - 2.4), 0, 2 * strong * v[3:]]
         return (np.log(total) + ratio).mean() + belief, np.array(gradient) + pull
 
-# %% ../../nbs/reference/extras/blind.ipynb #67ce8ea4
+# %% ../../nbs/reference/extras/blind.ipynb #0dbe2495
 @dataclass(frozen=True)
 class FoundBlur:
     "A blur that was read off a video."
@@ -180,11 +180,11 @@ def _lowest(cost, values: Iterable[float], rounds: int = 5) -> float:
     found = {float(v): cost(float(v)) for v in values}
     for _ in range(rounds):
         order = sorted(found)
-        i = order.index(min(found, key=found.get))
+        i = order.index(min(order, key=lambda v: found[v]))
         for a, b in zip(order[max(i - 1, 0) : i + 1], order[max(i - 1, 0) + 1 : i + 2]):
             middle = (a + b) / 2
             found[middle] = cost(middle)
-    return min(found, key=found.get)
+    return min(found, key=lambda v: found[v])
 
 
 def _find_gaussian(s: BlurSpectrum) -> tuple[str, dict]:
@@ -201,25 +201,26 @@ def _find_disk(s: BlurSpectrum) -> tuple[str, dict]:
 
 
 def _find_motion(s: BlurSpectrum, longest: int = 16) -> tuple[str, dict]:
-    first, costs = s.thinned(), {}
+    first = s.thinned()
+    costs: dict[tuple[float, float], float] = {}
 
     def look(at: BlurSpectrum, length: float, angle: float) -> None:
         key = (float(length), float(angle) % 180)
         if length >= 1.5 and key not in costs:
             costs[key] = at.cost(at.gain_of(motion_kernel(*key)))
 
-    for length in range(2, longest + 1):
-        for angle in np.arange(0, 180, 180 / max(8, min(60, 4 * length))):
-            look(first, length, angle)
-    hopeful, costs = sorted(costs, key=costs.get)[:8], {}
+    for whole in range(2, longest + 1):
+        for angle in np.arange(0, 180, 180 / max(8, min(60, 4 * whole))):
+            look(first, whole, angle)
+    hopeful, costs = sorted(costs, key=lambda k: costs[k])[:8], {}
     for key in hopeful:
         look(s, *key)
     for turn, grow in ((3, 0.5), (1.5, 0.25), (0.75, 0.25)):
-        for length, angle in sorted(costs, key=costs.get)[:4]:
+        for length, angle in sorted(costs, key=lambda k: costs[k])[:4]:
             for step in (-1, 0, 1):
                 for bend in (-1, 0, 1):
                     look(s, length + step * grow, angle + bend * turn)
-    length, angle = min(costs, key=costs.get)
+    length, angle = min(costs, key=lambda k: costs[k])
     return "motion", {"length": length, "angle": angle}
 
 
@@ -275,7 +276,7 @@ def kernel_likeness(
     waves = torch.fft.fft2(a.double(), s=size) * torch.fft.fft2(b.double(), s=size).conj()
     return float(torch.fft.ifft2(waves).real.max() / (a.norm() * b.norm()))
 
-# %% ../../nbs/reference/extras/blind.ipynb #3a2efa45
+# %% ../../nbs/reference/extras/blind.ipynb #6dcb83c2
 WINDOWS = (1, 3, 5, 7, 9, 13)
 _EDGES = (0.015, 0.06, 0.12, 0.25, 0.5)  # of the bands, in cycles per pixel
 
@@ -339,4 +340,4 @@ def find_window(
             "give a part with motion"
         )
     costs = {w: _cost_of_window(power, T, w, floor) for w in windows if w < T}
-    return min(costs, key=costs.get)
+    return min(costs, key=lambda w: costs[w])

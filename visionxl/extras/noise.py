@@ -6,7 +6,7 @@
 __all__ = ['HAAR', 'SECOND', 'THIRD', 'STENCILS', 'ENOUGH', 'differences', 'whole_stencils', 'clipped_moments', 'estimate_noise',
            'noise_level', 'noise_grain']
 
-# %% ../../nbs/reference/extras/noise.ipynb #fb582b18
+# %% ../../nbs/reference/extras/noise.ipynb #42916e6b
 import math
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..operators.linear import LinearOperator
 
-# %% ../../nbs/reference/extras/noise.ipynb #0669763a
+# %% ../../nbs/reference/extras/noise.ipynb #3a49731a
 HAAR, SECOND, THIRD = (1.0, -1.0), (1.0, -2.0, 1.0), (1.0, -3.0, 3.0, -1.0)
 STENCILS = (  # of time, height and width
     (None, SECOND, SECOND),
@@ -57,7 +57,7 @@ def whole_stencils(
         known = torch.stack(parts).all(0)
     return known
 
-# %% ../../nbs/reference/extras/noise.ipynb #dfade838
+# %% ../../nbs/reference/extras/noise.ipynb #21060162
 def clipped_moments(
     mean: Tensor,  # of the values before they were clipped
     sigma: float,  # deviation of their noise, > 0
@@ -100,7 +100,7 @@ def _unclipped(energy: Tensor, level: Tensor, sigma: float) -> tuple[Tensor, Ten
     sure = kept > min(0.7, float(kept.quantile(0.8)))
     return energy / kept.clamp_min(1e-3), sure
 
-# %% ../../nbs/reference/extras/noise.ipynb #c3c548b9
+# %% ../../nbs/reference/extras/noise.ipynb #a8eae9b7
 def _level(r: Tensor, y: Tensor, known: Tensor, size: int, share: float, clipped: bool) -> float:
     "Deviation of the noise in the differences `r`; infinite where too little is known."
     h, w = r.shape[-2:]
@@ -159,7 +159,7 @@ def estimate_noise(
     found = [math.inf]
     for stencil in STENCILS:
         r, seen = differences(y, stencil), whole_stencils(known, stencil)
-        if r is None or int(seen.sum()) < 500:
+        if r is None or seen is None or int(seen.sum()) < 500:
             continue
         sigma = _level(r, y, seen, block, share, clipped)
         own = differences(unit, stencil)
@@ -202,7 +202,7 @@ def noise_level(
         raise ValueError(f"sigma_y={sigma_y!r} is no number: give one, or 'estimate'")
     return estimate_noise(y, A)
 
-# %% ../../nbs/reference/extras/noise.ipynb #070e2be6
+# %% ../../nbs/reference/extras/noise.ipynb #0c2ebf34
 def noise_grain(
     y: Tensor,  # (T, C, H, W) frames in [-1, 1], at least 16x16
 ) -> float:

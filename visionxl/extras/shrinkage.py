@@ -6,7 +6,7 @@
 __all__ = ['COLOURS', 'PATCH', 'opponent', 'aligned', 'shrink', 'stands_alone', 'motion_of', 'shrink_along', 'denoise_video',
            'Denoised', 'ShrinkNoise', 'Shrunk']
 
-# %% ../../nbs/reference/extras/shrinkage.ipynb #451f49d5
+# %% ../../nbs/reference/extras/shrinkage.ipynb #9829606a
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from .tv import dct_matrix
 from ..operators.properties import describe
 from ..steps.problem import Problem, as_step, check_range
 
-# %% ../../nbs/reference/extras/shrinkage.ipynb #4e6cb49e
+# %% ../../nbs/reference/extras/shrinkage.ipynb #226d202a
 COLOURS = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])  # a grey, two hues
 PATCH = 8  # pixels across
 
@@ -61,7 +61,7 @@ def aligned(
     stack = torch.cat([found[:k], own, found[k:]])
     return stack, torch.cat([w[:k], one, w[k:]]), k
 
-# %% ../../nbs/reference/extras/shrinkage.ipynb #d9d58774
+# %% ../../nbs/reference/extras/shrinkage.ipynb #15a4d378
 def _waves(v: Tensor, step: int) -> Tensor:
     "Cosine transform of all patches through a stack: (n, C, 64, patches)."
     n, C = v.shape[:2]
@@ -115,23 +115,24 @@ def shrink(
     H, W = stack.shape[-2:]
     down, right = (max(PATCH - n, 0) or -(n - PATCH) % step for n in (H, W))
     shown = torch.ones_like(stack[:, :1]) if shown is None else shown
-    whole = [v if v is None else F.pad(v, (0, right, 0, down), mode="replicate")
-             for v in (stack, shown, pilot)]
-    high, wide = whole[0].shape[-2:]
+    rim = (0, right, 0, down)
+    stack, shown = (F.pad(v, rim, mode="replicate") for v in (stack, shown))
+    pilot = None if pilot is None else F.pad(pilot, rim, mode="replicate")
+    high, wide = stack.shape[-2:]
     total = stack.new_zeros(2, stack.shape[1], high, wide)
     one_row = stack.shape[0] * stack.shape[1] * PATCH**2 * wide // step
     rows = max(1, 4_000_000 // one_row)  # of patches at once, so that memory stays small
     for top in range(0, high - PATCH + 1, rows * step):
         low = min(top + (rows - 1) * step + PATCH, high)
-        part, seen, clean = (v if v is None else v[:, :, top:low] for v in whole)
-        noise = sigma**2 * _noise_of_waves(seen, k, step)
-        waves = _waves(part, step)
-        gain = _gains(waves, None if clean is None else _waves(clean, step), noise, threshold)
+        noise = sigma**2 * _noise_of_waves(shown[:, :, top:low], k, step)
+        waves = _waves(stack[:, :, top:low], step)
+        clean = None if pilot is None else _waves(pilot[:, :, top:low], step)
+        gain = _gains(waves, clean, noise, threshold)
         weight = 1 / (gain.square() * noise / sigma**2).sum((0, 2)).clamp_min(0.1)  # (C, L)
         total[:, :, top:low] += _overlap(waves.mul_(gain), weight, k, (low - top, wide), step)
     return (total[0] / total[1])[:, :H, :W]
 
-# %% ../../nbs/reference/extras/shrinkage.ipynb #36d49238
+# %% ../../nbs/reference/extras/shrinkage.ipynb #2d76581c
 def stands_alone(
     frames: int,  # of a clip
 ) -> Motion:
@@ -190,7 +191,7 @@ def denoise_video(
     motion = motion_of(guide, radius)
     return shrink_along(y, sigma, motion, guide, 0.25 * sigma + 0.03, guide, step)
 
-# %% ../../nbs/reference/extras/shrinkage.ipynb #2a3651c5
+# %% ../../nbs/reference/extras/shrinkage.ipynb #edffb40b
 @dataclass(frozen=True)
 class Denoised:
     "Invert the measurement without most of its noise, `denoise_video`: for the task `denoise`."

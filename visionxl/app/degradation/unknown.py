@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BLIND', 'SEEN', 'Unknown', 'as_colour', 'take_unknown', 'mask_of_colour', 'FoundOperator', 'find_out']
 
-# %% ../../../nbs/reference/app/degradation/unknown.ipynb #7ffea151
+# %% ../../../nbs/reference/app/degradation/unknown.ipynb #5ed5d88d
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -21,7 +21,7 @@ from ...extras.noise import estimate_noise
 from ...operators.linear import LinearOperator
 from ...operators.tasks import Mask, TemporalMean, after_time
 
-# %% ../../../nbs/reference/app/degradation/unknown.ipynb #a24b4b62
+# %% ../../../nbs/reference/app/degradation/unknown.ipynb #b1395082
 BLIND = ("spatial", "temporal", "both")
 SEEN = 25  # frames that are looked at
 
@@ -71,7 +71,7 @@ def take_unknown(
         noise = True
     return numbers, Unknown(noise, numbers.pop("blind", None), numbers.pop("mask_color", None))
 
-# %% ../../../nbs/reference/app/degradation/unknown.ipynb #97096f36
+# %% ../../../nbs/reference/app/degradation/unknown.ipynb #9fb1abd5
 def mask_of_colour(
     frames: Iterable[torch.Tensor],  # (C, H, W) in [-1, 1]
     colour: str,  # "#rrggbb"
@@ -89,13 +89,13 @@ def mask_of_colour(
         raise ValueError(f"no pixel has the colour {colour}: check --mask-color")
     return PictureMask.of(kept, f"colour {colour}")
 
-# %% ../../../nbs/reference/app/degradation/unknown.ipynb #5e9e39be
+# %% ../../../nbs/reference/app/degradation/unknown.ipynb #756e8a88
 class FoundOperator:
     "A blur that was read off a video, as a function of the clip's shape: what `OwnOperator` takes."
 
     def __init__(
         self,
-        blur: FoundBlur | None,  # of frames
+        blur: FoundBlur,  # of frames
         window: int = 1,  # frames in the mean over time
         temporal: str = "circular",  # its ends
         boundary: str = "symmetric",  # of the blur at the frame's edge
