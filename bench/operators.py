@@ -206,6 +206,7 @@ def main() -> int:
     )
     p.add_argument("--full", action="store_true", help="25x3x768x1280, three rounds")
     p.add_argument("--small", action="store_true", help="25x3x192x320")
+    p.add_argument("--shape", type=int, nargs=3, help="frames, height and width instead")
     p.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: processor time, one thread"
     )
@@ -224,6 +225,8 @@ def main() -> int:
     torch.set_num_threads(a.threads)
     size = (192, 320) if a.small else (384, 640)
     shape = (25, 3, *((768, 1280) if a.full else size))
+    if a.shape:
+        shape = (a.shape[0], 3, *a.shape[1:])
     load = os.getloadavg()[0]
     head = (
         f"{'x'.join(map(str, shape))} float32, {a.steps} CG steps, {a.threads} threads, "

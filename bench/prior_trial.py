@@ -4,7 +4,7 @@ training run.
     python bench/prior_trial.py tiny runs/white/export        two priors, sr, deblur and inpaint
     python bench/prior_trial.py tiny --carry 1     what the autoencoder loses goes past it
     python bench/prior_trial.py tiny --drawn 1     start from drawn noise, not from the inversion
-    python bench/prior_trial.py tiny --set eta=1 noise_scale=1    other values of the preset
+    python bench/prior_trial.py tiny --set renoise.eta=1 renoise.scale=1    other settings
 
 Six clips of 7 frames, 192x256: two pieces of the flower, three scenes of *Tears of Steel*, and a
 photo that training has left out under a moving camera. The test clips are never used here. PSNR and
@@ -39,23 +39,29 @@ PIECES = {  # file, first frame, where the piece lies between the left (0) and r
 }
 
 
-def piece(path: Path, first: int, across: float):
-    "Frames of a file, reduced to the height of `SIZE`, cut to its width."
+def piece(path: Path, first: int, across: float, count: int = FRAMES, size: tuple = SIZE):
+    "`count` frames of a file, reduced to the height of `size`, cut to its width."
     frames = []
-    for x in video.read(path, first + FRAMES).x[first:]:
+    for x in video.read(path, first + count).x[first:]:
         im = Image.fromarray(((x + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
-        width = round(im.size[0] * SIZE[0] / im.size[1])
-        left = int((width - SIZE[1]) * across)
-        im = im.resize((width, SIZE[0]), Image.LANCZOS).crop((left, 0, left + SIZE[1], SIZE[0]))
+        width = round(im.size[0] * size[0] / im.size[1])
+        left = int((width - size[1]) * across)
+        im = im.resize((width, size[0]), Image.LANCZOS).crop((left, 0, left + size[1], size[0]))
         frames.append(torch.from_numpy(np.array(im)).permute(2, 0, 1))
     return to_float(torch.stack(frames))
 
 
-def clips(data: Path, photos: Path) -> dict:
-    "The six clips by name, (7, 3, 192, 256) in [-1, 1]."
-    xs = {name: piece(data / "samples" / f, *where) for name, (f, *where) in PIECES.items()}
-    val = sorted(load_photos(photos)[1], key=lambda p: p.float().std())
-    return xs | {"photo": moving(val[3 * len(val) // 4], FRAMES, SIZE)}
+def clips(data: Path, photos: Path, names: list, count: int = FRAMES, size: tuple = SIZE) -> dict:
+    "These of the six clips, (count, 3, *size) in [-1, 1]."
+    xs = {}
+    for name in names:
+        if name == "photo":
+            val = sorted(load_photos(photos)[1], key=lambda p: p.float().std())
+            xs[name] = moving(val[3 * len(val) // 4], count, size)
+        else:
+            file, *where = PIECES[name]
+            xs[name] = piece(data / "samples" / file, *where, count, size)
+    return xs
 
 
 class Trial:
@@ -94,7 +100,7 @@ def restored(prior, name: str, x, values: dict):
     A = task(name, tuple(x.shape))
     if prior is None:
         return motion_tv(A(x), A)
-    for state in solve(A(x), A, prior, "best", **values):
+    for state in solve(A(x), A, prior, "best", values):
         pass
     return state.x
 
@@ -113,21 +119,24 @@ def main():
     )
     p.add_argument("priors", nargs="+", help="names or folders; none: motion without a prior")
     p.add_argument("--tasks", nargs="+", default=["sr", "deblur", "inpaint"])
-    p.add_argument("--clips", nargs="+", help="some of the six")
+    names = [*PIECES, "photo"]
+    p.add_argument("--clips", nargs="+", default=names, choices=names, help="some of the six")
+    p.add_argument("--frames", type=int, default=FRAMES, help="of each clip")
+    p.add_argument("--size", type=int, nargs=2, default=SIZE, help="height and width")
     p.add_argument("--carry", type=float, default=0.0)
     p.add_argument("--drawn", type=float, default=0.0)
-    p.add_argument("--set", nargs="*", default=[], help="field=value of the preset")
+    p.add_argument("--set", nargs="*", default=[], help="setting=value of the preset")
     p.add_argument("--photos", type=Path, help="folder or packed file; default: those of the data")
     p.add_argument("--out", type=Path, default=HERE / "results" / "prior_trial.jsonl")
     a = p.parse_args()
     values = {k: value(v) for k, v in (pair.split("=", 1) for pair in a.set)}
     data = video.data_dir()
-    xs = clips(data, a.photos or data / "train")
+    xs = clips(data, a.photos or data / "train", a.clips, a.frames, tuple(a.size))
     for name in a.priors:
         loaded = None if name == "none" else Prior.load(name)
         for t in a.tasks:
             row = {}
-            for clip in a.clips or xs:
+            for clip in xs:
                 prior = loaded and Trial(loaded, a.carry, a.drawn)
                 x = restored(prior, t, xs[clip], values)
                 pair = [((v.clamp(-1, 1) + 1) / 2) for v in (x, xs[clip])]

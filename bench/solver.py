@@ -279,8 +279,10 @@ def main():
     p.add_argument("--no-memory", action="store_true")
     p.add_argument("--memory", action="store_true", help="only the memory")
     p.add_argument("--tasks", nargs="*", help="only these")
+    p.add_argument("--shape", type=int, nargs=3, help="frames, height and width instead")
+    p.add_argument("--out", type=Path, default=OUT / "solver.json", help="where figures are kept")
     a = p.parse_args()
-    kept = OUT / "solver.json"
+    kept = a.out
     if a.memory:
         kept.write_text(
             json.dumps(
@@ -299,6 +301,8 @@ def main():
     shape = (25, 3, 192, 320) if a.full else (5, 3, 96, 160)
     if a.prior == "sdxl":
         shape = (25, 3, 768, 1280)
+    if a.shape:
+        shape = (a.shape[0], 3, *a.shape[1:])
     priors, golden = {}, (data_dir() or Path("missing")) / "golden"
     if a.prior:
         priors[a.prior] = Prior.load(a.prior)
@@ -336,7 +340,7 @@ def main():
             f"Table 4: {best['total'] / 60:.1f} min, {best['total'] / shape[0]:.1f} s per frame, "
             f"{best['GB']:.1f} GB (paper, RTX 4090: 2.5 min, 6 s, 12.7 GB)"
         )
-    OUT.mkdir(exist_ok=True)
+    kept.parent.mkdir(exist_ok=True)
     kept.write_text(json.dumps(result, indent=1) + "\n")
 
 

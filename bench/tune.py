@@ -70,7 +70,10 @@ def moving(photo, frames: int, size: tuple):
     return torch.nn.functional.avg_pool2d(x, 2)
 
 
-def clips(val, frames: int = 9, size: tuple = (96, 144)) -> dict:
+FRAMES, SIZE = 9, (96, 144)
+
+
+def clips(val, frames: int = FRAMES, size: tuple = SIZE) -> dict:
     """A plain and a busy validation photo under a moving camera, and two pieces of each of the
     sample clips, early and late, left and right.
     """
@@ -114,14 +117,19 @@ def score(name, xs, prior, values):
     return out
 
 
-def tune(name, xs, prior, log):
-    "Coordinate search over the task's grid; a change must gain 0.02 dB in the mean."
+def tune(name, xs, prior, log, fields=None):
+    """Coordinate search over the task's grid, or over some of its fields.
+
+    A change must gain 0.02 dB in the mean.
+    """
     kept, now = {}, log(name, {}, score(name, xs, prior, {}))
     for field, values in GRID[name.rstrip("+")].items():
+        if fields and field not in fields:
+            continue
         those = [i for i, x in enumerate(xs) if field not in MOTION or "photo" not in x]
 
         def mean(v, those=those):
-            return sum(v[i] for i in those) / len(those)
+            return sum(v[i] for i in those) / max(1, len(those))
 
         for v in values:
             if v == choose("best", name, changes=kept).settings().get(field):
@@ -140,15 +148,22 @@ def main():
         "--tasks", nargs="*", default=["sr", "inpaint", "deblur", "sr+", "inpaint+", "deblur+"]
     )
     p.add_argument("--prior", default="tiny")
+    p.add_argument("--clips", nargs="*", help="some of the six")
+    p.add_argument("--fields", nargs="*", help="some of a task's settings")
+    p.add_argument("--frames", type=int, default=FRAMES, help="of each clip")
+    p.add_argument("--size", type=int, nargs=2, default=SIZE, help="height and width")
     p.add_argument("--out", type=Path, default=HERE / "results" / "tune")
     a = p.parse_args()
     prior = Prior.load(a.prior)
-    xs = clips(load_photos(Path(os.environ.get("VISIONXL_DATA", "../shared/data")) / "train")[1])
+    photos = load_photos(Path(os.environ.get("VISIONXL_DATA", "../shared/data")) / "train")[1]
+    xs = clips(photos, a.frames, tuple(a.size))
+    xs = {n: x for n, x in xs.items() if not a.clips or n in a.clips}
     a.out.parent.mkdir(parents=True, exist_ok=True)
     lines = [
         "# What `best` was tuned on",
         "",
-        "PSNR (dB) of 9 frames of 96x144 by `bench/tune.py`: two validation photos under a "
+        f"PSNR (dB) of {a.frames} frames of {a.size[0]}x{a.size[1]} by `bench/tune.py`: two "
+        "validation photos under a "
         "moving camera and four pieces of the sample clips. The first line of a task is "
         "the preset as it is, "
         "`ADMM-TV` beside it.",
@@ -173,7 +188,7 @@ def main():
         log(
             name, {"ADMM-TV": "tuned"}, [psnr(admm_tv(ops[n](x), ops[n]), x) for n, x in xs.items()]
         )
-        kept, best = tune(name, xs, prior, log)
+        kept, best = tune(name, xs, prior, log, a.fields)
         print(f"{name}: {best:.2f} dB with {choose('best', name, changes=kept)}", flush=True)
 
 

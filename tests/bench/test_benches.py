@@ -1,0 +1,69 @@
+"""Each bench runs at its smallest, with the settings that its page names."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from visionxl import video
+
+BENCH = Path(__file__).resolve().parents[2] / "bench"
+DATA = video.data_dir()
+photos = pytest.mark.skipif(
+    DATA is None or not (DATA / "train").exists(), reason="needs the photos (VISIONXL_DATA)"
+)
+
+
+@pytest.fixture
+def run(monkeypatch):
+    "Run a bench in this process with these arguments."
+    monkeypatch.syspath_prepend(str(BENCH))
+
+    def call(name, *argv):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, argv)])
+        module = importlib.import_module(name)
+        return module.main()
+
+    return call
+
+
+@photos
+def test_tune(run, tmp_path, capsys):
+    small = ("--tasks", "sr", "--clips", "flower 3", "--frames", 2, "--size", 32, 48)
+    run("tune", *small, "--fields", "renoise.scale", "--out", tmp_path / "tune")
+    lines = (tmp_path / "tune.md").read_text().splitlines()
+    assert [line.split("|")[2].strip() for line in lines[6:]] == [
+        "ADMM-TV = tuned",
+        "nothing",
+        "renoise.scale = 0.4",
+        "renoise.scale = 0.8",
+    ]
+    assert "dB with Preset(" in capsys.readouterr().out
+
+
+@photos
+def test_prior_trial(run, tmp_path):
+    small = ("--clips", "flower 60", "--frames", 2, "--size", 32, 48, "--tasks", "sr")
+    changed = ("--set", "renoise.eta=1", "renoise.scale=1")
+    run("prior_trial", "tiny", "none", *small, *changed, "--out", tmp_path / "trial.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "trial.jsonl").read_text().splitlines()]
+    assert [r["prior"] for r in rows] == ["tiny", "none"]
+    assert rows[0]["set"] == {"renoise.eta": 1, "renoise.scale": 1}
+    assert 15 < rows[0]["clips"]["flower 60"][0] < 50
+
+
+def test_operators(run, tmp_path):
+    small = ("--shape", 3, 32, 48, "--tasks", "sr+", "--steps", 2, "--threads", 1)
+    assert run("operators", *small, "--out", tmp_path / "operators") == 0
+    (row,) = json.loads((tmp_path / "operators.json").read_text())["rows"]
+    assert row["error_ours"] < 1e-4
+
+
+def test_solver(run, tmp_path):
+    small = ("--prior", "tiny", "--tasks", "sr", "--shape", 2, 32, 48, "--repeat", 1)
+    run("solver", *small, "--no-memory", "--out", tmp_path / "solver.json")
+    rows = json.loads((tmp_path / "solver.json").read_text())["rows"]
+    assert {r["method"] for r in rows} >= {"as released", "official", "best"}
+    assert all(r["total"] > 0 for r in rows)
