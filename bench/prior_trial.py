@@ -26,7 +26,7 @@ from visionxl.measure.metrics import lpips
 from visionxl.operators.tasks import task
 from visionxl.prior.latent import Prior
 from visionxl.solver import solve
-from visionxl.training.train import load_photos, to_float
+from visionxl.training.photos import load_photos, to_float
 
 HERE = Path(__file__).parent
 FRAMES, SIZE = 7, (192, 256)

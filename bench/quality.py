@@ -276,7 +276,7 @@ def main(argv: list | None = None) -> int:
         all_found[task] = {line: [grid(c) for c in cells] for line, cells in rows.items()}
         pictures = {"clean": grid.views(Cell("clean", task, names[0], a.size, a.frames))}
         pictures |= {line.label: grid.views(cells[0]) for line, cells in rows.items()}
-        sheet(pictures, a.out / f"quality_{a.size}_{task.replace('+', '_plus')}.png", side=160)
+        sheet(pictures, a.out / f"quality_{a.size}_{task.replace('+', '_plus')}.webp", side=160)
         text = write(a, grid, names, all_found)
     print(text)
     return 0

@@ -19,7 +19,7 @@ from visionxl.extras.starts import admm_tv
 from visionxl.operators.tasks import task
 from visionxl.prior.latent import Prior
 from visionxl.solver import choose, solve
-from visionxl.training.train import load_photos, to_float, view
+from visionxl.training.photos import load_photos, to_float, view
 from visionxl.video import sample
 
 HERE = Path(__file__).parent

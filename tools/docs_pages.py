@@ -340,7 +340,7 @@ def measures(stage: Path, root: Path) -> None:
         "and repeated; median and spread are given. "
         "`make bench` repeats the short versions.\n",
     ]
-    kinds = (".md", ".txt", ".png", ".json")
+    kinds = (".md", ".txt", ".webp", ".json")
     kept = (
         [f for f in folder.glob("*") if f.suffix in kinds and not f.name.startswith("partial_")]
         if folder.is_dir()
@@ -348,8 +348,8 @@ def measures(stage: Path, root: Path) -> None:
     )
     for f in sorted(kept, key=lambda f: (place(f), kinds.index(f.suffix), f.name)):
         shutil.copy(f, out / f.name.replace(".md", ".txt"))
-        text = "" if f.suffix == ".png" else short_numbers(f.read_text(encoding="utf-8"))
-        if f.suffix == ".png":
+        text = "" if f.suffix == ".webp" else short_numbers(f.read_text(encoding="utf-8"))
+        if f.suffix == ".webp":
             body.append(
                 f"![{f.stem.replace('_', ' ')}: the middle frame, a crop and a temporal "
                 f"slice of every method](results/{f.name})\n"

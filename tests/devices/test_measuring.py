@@ -8,7 +8,7 @@ import torch
 from devices.emulator import emulated
 
 from visionxl import video
-from visionxl.measure import evaluate, grid, metrics, reproduce
+from visionxl.measure import evaluate, grid, metrics, reproduce_command
 from visionxl.operators.tasks import task
 
 FRAMES = 11  # FVD needs ten
@@ -102,7 +102,7 @@ def test_a_table_on_a_device(tmp_path, capsys):
     with warnings.catch_warnings(), emulated(memory=True) as gpu:
         warnings.simplefilter("ignore")
         assert (
-            reproduce.main(
+            reproduce_command.main(
                 [
                     "table4",
                     "--clips",

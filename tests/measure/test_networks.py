@@ -9,6 +9,7 @@ import types
 
 import pytest
 import torch
+from measure.alexnet import torch_layers
 
 from visionxl.measure import evaluate as E
 from visionxl.measure import i3d as I
@@ -72,20 +73,7 @@ def alexnet(seed=0):
 
 def test_alexnet_stages_equal_torch_layers():
     nn, convs = torch.nn, alexnet()
-    layers = [
-        nn.Conv2d(3, 64, 11, 4, 2),
-        nn.ReLU(),
-        nn.MaxPool2d(3, 2),
-        nn.Conv2d(64, 192, 5, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(3, 2),
-        nn.Conv2d(192, 384, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(384, 256, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(256, 256, 3, padding=1),
-        nn.ReLU(),
-    ]
+    layers = torch_layers()
     for layer, (w, b) in zip([m for m in layers if isinstance(m, nn.Conv2d)], convs):
         layer.weight.data, layer.bias.data = w, b
     x, want = clip(0, (1, 3, 64, 80)), []

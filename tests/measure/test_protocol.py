@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from measure.alexnet import torch_layers
 from safetensors.torch import save_file
 
 from visionxl.measure import metrics as M
@@ -178,21 +179,8 @@ def test_fvd(frames, size):
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory):
     "LPIPS's file with random weights, and the same network from torch's own layers."
-    folder, nn, g = tmp_path_factory.mktemp("lpips"), torch.nn, torch.Generator().manual_seed(0)
-    layers = nn.Sequential(
-        nn.Conv2d(3, 64, 11, 4, 2),
-        nn.ReLU(),
-        nn.MaxPool2d(3, 2),
-        nn.Conv2d(64, 192, 5, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(3, 2),
-        nn.Conv2d(192, 384, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(384, 256, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(256, 256, 3, padding=1),
-        nn.ReLU(),
-    )
+    folder, g = tmp_path_factory.mktemp("lpips"), torch.Generator().manual_seed(0)
+    layers = torch_layers()
     for p in layers.parameters():
         p.data = torch.randn(p.shape, generator=g) * (2 / max(1, p[0].numel())) ** 0.5
     heads = [torch.rand(1, n, 1, 1, generator=g) for n in (64, 192, 384, 256, 256)]

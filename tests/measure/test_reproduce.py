@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from visionxl import video
 from visionxl.measure import evaluate as E
 from visionxl.measure import grid as C
+from visionxl.measure import judge as J
 from visionxl.measure import metrics as M
 from visionxl.measure import reproduce as R
+from visionxl.measure import reproduce_command as command
 from visionxl.measure import tables as T
 from visionxl.prior.schedule import scaled_linear
 
@@ -188,7 +190,7 @@ def test_reproduce_prints_and_writes(name, clips, tmp_path, prior, capsys):
         "-o",
         str(tmp_path),
     ]
-    assert R.main(args) == 0
+    assert command.main(args) == 0
     text = capsys.readouterr().out
     assert "Clips: flower at short side 48, 8 frames" in text and "the paper: SDXL" in text
     found = json.loads((tmp_path / f"{name}.json").read_text())
@@ -201,7 +203,7 @@ def test_reproduce_prints_and_writes(name, clips, tmp_path, prior, capsys):
 
     png = next(tmp_path.glob(f"{name}_*.png"))
     assert Image.open(png).width > 100
-    assert R.main(args) == 0
+    assert command.main(args) == 0
     assert capsys.readouterr().err == "", "nothing is computed twice"
 
 
@@ -216,7 +218,7 @@ def test_the_papers_figures_are_those_of_the_paper():
             {"row": r.label} | r.paper | {f"{k} (paper)": v for k, v in r.paper.items()}
             for r in table.rows
         ]
-        for verdict in R.judge(table, rows):
+        for verdict in J.judge(table, rows):
             if verdict["metric"] in ("FVD", "PSNR"):
                 assert verdict["ours"] == "agree" and verdict["paper"] == "yes", verdict
 
@@ -234,9 +236,9 @@ def test_fvd_of_a_row_uses_the_features_of_all_clips():
 
 def test_wrong_requests_are_refused(clips, tmp_path):
     with pytest.raises(ValueError, match="1 or more"):
-        R.main(["table2", "--size", "-4", "-o", str(tmp_path)])
+        command.main(["table2", "--size", "-4", "-o", str(tmp_path)])
     with pytest.raises(SystemExit):
-        R.main(["table9"])
+        command.main(["table9"])
 
 
 def test_davis_layout_exact_crops_and_lists_of_names(tmp_path, prior, capsys):
@@ -264,10 +266,10 @@ def test_davis_layout_exact_crops_and_lists_of_names(tmp_path, prior, capsys):
     (lists / "val.txt").write_text("cows")
     args = ["table3", "--dataset", "davis", str(davis), "--size", "32x48"]
     args += ["--frames", "2", "-o", str(tmp_path / "out")]
-    assert R.main([*args, "--plan"]) == 0
+    assert command.main([*args, "--plan"]) == 0
     text = capsys.readouterr().out
     assert "frames through networks" in text and not list((tmp_path / "out").glob("table3*"))
-    assert R.main([*args, "--figure", "cows"]) == 0
+    assert command.main([*args, "--figure", "cows"]) == 0
     text = capsys.readouterr().out
     for name in ("sr", "inpaint_plus"):
         assert (tmp_path / "out" / f"table3_{name}_cows.pdf").read_bytes().startswith(b"%PDF")
@@ -308,17 +310,19 @@ def test_orderings_are_said_in_words():
         {"row": "b", "PSNR": 29.9, "each": [{"PSNR": v} for v in (28.8, 31.0)]},
     ]
     table = R.Table("own", (), (R.Claim("a beats b", ("a",), ("b",)),), ("PSNR",))
-    *said, count = R.sentences(R.judge(table, rows))
+    *said, count = J.sentences(J.judge(table, rows))
     assert said == ["a beats b: cannot be told in PSNR (+0.10 ± 0.10)"]
     assert count == "Of 1 orderings: 0 agree, 0 differ, 1 cannot be told."
 
 
 def test_the_papers_sizes_come_with_sdxl():
     for dataset, size in (("davis", (768, 1280)), ("vertical", (1280, 768))):
-        a = R.parser().parse_args(["table3", "--dataset", dataset, "--prior", "sdxl", "--full"])
-        assert R.setup_of(a, {"a": None}).size == size
+        a = command.parser().parse_args(
+            ["table3", "--dataset", dataset, "--prior", "sdxl", "--full"]
+        )
+        assert command.setup_of(a, {"a": None}).size == size
     with pytest.raises(SystemExit):
-        R.parser().parse_args(["table3", "--size", "1x2x3"])
+        command.parser().parse_args(["table3", "--size", "1x2x3"])
     for wrong in (["kinetics"], ["davis", "one", "two"]):
         with pytest.raises(SystemExit):
-            R.parser().parse_args(["table3", "--dataset", *wrong])
+            command.parser().parse_args(["table3", "--dataset", *wrong])

@@ -349,10 +349,11 @@ def _channels(f, **changes):
     unet(**changes).save_config(f / "unet")
 
 
-def _pixels(f):
-    from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+def _pixel_unet():
+    "A network on pixels, without text."
+    from diffusers import UNet2DModel
 
-    net = _seeded(
+    return _seeded(
         UNet2DModel,
         sample_size=16,
         in_channels=3,
@@ -362,6 +363,12 @@ def _pixels(f):
         up_block_types=("UpBlock2D",) * 2,
         norm_num_groups=8,
     )
+
+
+def _pixels(f):
+    from diffusers import DDPMPipeline, DDPMScheduler
+
+    net = _pixel_unet()
     DDPMPipeline(net, DDPMScheduler()).save_pretrained(f)
 
 
@@ -382,18 +389,9 @@ def _video(f, name, **config):
 
 
 def _vq(f):
-    from diffusers import DDIMScheduler, LDMPipeline, UNet2DModel, VQModel
+    from diffusers import DDIMScheduler, LDMPipeline, VQModel
 
-    net = _seeded(
-        UNet2DModel,
-        sample_size=16,
-        in_channels=3,
-        out_channels=3,
-        block_out_channels=BLOCKS,
-        down_block_types=("DownBlock2D",) * 2,
-        up_block_types=("UpBlock2D",) * 2,
-        norm_num_groups=8,
-    )
+    net = _pixel_unet()
     vq = _seeded(
         VQModel,
         block_out_channels=(8, 8),

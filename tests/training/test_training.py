@@ -11,8 +11,19 @@ import torch
 from PIL import Image
 
 from visionxl.prior.autoencoder import PatchAutoencoder, ScaledUNet, fit_patches, scale_latents
-from visionxl.training import train as tr
 from visionxl.training.loop import rate
+from visionxl.training.losses import (
+    alpha_bar_table,
+    diffuse,
+    imperfect,
+    levels,
+    noise_loss,
+    unet_loss,
+)
+from visionxl.training.photos import generator, load_photos, read_photos, to_float, view
+from visionxl.training.settings import load_config
+from visionxl.training.train import main
+from visionxl.training.vae import channel_weights
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +36,7 @@ def folder(tmp_path_factory):
         Image.fromarray(small).resize((96 + 8 * i, 72), Image.BICUBIC).save(
             root / f"{i}.jpg", quality=92
         )
-    c = tr.load_config()
+    c = load_config()
     c |= dict(photo_short=64, val_every=3, sizes=[40, 60])
     c["vae"] |= dict(
         model=dict(width=8, encoder_blocks=1, decoder_blocks=1),
@@ -96,22 +107,22 @@ def test_autoencoder_names_a_wrong_size():
 
 
 def test_order_of_the_data_is_a_function_of_the_step():
-    a, b = (torch.rand(3, generator=tr.generator(0, 3, 17)) for _ in range(2))
-    assert torch.equal(a, b) and not torch.equal(a, torch.rand(3, generator=tr.generator(0, 3, 18)))
+    a, b = (torch.rand(3, generator=generator(0, 3, 17)) for _ in range(2))
+    assert torch.equal(a, b) and not torch.equal(a, torch.rand(3, generator=generator(0, 3, 18)))
 
 
 def test_schedule_is_sdxls():
     from diffusers import DDIMScheduler
 
-    c = tr.load_config()
+    c = load_config()
     assert (
-        tr.alpha_bar_table(c) - DDIMScheduler(**c["scheduler"]).alphas_cumprod.double()
+        alpha_bar_table(c) - DDIMScheduler(**c["scheduler"]).alphas_cumprod.double()
     ).abs().max() < 1e-6
 
 
 def test_v_gives_back_the_clean_latents():
     z, n, a = torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3), torch.tensor([0.9, 0.4])
-    z_t, v = tr.diffuse(z, n, a)
+    z_t, v = diffuse(z, n, a)
     back = a.sqrt()[:, None, None, None] * z_t - (1 - a).sqrt()[:, None, None, None] * v
     assert (back - z).abs().max() < 1e-6
 
@@ -123,21 +134,21 @@ def test_an_imperfect_guess_still_points_at_the_clean_latents():
         torch.randn(2, 4, 9, 9),
         torch.tensor([0.9, 0.6]),
     )
-    guess, scale = tr.imperfect(z, spoilt, a, tr.generator(1))
+    guess, scale = imperfect(z, spoilt, a, generator(1))
     sigma2, error2 = (1 - a) / a, (guess - z).square().flatten(1).mean(1)
     assert (error2 > 0).all() and torch.allclose(
         error2 + scale.flatten() ** 2 * sigma2, sigma2
     )  # together as wrong as the noise alone
-    far, _ = tr.imperfect(z, z + 1e-2 * (spoilt - z), a, tr.generator(1))
+    far, _ = imperfect(z, z + 1e-2 * (spoilt - z), a, generator(1))
     assert torch.allclose(
         far, z + 1e-2 * (spoilt - z), atol=1e-6
     )  # never beyond the spoilt latents
-    z_t, v = tr.diffuse(z, n, a, guess, scale)
+    z_t, v = diffuse(z, n, a, guess, scale)
     p, q = a.sqrt()[:, None, None, None], (1 - a).sqrt()[:, None, None, None]
     assert (p * z_t - q * v - z).abs().max() < 1e-5 and (
         z_t - p * guess - q * scale * n
     ).abs().max() < 1e-6
-    assert tr.imperfect(z, spoilt, a, tr.generator(2))[0].ne(guess).any()
+    assert imperfect(z, spoilt, a, generator(2))[0].ne(guess).any()
 
 
 def test_channels_weigh_by_the_root_of_their_deviation():
@@ -145,7 +156,7 @@ def test_channels_weigh_by_the_root_of_their_deviation():
 
     vae = PatchAutoencoder(width=8, encoder_blocks=1, decoder_blocks=1, latent_channels=4)
     vae.patch_std.copy_(torch.tensor([4.0, 1.0, 1.0, 1.0]))
-    assert torch.allclose(tr.channel_weights(vae), torch.tensor([2.0, 1.0, 1.0, 1.0]) / 1.25)
+    assert torch.allclose(channel_weights(vae), torch.tensor([2.0, 1.0, 1.0, 1.0]) / 1.25)
 
     def unet(z, t):
         return type("O", (), {"sample": torch.zeros_like(z)})()
@@ -154,10 +165,10 @@ def test_channels_weigh_by_the_root_of_their_deviation():
     z, c, table = (
         torch.randn(3, 4, 8, 8),
         dict(t_max=10, spoilt=0),
-        tr.alpha_bar_table(tr.load_config()),
+        alpha_bar_table(load_config()),
     )
     plain, heavy = (
-        tr.unet_loss(unet, z, c, table, tr.generator(3), w) for w in (None, torch.full((4,), 2.0))
+        unet_loss(unet, z, c, table, generator(3), w) for w in (None, torch.full((4,), 2.0))
     )
     assert torch.isclose(heavy, 2 * plain)
 
@@ -171,14 +182,14 @@ def test_killed_and_resumed_is_the_same_run(folder, tmp_path):
     """Steps taken in pieces, with a kill in the middle of a save, against the same steps at one go:
     equal bit for bit.
     """
-    tr.main(command(folder, tmp_path / "whole"))
+    main(command(folder, tmp_path / "whole"))
     for _ in range(3):
-        tr.main(command(folder, tmp_path / "pieces", "--stage", "vae", "--stop-after", "2"))
+        main(command(folder, tmp_path / "pieces", "--stage", "vae", "--stop-after", "2"))
     for piece in (1, 3, 2):
-        tr.main(command(folder, tmp_path / "pieces", "--stop-after", str(piece)))
+        main(command(folder, tmp_path / "pieces", "--stop-after", str(piece)))
         (tmp_path / "pieces/unet.safetensors.tmp").write_bytes(b"half a file")
     assert not (tmp_path / "pieces/export").exists()
-    tr.main(command(folder, tmp_path / "pieces", "--stop-after", "3"))
+    main(command(folder, tmp_path / "pieces", "--stop-after", "3"))
     assert (tmp_path / "pieces/export/unet").is_dir()
     for name in ("vae", "unet", "finetune"):
         a, b = (weights(tmp_path / run / f"{name}.safetensors") for run in ("whole", "pieces"))
@@ -194,7 +205,7 @@ def test_killed_and_resumed_is_the_same_run(folder, tmp_path):
 
 def test_kill_at_any_moment_leaves_a_whole_checkpoint(folder, tmp_path):
     "A real process, killed without warning as soon as it has saved once, resumed to the end."
-    tr.main(command(folder, tmp_path / "whole", "--stage", "vae"))
+    main(command(folder, tmp_path / "whole", "--stage", "vae"))
     with subprocess.Popen(
         [
             sys.executable,
@@ -209,7 +220,7 @@ def test_kill_at_any_moment_leaves_a_whole_checkpoint(folder, tmp_path):
             if "step=2" in line:
                 break
         p.kill()
-    tr.main(command(folder, tmp_path / "killed", "--stage", "vae"))
+    main(command(folder, tmp_path / "killed", "--stage", "vae"))
     a, b = (weights(tmp_path / run / "vae.safetensors") for run in ("whole", "killed"))
     assert (
         max((a[k].double() - b[k].double()).abs().max() for k in a) < 1e-5
@@ -220,8 +231,8 @@ def test_export_is_a_diffusers_folder(folder, tmp_path):
     from diffusers import DDIMScheduler, UNet2DModel
 
     for stage in ("vae", "unet"):
-        tr.main(command(folder, tmp_path, "--stage", stage))
-    tr.main(command(folder, tmp_path, "--stage", "export", "--out", str(tmp_path / "out")))
+        main(command(folder, tmp_path, "--stage", stage))
+    main(command(folder, tmp_path, "--stage", "export", "--out", str(tmp_path / "out")))
     unet = UNet2DModel.from_pretrained(tmp_path / "out/unet")
     vae = PatchAutoencoder.from_pretrained(tmp_path / "out/vae")
     assert (
@@ -238,7 +249,7 @@ def test_export_is_a_diffusers_folder(folder, tmp_path):
 
 def test_no_photos_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="VISIONXL_DATA"):
-        tr.load_photos(tmp_path)
+        load_photos(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -246,11 +257,11 @@ def white(folder):
     "The second configuration, small, with an autoencoder that was trained before."
     torch.manual_seed(0)
     vae = PatchAutoencoder(width=8, encoder_blocks=1, decoder_blocks=1)
-    x = torch.stack([tr.to_float(tr.view(p, 48)[:, :48, :48]) for p in tr.load_photos(folder)[0]])
+    x = torch.stack([to_float(view(p, 48)[:, :48, :48]) for p in load_photos(folder)[0]])
     vae.set_patches(*fit_patches(x))
     vae.normalise(x)
     vae.save_pretrained(folder / "before/vae")
-    c = tr.load_config("white")
+    c = load_config("white")
     c |= dict(photo_short=64, val_every=3, sizes=[40, 60], vae={"from": str(folder / "before")})
     c["unet"] |= dict(steps=6, batch=4, crop=8, pool_every=4, warmup=2, save_every=2, look=1)
     c["unet"]["model"] |= dict(block_out_channels=[32, 32, 32])
@@ -338,28 +349,28 @@ def test_the_loss_is_zero_for_who_knows_and_one_for_who_is_silent():
     for Net, spoilt, low, high in ((Knows, 0.5, 0, 1e-4), (Silent, 0.0, 0.9, 1.1)):
         net = Net(**size)
         both = torch.cat([z, z + 0.3 * torch.randn(z.shape)], 1)
-        loss = tr.noise_loss(net, both, c | dict(spoilt=spoilt), net.alpha_bar, tr.generator(5))
+        loss = noise_loss(net, both, c | dict(spoilt=spoilt), net.alpha_bar, generator(5))
         assert low <= loss <= high
 
 
 def test_levels_lean_to_the_low_ones():
-    many = torch.cat([tr.levels(8, 1000, tr.generator(k), 2.0) for k in range(2000)])
+    many = torch.cat([levels(8, 1000, generator(k), 2.0) for k in range(2000)])
     assert abs((many < 250).float().mean() - 0.5) < 0.01 and 0 <= many.min() <= many.max() < 1000
-    even = tr.levels(8, 450, tr.generator(3))
-    whole = (torch.arange(8) + torch.rand(8, generator=tr.generator(3))) * (450 / 8)
+    even = levels(8, 450, generator(3))
+    whole = (torch.arange(8) + torch.rand(8, generator=generator(3))) * (450 / 8)
     assert torch.equal(even, whole.long())
 
 
 def test_packed_photos_are_the_photos(folder, tmp_path):
-    tr.main(["--data", str(folder), "--pack", str(tmp_path / "all")])
-    packed, loose = tr.read_photos(tmp_path / "all"), tr.read_photos(folder)
+    main(["--data", str(folder), "--pack", str(tmp_path / "all")])
+    packed, loose = read_photos(tmp_path / "all"), read_photos(folder)
     assert [p.shape for p in packed] == [p.shape for p in loose]
     wrong = [(a.float() - b.float()).square().mean() for a, b in zip(packed, loose)]
     assert max(wrong) < 255**2 / 10**4  # 40 dB
-    halves = [tr.load_photos(f, every=3) for f in (tmp_path / "all", folder)]
+    halves = [load_photos(f, every=3) for f in (tmp_path / "all", folder)]
     assert [[len(part) for part in split] for split in halves] == [[4, 2], [4, 2]]
     with pytest.raises(ValueError, match="make it with --pack"):
-        tr.read_photos(folder / "0.jpg")
+        read_photos(folder / "0.jpg")
 
 
 def test_white_run_resumes_and_loads(white, folder, tmp_path):
@@ -368,11 +379,11 @@ def test_white_run_resumes_and_loads(white, folder, tmp_path):
     """
     from visionxl.prior.latent import Prior
 
-    tr.main(["--data", str(folder), "--pack", str(tmp_path / "photos")])
+    main(["--data", str(folder), "--pack", str(tmp_path / "photos")])
     common = ["--config", str(white), "--data", str(tmp_path / "photos"), "--run"]
-    tr.main([*common, str(tmp_path / "whole")])
+    main([*common, str(tmp_path / "whole")])
     for _ in range(2):
-        tr.main([*common, str(tmp_path / "pieces"), "--stop-after", "3"])
+        main([*common, str(tmp_path / "pieces"), "--stop-after", "3"])
     a, b = (weights(tmp_path / run / "unet.safetensors") for run in ("whole", "pieces"))
     assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
     prior = Prior.load(tmp_path / "whole/export")
