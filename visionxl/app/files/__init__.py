@@ -1,3 +1,3 @@
-"""From file to file: a part of a video, its measurement, the plan of a restoration, the restoration,
-the same with a simulated measurement, and a page about it.
+"""From file to file: a part of a video, its measurement, the plan of a restoration, the work, the
+same with a simulated measurement, and a page about it.
 """
