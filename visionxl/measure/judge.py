@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from .paper import Claim, Table
+from .paper import Table
 from .tables import BETTER, number
 
 # %% ../../nbs/reference/measure/judge.ipynb #d0a913d0

@@ -13,14 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from .evaluate import notes
 from .figures import write_figure
-from .grid import Cell, Grid, default_clips, mean_row, sheet
+from .grid import Cell, Grid, mean_row, sheet
 from .judge import judge, sentences
-from .paper import DATASETS, SIZES, TABLES, Claim, Row, Table, six_tasks
-from .tables import BETTER, latex, markdown, number
+from .paper import TABLES, Claim, Row, Table
+from .tables import latex, markdown
 from .tables import table as text_table
 from ..presets import choose
 from ..solver import passes_of

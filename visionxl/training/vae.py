@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from .loop import train
-from .photos import crops, generator, pool, spoil, to_float, view
+from .photos import crops, generator, pool, spoil, to_float
 from .settings import ASSETS, device
 from .validation import check_views, psnr
 
