@@ -72,7 +72,7 @@ def ddnm_by_hand(toy, y, eta, steps, n):
         x0 = (x - (1 - a[i]) ** 0.5 * e) / a[i] ** 0.5
         if i == len(times) - 1:
             return x0
-        x0[:, 0] = y  # A^+ y + (I - A^+ A) x0
+        x0[:, 0] = (y + 1e-4 * x0[:, 0]) / (1 + 1e-4)  # A^+ y + (I - A^+ A) x0
         sigma = (1 - a[i + 1]) ** 0.5
         x = a[i + 1] ** 0.5 * x0 + sigma * (eta * next(draw) + (1 - eta**2) ** 0.5 * e)
 
@@ -131,7 +131,7 @@ def test_psld_is_dps_with_a_second_term(toy):
     "On pixels the term glues to the same misfit, so that the weights add up."
     ours = draws(toy, "psld", 0.2, n=40, **{"renoise.scale": 0.07, "renoise.glue": 0.03})
     both = draws(toy, "dps", 0.2, n=40, **{"renoise.scale": 0.1})
-    assert (ours - both).abs().max() < 1e-6
+    assert (ours - both).abs().max() < 1e-3  # gains under 0.01 are not inverted
 
 
 # ---------------------------------------------------------------- against the known posterior
@@ -230,6 +230,32 @@ def test_guidance_fits_latents_to_the_measurement():
                 pass
         miss[scale] = float((A(state.x) - y).norm())
     assert miss[0.3] < 0.8 * miss[0.0]
+
+
+@pytest.mark.parametrize("name", ["ddnm", "psld", "diffpir", "treg"])
+def test_a_blur_that_has_no_inverse_in_single_precision(name):
+    prior, A = Prior.load("tiny", device="cpu"), task("deblur", (2, 3, 24, 32))
+    y = A(torch.rand(A.in_shape, generator=torch.Generator().manual_seed(1)) - 0.5)
+    with pytest.warns(UserWarning, match="trained up to"):
+        for state in solve(y, A, prior, name, {"route.steps": 12}):
+            pass
+    assert float(state.x.abs().max()) < 5
+
+
+def test_latents_want_the_filter():
+    "SVI as published loses to the measurement brought to size; with the filter it does not."
+    from visionxl import video
+    from visionxl.extras.starts import upsample
+
+    x = video.sample("tears", 2).x[..., 40:104, 80:176].contiguous()
+    prior, A = Prior.load("tiny", device="cpu"), task("sr", tuple(x.shape))
+    error = {"measured": float((upsample(A(x), A) - x).square().mean())}
+    for name in ("svi", "svi_latent"):
+        with pytest.warns(UserWarning, match="trained up to"):
+            for state in solve(A(x), A, prior, name, {"route.steps": 12}):
+                pass
+        error[name] = float((state.x - x).square().mean())
+    assert error["svi_latent"] < error["measured"] < error["svi"]
 
 
 def test_each_is_a_rival_of_few_lines():

@@ -91,7 +91,7 @@ class Guided:
         A, y, x_hat = problem.A, problem.y, problem.prior.decode(z0_hat)
         total = self.scale * frame_norms(y - A(x_hat))
         if self.glue:
-            glued = proximal(A, y, x_hat, 0.0)  # A^+ y + (I - A^+ A) x_hat
+            glued = proximal(A, y, x_hat, 1e-4)  # A^+ y + (I - A^+ A) x_hat
             total = total + self.glue * frame_norms(z0_hat - problem.prior.encode(glued))
         return total
 

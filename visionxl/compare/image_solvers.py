@@ -25,11 +25,13 @@ class NullSpace:
     "Step 3 of DDNM: what was measured is replaced, the rest is kept; less of it under noise."
 
     eta: float = 0.85  # that of `Renoise`, which must have room for the measurement's noise
+    slack: float = 1e-2  # gains of the operator below this are not inverted
 
     knows_noise = True
 
     def __post_init__(self):
         check_range("consistency.eta", self.eta, 0, 1)
+        check_range("consistency.slack", self.slack, 0, 1)
 
     def bind(
         self,
@@ -37,11 +39,12 @@ class NullSpace:
         guess: Callable,  # handed on as it is
     ) -> tuple[Callable, Callable]:
         "A function of (x, a_t) that returns x_bar (T, C, H, W); and the guess."
-        following = {problem.schedule.a(t): problem.schedule.a(s) for t, s in after(problem)}
+        a = problem.schedule.a
+        following = {float(a(t)): float(a(s)) for t, s in after(problem)}
 
         def step(x: Tensor, a_t: float, last: bool = False) -> Tensor:
-            x_bar = proximal(problem.A, problem.y, x, 0.0)
-            a_s = following[a_t]
+            x_bar = proximal(problem.A, problem.y, x, self.slack**2)
+            a_s = following[float(a_t)]
             room = self.eta * (1 - a_s) ** 0.5
             share = min(1.0, room / (a_s**0.5 * problem.sigma_y)) if problem.sigma_y else 1.0
             return x.lerp(x_bar, share)
