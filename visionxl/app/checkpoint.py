@@ -17,8 +17,9 @@ from ..steps.problem import Point, State
 
 # %% ../../nbs/reference/app/checkpoint.ipynb #a6b0c9a7
 class Checkpoint:
-    """What an unfinished run has done: its finished windows (16 bits, lossless) and where the one
-    at work stands.
+    """What an unfinished run has done, so that it can go on after a stop.
+
+    That is its finished windows (16 bits, lossless), and where the one at work stands.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Checkpoint:
         i: int,  # its number
         x: torch.Tensor,  # (T, 3, H, W)
     ) -> None:
-        "Keep a finished window."
+        "Keep a finished window, without loss, until all are joined."
         if self._ready():
             video.write(self._path(f"{i:05d}.mkv"), x, overwrite=True, lossless=True)
 
@@ -73,7 +74,7 @@ class Checkpoint:
         i: int,  # number of the window
         device: torch.device | str = "cpu",  # where it is to be
     ) -> State | None:
-        """The state from which window `i` goes on; None from the beginning.
+        """The state from which window `i` goes on; None where it starts from the beginning.
 
         Raises ValueError for a damaged file.
         """
@@ -110,7 +111,7 @@ class Checkpoint:
         new.replace(self._path("state.safetensors"))
 
     def clear(self) -> None:
-        "Forget all."
+        "Remove what is kept: the run is finished, or begins anew."
         if self.folder is not None and self.folder.is_dir():
             shutil.rmtree(self.folder)
 

@@ -20,8 +20,9 @@ from ..operators.tasks import FrameMix, LinearOperator, after_time
 
 # %% ../../nbs/reference/app/clips.ipynb #8583c068
 class FrameBuffer:
-    """Frames by number from a source that only runs forward; what lies before the last request is
-    forgotten.
+    """Frames by number from a source that only runs forward, such as a file.
+
+    What lies before the last request is forgotten, so that memory stays small.
     """
 
     def __init__(
@@ -133,7 +134,11 @@ def plan_windows(
     chunk: int = 25,  # frames restored at once
     overlap: int = 8,  # frames that neighbouring windows share at least
 ) -> list[tuple[int, int]]:  # (first, last + 1) of each window, all equally long
-    "Windows that cover the clip. Raises ValueError where they cannot."
+    """The windows that cover a clip of any length, so that memory is that of one of them.
+
+    Raises ValueError for a clip without frames, and for an overlap that is not smaller than the
+    chunk.
+    """
     if total < 1:
         raise ValueError("a clip of no frames cannot be restored: check --start and --frames")
     if chunk < 1 or not 0 <= overlap < chunk:
@@ -154,8 +159,9 @@ def fade_weights(
     overlap: int,  # frames shared with the neighbours
     margin: int,  # outermost frames that know only a part of their measurements
 ) -> torch.Tensor:  # (frames, 1, 1, 1) weights in [0, 1]
-    """How much a window counts at each of its frames: nothing at inner ends, everything in the
-    middle.
+    """How much a window counts at each of its frames, to join it with its neighbours.
+
+    It is 0 at inner ends and 1 in the middle.
     """
     a, b = window
     i = torch.arange(a, b, dtype=torch.float64)
@@ -174,8 +180,9 @@ def crossfade(
     windows: Iterable,  # ((first, last + 1), weights, x (n, C, H, W)) in order
     total: int,  # frames of the clip
 ) -> Iterator[torch.Tensor]:  # (m, C, H, W), finished frames in order
-    """Join overlapping windows: weighted means, given away as soon as no later window can change
-    them.
+    """The joined frames of overlapping windows: their weighted means.
+
+    Each comes as soon as no later window can change it.
     """
     weighted = weights = None  # sums over windows, from frame `first` on
     first = 0
@@ -200,8 +207,9 @@ def window_operator(
     total: int,  # frames of the clip
     size: tuple[int, int],  # (H, W) of the video
 ) -> LinearOperator:  # measured frames that look outside of the window are zero, in A x and for A^T
-    """A for a part of a clip: exactly the whole clip's A, on the measured frames that only look at
-    this part.
+    """The operator of a part of a clip, so that the part can be restored by itself.
+
+    It is exactly that of the whole clip on the measured frames that only look at this part.
     """
     a, b = window
     A = d.at(range(a, b)).operator((b - a, 3, *size))

@@ -43,7 +43,7 @@ def versions() -> dict[str, str]:  # {package: its version, or what its absence 
 
 # %% ../../nbs/reference/app/doctor.ipynb #d9d30c43
 def devices() -> list[str]:  # the first one is what `Prior.load` takes by itself
-    "What networks can run on here, one sentence each."
+    "What networks can run on here, one sentence for each device."
     found = []
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
@@ -100,7 +100,7 @@ def weights() -> dict[str, str]:  # {what: where it is, or how to get it}
 def clip_shape(
     text: str,  # "25x768x1280": frames, height, width
 ) -> tuple[int, int, int]:
-    "The three numbers. Raises ValueError for anything else."
+    "Frames, height and width, as a person types them. Raises ValueError for anything else."
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(p.isdecimal() and int(p) > 0 for p in parts):
         raise ValueError(

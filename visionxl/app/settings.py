@@ -28,8 +28,10 @@ from ..steps.preset import Preset
 # %% ../../nbs/reference/app/settings.ipynb #30c102f7
 @dataclass(frozen=True)
 class RestoreSettings:
-    """All that decides what a restoration looks like: the same settings on the same measurement
-    give the same bytes.
+    """All that decides what a restoration looks like, as one value.
+
+    The same settings on the same measurement give the same bytes. Raises ValueError for a preset, a
+    change or a chunk that cannot be.
     """
 
     degradation: AnyDegradation = Degradation()  # what happened to the video
@@ -47,7 +49,7 @@ class RestoreSettings:
     def chosen(self) -> Preset:
         """The preset for this degradation, with its changes.
 
-        Raises ValueError for what cannot be meant.
+        Raises ValueError for a change that fits nothing.
         """
         d = self.degradation
         return choose(self.preset, d.task if d.bundled else None, d.sigma_y, self.changes)
@@ -88,7 +90,7 @@ class RestoreSettings:
         return plan_windows(total, self.chunk, self.overlap)
 
     def key(self) -> str:
-        "A short name for everything in here."
+        "A short text that differs where any setting differs: a resumed run compares it."
         d = self.degradation
         parts = (d, self.chosen(), self.seed, str(self.prior), self.chunk, self.overlap)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
@@ -128,7 +130,7 @@ def what_happened(
     # fields of `Degradation` that are known better; None: not said; `mask_seed` of the mask
     **numbers: Any,
 ) -> AnyDegradation:
-    """The degradation that is meant.
+    """The degradation that is meant, by the caller's words and the file's note together.
 
     Raises ValueError for a missing task and for numbers that do not belong to it.
     """
@@ -174,9 +176,9 @@ def settings_for(
     changes: dict | None = None,  # of the preset, for instance {"route.tau": 0.2}
     **steps: Any,  # whole steps by their slots, or settings by their dotted names
 ) -> RestoreSettings:
-    """Settings with defaults where nothing is said.
+    """The settings of a restoration, with defaults where nothing is said.
 
-    Raises ValueError for names that nobody knows, and warns of an unused seed.
+    Raises ValueError for names that nobody knows, and warns of a seed that changes nothing.
     """
     if wrong := {name for name in steps if name.split(".")[0] not in SLOTS}:
         raise ValueError(

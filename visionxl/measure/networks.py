@@ -19,7 +19,7 @@ from .weights import find_weights
 def blur_down(
     x: torch.Tensor,  # (N, c, h, w), sides of at least 3
 ) -> torch.Tensor:  # (N, c, h/2 + 1, w/2 + 1)
-    "Return a map of half the size, blurred first: a shift by one pixel changes little."
+    "Return a map of half the size, blurred first, so that a shift by one pixel changes little."
     k = x.new_tensor([1.0, 2.0, 1.0]) / 4
     k = (k[:, None] * k)[None, None].expand(x.shape[1], 1, 3, 3)
     return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), k, stride=2, groups=x.shape[1])

@@ -34,9 +34,7 @@ def frame_times(
 def is_even(
     times: list[Fraction],  # of the frames
 ) -> bool:
-    """Whether one frame rate says it all: no step is off by more than a tenth, or by what
-    milliseconds round.
-    """
+    "Whether one frame rate says it all: no step is off by more than a tenth or a rounding."
     steps = [float(b - a) for a, b in zip(times, times[1:])]
     if not steps:
         return True
@@ -70,7 +68,7 @@ class Tracks:
 
     @property
     def uneven(self) -> bool:
-        "Whether the frames need times of their own."
+        "Whether the frames have times of their own that a frame rate cannot say."
         return not is_even(self.times)
 
     @contextmanager
@@ -200,7 +198,7 @@ def lost_in(
     source: str | Path,  # a film
     out: str | Path,  # the name of another one
 ) -> list[str]:  # sentences, empty where all is kept
-    "What beside the pictures will be missing in a file of that name."
+    "What beside the pictures will be missing in a file of that name, one sentence each."
     import av
 
     if Tracks(source).is_silent:

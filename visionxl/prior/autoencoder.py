@@ -21,7 +21,7 @@ def fit_patches(
     patch: int = 4,  # side of a patch in pixels
     channels: int = 16,  # principal components to keep
 ):  # mean (48,), directions (channels, 48) with orthonormal rows, standard deviations (channels,)
-    "Principal components of the patches of `x`: the best linear code of that many numbers."
+    "The principal components of patches: the best linear code of that many numbers."
     p = F.pixel_unshuffle(x.double(), patch).movedim(1, -1).flatten(0, -2)  # (patches, 48)
     mean = p.mean(0)
     values, vectors = torch.linalg.eigh((p - mean).T @ (p - mean) / len(p))
@@ -44,6 +44,7 @@ class Residual(nn.Module):
         nn.init.zeros_(self.body[2].bias)
 
     def forward(self, x: torch.Tensor):
+        "Return `x` plus what the two convolutions make of it."
         return x + self.body(x)
 
 
@@ -53,7 +54,7 @@ def tower(
     width: int,  # channels between
     blocks: int,  # residual blocks
 ):  # a module that is zero everywhere before it is trained
-    "Convolutions at one resolution, starting at zero."
+    "A stack of convolutions at one resolution that changes nothing before it is trained."
     last = nn.Conv2d(width, c_out, 3, padding=1)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
@@ -98,7 +99,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
     def set_patches(
         self, mean: torch.Tensor, directions: torch.Tensor, std: torch.Tensor
     ):  # as `fit_patches` returns them
-        "Set the frozen linear path."
+        "Set the linear code that stays as it is in training, from `fit_patches`."
         self.patch_mean.copy_(mean)
         self.directions.copy_(directions)
         self.patch_std.copy_(std)
@@ -111,7 +112,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         self.latent_std.copy_(z.std((0, 2, 3)))
 
     def raw(self, x: torch.Tensor):  # (B, 3, H, W) -> (B, c, H/4, W/4)
-        "Latents before they are brought to unit variance."
+        "The latents before they are brought to unit variance, which training sees."
         p = F.pixel_unshuffle(x, self.config.patch) - self.patch_mean[:, None, None]
         return F.conv2d(
             p, (self.directions / self.patch_std[:, None])[..., None, None]
@@ -142,7 +143,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         return DecoderOutput(sample=x) if return_dict else (x,)
 
     def forward(self, x: torch.Tensor):  # (B, 3, H, W)
-        "There and back."
+        "The pictures after encoding and decoding, as diffusers' autoencoders return them."
         return self.decode(self.encode(x).latent_dist.mode())
 
 # %% ../../nbs/reference/prior/autoencoder.ipynb #323d6ac8

@@ -124,7 +124,7 @@ def cached_embedding(
 ) -> (
     tuple | None
 ):  # what `text_embedding` returns; None: this model was not asked for this text yet
-    "The embedding of a text from the cache on disk."
+    "The embedding of a text from the cache on disk, or None where it is not kept there."
     from safetensors.torch import load_file
 
     try:
@@ -274,7 +274,7 @@ class Condition:
         return args
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> "Condition":
-        "The same on another device and in another precision."
+        "The same condition on another device and in another precision."
         moved = {k: v.to(device, dtype) for k, v in vars(self).items() if torch.is_tensor(v)}
         return replace(self, **moved)
 
@@ -286,7 +286,7 @@ def make_condition(
     full: int | None = None,  # see `Condition`
     guidance: float = 1.0,
 ) -> Condition:
-    "Embeddings as a UNet wants them. Raises ValueError where the widths do not fit."
+    "Embeddings as a UNet wants them. Raises ValueError where their widths do not fit it."
     if "cross_attention_dim" not in config:
         return Condition()
     text = torch.zeros(1, 77, config.cross_attention_dim) if text is None else text

@@ -17,7 +17,10 @@ def read_config(
     folder: str | Path,  # of a model
     part: str,  # sub-folder; "" for a network at the top
 ) -> dict:
-    "One part's configuration. Raises FileNotFoundError that says what a model folder needs."
+    """The configuration of one part of a model, as its folder has it.
+
+    Raises FileNotFoundError that says what a model folder needs.
+    """
     path = next((p for p in sorted(Path(folder, part).glob("*config.json"))), None)
     if path is None:
         raise FileNotFoundError(

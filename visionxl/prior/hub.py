@@ -22,9 +22,9 @@ WORDS = ("tokenizer.json", "vocab.json", "merges.txt", "special_tokens_map.json"
 
 @dataclass(frozen=True)
 class Source:
-    """A model's place.
+    """Where a model lies: a folder or a file here, and the hub's name for it.
 
-    `Prior.load` reads its configurations first and its weights only if they can serve.
+    `Prior.load` reads its configurations first, and its weights only if they can serve.
     """
 
     folder: Path  # of its configurations, and of its weights where `file` is None

@@ -103,7 +103,7 @@ def network_from_file(
     cls: type,  # of diffusers
     dtype: torch.dtype,  # to compute in
 ) -> torch.nn.Module:
-    "One network out of the file."
+    "One network out of a single file, by the configurations that go with it."
     return cls.from_single_file(
         str(source.file),
         config=str(source.folder),
@@ -118,7 +118,7 @@ def encoders_from_file(
     pipeline: str,  # diffusers' class, as model_index.json names it
     parts: Iterable[str],  # "text_encoder" and, for SDXL, "text_encoder_2"
 ) -> list[torch.nn.Module]:  # in float32
-    "The text encoders out of the file."
+    "The text encoders out of a single file, in the order in which the model reads them."
     import diffusers
 
     pipe = getattr(diffusers, pipeline).from_single_file(
@@ -206,7 +206,7 @@ def find_model(
 # %% ../../nbs/reference/prior/loading.ipynb #0cc145ef
 @contextmanager
 def quietly() -> Iterator[None]:
-    "diffusers without its warnings for the time of the block; errors are still raised."
+    "A block in which diffusers gives no warnings; errors are still raised."
     import diffusers
 
     level = diffusers.utils.logging.get_verbosity()

@@ -43,7 +43,7 @@ def placement(
     dtype: torch.dtype | None = None,  # None: float32 on a CPU, float16 on a GPU for large networks
     large: bool = False,  # whether the networks take gigabytes
 ) -> Placement:
-    """Choose what was left open by looking at the machine.
+    """Where a prior computes, with what was left open chosen by looking at the machine.
 
     Half-precision weights are computed in float32 on a CPU.
     """
@@ -64,7 +64,7 @@ def frames_for(
     pixels: int,  # height times width of a frame
     device: str | torch.device,  # torch device or its name
 ) -> int:  # how many frames to hand to a network at once, at least 1
-    "A batch that fills the machine but not its memory."
+    "How many frames at once fill the machine but not its memory."
     return max(1, (2**17 if torch.device(device).type == "cpu" else 2**20) // pixels)
 
 # %% ../../nbs/reference/prior/memory.ipynb #a1c50951
@@ -73,7 +73,7 @@ def settle(
     place: Placement,
     upcast: bool = False,  # whether it overflows in float16: SDXL's original autoencoder does
 ) -> torch.nn.Module:  # the same network
-    """Put a network where it runs, for inference only.
+    """The network where it runs, for inference only.
 
     With `upcast` it computes in float32 where float16 is asked for.
     """
@@ -91,7 +91,7 @@ def settle(
 
 @contextmanager
 def resident(net: torch.nn.Module, place: Placement) -> Iterator[torch.nn.Module]:
-    "The network on its device and in its precision for the time of the block."
+    "A block in which the network is on its device and in its precision."
     if place.offload:
         net.to(place.device)
     cast = torch.autocast(place.device.type, place.autocast) if place.autocast else nullcontext()
@@ -137,7 +137,10 @@ def in_tiles(
     tile: int,  # side of a tile in cells of the grid
     zoom: int,  # cells of the result per grid cell
 ) -> torch.Tensor:  # (B, c', H, W)
-    "`f` of a whole frame, computed tile by tile and blended. Tiles share a quarter of their side."
+    """What `f` makes of a whole frame, computed tile by tile for want of memory.
+
+    Tiles share a quarter of their side, and are blended there.
+    """
     tensor, cells = inputs[0]
     overlap = tile // 4
     sides = [n // cells for n in tensor.shape[-2:]]

@@ -144,7 +144,7 @@ def without_weights(
 # %% ../../nbs/reference/prior/plan.ipynb #6d642795
 @dataclass(frozen=True)
 class Cost:
-    "What one verb of a prior takes."
+    "What one call of a prior takes: memory at its peak, and operations."
 
     peak: int  # bytes at once beside the weights and the input
     flops: int  # operations
@@ -156,7 +156,7 @@ def cost(
     frames: int,  # handed over in one call
     size: tuple[int, int],  # (H, W) of a frame in pixels
 ) -> Cost:
-    "Peak memory and operations of one call, counted while it runs."
+    "What one call of a prior takes, counted while it runs: peak memory and operations."
     c, h, w = prior.latent_shape(*size)
     shape = (frames, 3, *size) if verb == "encode" else (frames, c, h, w)
     x = torch.zeros(shape, device=prior.device)
@@ -193,7 +193,7 @@ class Plan:
 
     @property
     def peak(self) -> int:
-        "Bytes on the device at once."
+        "How many bytes are on the device at once, at the worst moment."
         return sum(self.parts.values())
 
     @property

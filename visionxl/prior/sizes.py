@@ -57,7 +57,7 @@ class Fit:
         self,
         x: torch.Tensor,  # (T, C, h, w) in [-1, 1], of size `source`
     ) -> torch.Tensor:  # (T, C, H, W), bars black
-        "The clip in its new size. Raises ValueError for a clip of another size."
+        "The clip in its new size, in [-1, 1]. Raises ValueError for a clip of another size."
         if tuple(x.shape[-2:]) != self.source:
             raise ValueError(
                 f"the clip is {tuple(x.shape[-2:])} and not {self.source}: ask `fit` again"
@@ -84,7 +84,10 @@ def fit(
     how: str = "crop",  # or "letterbox"
     size: tuple[int, int] | None = None,  # (H, W) to fit into; None: the nearest of SDXL's
 ) -> Fit:
-    "The way of a clip into the nearest of SDXL's sizes. Raises ValueError for another `how`."
+    """How a clip gets into the nearest of SDXL's sizes, or into another one.
+
+    Raises ValueError for a `how` that is neither 'crop' nor 'letterbox'.
+    """
     if how not in ("crop", "letterbox"):
         raise ValueError(f"how={how!r} is not known: 'crop' cuts two sides, 'letterbox' adds bars")
     size = size or nearest_size(h, w)

@@ -66,7 +66,10 @@ def fit(
     after: np.ndarray,  # (T, H, W, 3) uint8
     max_bytes: int,  # of the frames in the page
 ) -> tuple[list[str], list[str], tuple[int, int]]:  # before, after in base64; (width, height)
-    "Return both films coded at the best quality that fits. Raises ValueError where none does."
+    """Return both films coded at the best quality that fits a page.
+
+    Raises ValueError where none does.
+    """
     t, (h, w) = len(after), after.shape[1:3]
     probe = sorted({0, t // 2, t - 1})  # three frames are tried before all are coded
     for quality_before, quality_after, scale in LADDER:

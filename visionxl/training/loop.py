@@ -19,7 +19,7 @@ def state_tensors(
     ema: dict,  # its running average, named as in `state_dict`
     opt: torch.optim.Optimizer,  # its AdamW
 ) -> dict:  # name -> tensor on the CPU: all there is to say about a run but the step
-    "Model, its running average and AdamW's moments under flat names."
+    "All tensors of a run under names: the model, its running average, and AdamW's moments."
     flat = {f"model.{k}": v for k, v in model.state_dict().items()} | {
         f"ema.{k}": v for k, v in ema.items()
     }
@@ -51,7 +51,7 @@ def load_state(
     ema: dict,  # likewise
     opt: torch.optim.Optimizer,  # likewise
 ) -> int:  # how many steps are done
-    "Take a run up where `save_state` left it."
+    "The step at which a run goes on, after putting back what `save_state` has kept."
     with safe_open(path, "pt") as f:
         step = int(f.metadata()["step"])
         flat = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
@@ -73,7 +73,7 @@ def average(
     step: int,  # counted from 0
     decay: float,  # how much of the average a later step keeps, in [0, 1)
 ) -> None:
-    "Move the running average towards the model, faster at the start."
+    "Move the running average towards the model, faster at the start of a run."
     d = min(decay, (1 + step) / (10 + step))
     for k, v in model.state_dict().items():
         ema[k].lerp_(v.to(ema[k].dtype), 1 - d)
@@ -82,7 +82,7 @@ def average(
 def averaged(
     path: str | Path,  # a file of `save_state`
 ) -> dict:  # name -> tensor, to be given to `load_state_dict`
-    "The running average of the weights in it."
+    "The running average of the weights in a checkpoint: the network that a run is for."
     with safe_open(path, "pt") as f:
         return {k[4:]: f.get_tensor(k) for k in f.keys() if k.startswith("ema.")}  # noqa: SIM118
 
@@ -105,7 +105,7 @@ def rate(
     step: int,  # counted from 0
     c: dict,  # stage config: lr, steps, warmup (steps), decay (share of the run in which it falls)
 ) -> float:  # learning rate of that step
-    "Warm up, stay, and fall linearly to zero over the last part of the run."
+    "The learning rate of a step: it warms up, stays, and falls to zero over the last part."
     rest = (c["steps"] - step) / max(1, c["steps"] * c["decay"])
     return c["lr"] * min(1, (step + 1) / c["warmup"], max(rest, 0))
 
@@ -117,7 +117,7 @@ def report(
     seconds: float,  # per step
     figures: dict,  # what the validation says, name -> number
 ) -> None:
-    "One line for people and for the log."
+    "Print one line about a run, and add it to the log beside its checkpoint."
     row = dict(
         step=step,
         loss=round(float(loss), 5),
@@ -138,7 +138,11 @@ def train(
     stop_after: int
     | None = None,  # leave after this many steps of this call, as if killed politely
 ):  # the running average of the weights
-    "AdamW with clipped gradients, resumed from `path` where it exists."
+    """The averaged weights after training with AdamW and clipped gradients.
+
+    The run goes on from `path` where that exists, and ends with the same bits as one that was not
+    stopped.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     opt = torch.optim.AdamW(model.parameters(), c["lr"], betas=(0.9, 0.99), weight_decay=0.01)

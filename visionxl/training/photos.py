@@ -18,9 +18,7 @@ from ..extras.starts import first_guess
 
 # %% ../../nbs/training/photos.ipynb #06e520d2
 def generator(*numbers: int):  # e.g. seed, stage, step
-    """Randomness that depends on these numbers alone: the order of the data is a function of the
-    step.
-    """
+    "A generator that depends on these numbers alone: a step sees the same data after a stop."
     return torch.Generator().manual_seed(
         int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
     )
@@ -92,7 +90,7 @@ def load_photos(
     short: int = 512,  # shortest side in pixels kept in memory
     every: int = 12,  # every twelfth photo is for validation
 ) -> tuple[list, list]:  # uint8 (3, H, W) for training, the same for validation
-    "Photos in the order of their names, split in a fixed way."
+    "Photos in the order of their names, split into those to learn from and those to look at."
     photos = read_photos(folder, short)
     return [p for i, p in enumerate(photos) if i % every], photos[::every]
 
@@ -114,7 +112,7 @@ def view(
 
 # %% ../../nbs/training/photos.ipynb #ef967533
 def to_float(x: torch.Tensor):  # uint8 tensor -> float in [-1, 1]
-    "Pixel values as the models want them."
+    "Pixel values from 0 to 255 as networks want them, in [-1, 1]."
     return x.float() / 127.5 - 1
 
 # %% ../../nbs/training/photos.ipynb #15020896
@@ -123,7 +121,7 @@ def pool(
     sizes: tuple[int, int],  # (smallest, largest) short side in pixels
     rng: torch.Generator,  # torch.Generator
 ):  # list of uint8 (3, h, w)
-    "One random view of every photo."
+    "One random view of every photo: the data until the next pool."
     lo, hi = np.log(sizes[0]), np.log(sizes[1])
     r = torch.rand(len(photos), 4, generator=rng).tolist()
     return [
@@ -138,7 +136,7 @@ def crops(
     batch: int,  # how many
     rng: torch.Generator,  # torch.Generator
 ):  # (batch, C, size, size)
-    "Random squares, each from a random item."
+    "Random squares, each from a random item: one batch."
     out = []
     for i, a, b in zip(
         torch.randint(len(items), (batch,), generator=rng).tolist(),
@@ -153,8 +151,9 @@ def spoil(
     photo: torch.Tensor,  # uint8 (3, H, W)
     rng: torch.Generator,  # torch.Generator
 ):  # float (3, H, W) in [-1, 1]
-    """The regularised guess after a random loss: pixels averaged 2x2 or 4x4, 20 to 65 % of them
-    missing, or a blur 1 to 3.5 pixels wide.
+    """The photo after a random loss, as the solver would guess it.
+
+    Pixels averaged 2x2 or 4x4, 20 to 65 % of them missing, or a blur 1 to 3.5 pixels wide.
     """
     x, (kind, amount) = to_float(photo)[None], torch.rand(2, generator=rng).tolist()
     if kind < 0.35:
