@@ -122,7 +122,8 @@ class Slider:
         button = f'<button type="button" onclick="{html.escape(_PLAY)}">play</button> '
         return (
             f'<figure class="slider" data-labels="{html.escape("|".join(self.labels))}" '
-            'data-lm-suppress-shortcuts="true" '  # JupyterLab leaves it the arrow keys
+            # JupyterLab would take the arrow keys, and the focus at each key
+            'data-lm-suppress-shortcuts="true" onkeydown="event.stopPropagation()" '
             f'style="margin:1rem 0"><p><strong>{html.escape(self.question)}</strong></p>'
             f'<p>{button if self.play else ""}'
             f'<input type="range" min="0" max="{len(self.labels) - 1}" step="1" '
