@@ -4,6 +4,8 @@
         x = torch.rand(3).to("cuda")        # x.device is cuda:0
         x + torch.ones(3)                   # RuntimeError: two devices
         gpu.moves                           # what crossed the border, with bytes and place
+    with emulated(cards=2):                 # cuda:0 and cuda:1, told apart
+    with emulated(kind="mps"):              # an Apple GPU, which has no float64
 
 A tensor "on the device" is a tensor of the CPU in a subclass that reports another device. A
 function mode sees every call into torch, from our code and from diffusers alike. It checks the call
@@ -52,6 +54,8 @@ class Device:
     used: int = 0
     peak: int = 0
     counting: bool = False  # of memory: costs time, see `emulated`
+    kind: str = "cuda"  # or "mps"
+    cards: int = 1
     real: bool = False  # a card: nothing is counted or emulated
 
     def hold(self, t: torch.Tensor) -> None:
@@ -82,8 +86,8 @@ class Emulated(torch.Tensor):
             )
         return mode.__torch_function__(func, types, args, kwargs)
 
-    device = property(lambda self: EmulatedMode.place)
-    is_cuda = property(lambda self: True)
+    device = property(lambda self: place_of(self))
+    is_cuda = property(lambda self: place_of(self).type == "cuda")
     is_cpu = property(lambda self: False)
 
 
@@ -123,12 +127,15 @@ def normal(device) -> torch.device:
     if isinstance(device, int):
         device = f"cuda:{device}"
     d = torch.device(device)
-    return torch.device("cuda", 0) if d.type == "cuda" and d.index is None else d
+    return torch.device(d.type, 0) if d.type in ("cuda", "mps") and d.index is None else d
 
 
 def place_of(t: torch.Tensor) -> torch.device:
     "Where a tensor is."
-    return EmulatedMode.place if isinstance(t, Emulated) else CPU
+    return t.__dict__.get("place", EmulatedMode.place) if isinstance(t, Emulated) else CPU
+
+
+WIDE = (torch.float64, torch.complex128)  # what an Apple GPU does not have
 
 
 def name_of(func) -> str:
@@ -251,6 +258,7 @@ class EmulatedMode(TorchFunctionMode):
     def __init__(self, device: Device):
         super().__init__()
         self.gpu = device
+        self.place = torch.device(device.kind, 0)
         self.generator = REAL_GENERATOR().manual_seed(0x5EED)
         self.special = {
             torch.Tensor.to: self.to,
@@ -288,19 +296,26 @@ class EmulatedMode(TorchFunctionMode):
         self.gpu.refusals.append(f"{message} [{where}]")
         raise error(f"{message} [emulated device, asked at {where}]")
 
-    def mark(self, out):
+    def mark(self, out, place=None):
         "The result as a tensor of the device; containers keep their type."
         if isinstance(out, torch.Tensor):
             if isinstance(out, Emulated):
                 return out
+            if self.gpu.kind == "mps" and out.dtype in WIDE:
+                self.refuse(
+                    TypeError,
+                    "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't "
+                    f"support float64. Please use float32 instead ({out.dtype})",
+                )
             out = out.as_subclass(Emulated)
+            out.place = place or self.place
             if self.gpu.counting:
                 self.gpu.hold(out)
             return out
         if isinstance(out, (list, tuple)) and any(
             isinstance(v, (torch.Tensor, list, tuple)) for v in out
         ):
-            values = [self.mark(v) for v in out]
+            values = [self.mark(v, place) for v in out]
             if hasattr(out, "_fields"):
                 return type(out)(*values)
             return type(out)(values)
@@ -331,6 +346,9 @@ class EmulatedMode(TorchFunctionMode):
         if here:
             self.check(name, func, args, kwargs, found)
         on_device = here if wanted is None else wanted != CPU
+        place = wanted if wanted is not None else next(
+            (place_of(t) for t in found if isinstance(t, Emulated)), self.place
+        )
         if name in RANDOM or "generator" in kwargs:
             kwargs = self.drawn(name, kwargs, on_device)
         if on_device and not here and name == "full" and tensors_in(args, []):
@@ -338,7 +356,7 @@ class EmulatedMode(TorchFunctionMode):
         if here and wanted == CPU and not name.endswith("_like") and not name.startswith("new_"):
             self.moved("to host", found[0].nbytes, name)
         out = func(*args, **kwargs)
-        return self.mark(out) if on_device else unmark(out)
+        return self.mark(out, place) if on_device else unmark(out)
 
     def check(self, name: str, func, args, kwargs, found: list) -> None:
         "Refuse what CUDA refuses; note where the host waits for the device."
@@ -353,6 +371,8 @@ class EmulatedMode(TorchFunctionMode):
         if name in SHAPE_ONLY or name == "__get__":
             return
         plain = [t for t in found if not isinstance(t, Emulated)]
+        if len({place_of(t) for t in found if isinstance(t, Emulated)}) > 1:
+            self.mixed(name, found)
         if not plain:
             return
         inplace = (name.endswith("_") and not name.endswith("__")) or (
@@ -368,19 +388,22 @@ class EmulatedMode(TorchFunctionMode):
 
     def mixed(self, name: str, found: list):
         shapes = ", ".join(f"{tuple(t.shape)} on {place_of(t)}" for t in found)
+        first, second = sorted({str(place_of(t)) for t in found}, reverse=True)[:2]
         self.refuse(
             RuntimeError,
             "Expected all tensors to be on the same device, but found at least two devices, "
-            f"{self.place} and cpu! ({name}: {shapes})",
+            f"{first} and {second}! ({name}: {shapes})",
         )
 
     def known(self, device) -> torch.device:
         "The device in full. Refuses one that is not there."
         d = normal(device)
-        if d.type != "cpu" and d.type != "meta" and d != self.place:
+        there = d.type == self.gpu.kind and d.index < self.gpu.cards
+        if d.type != "cpu" and d.type != "meta" and not there:
             self.refuse(
                 RuntimeError,
-                f"invalid device ordinal or type: {device}; there are cpu and {self.place}",
+                f"invalid device ordinal or type: {device}; there are cpu and {self.place} "
+                f"({self.gpu.cards} in all)",
             )
         return d
 
@@ -388,7 +411,7 @@ class EmulatedMode(TorchFunctionMode):
         "The generator must be where the tensor is, and the device has numbers of its own."
         g = kwargs.get("generator")
         if g is not None and (g.device.type != "cpu") != on_device:
-            kind = "cuda" if on_device else "cpu"
+            kind = self.gpu.kind if on_device else "cpu"
             self.refuse(
                 RuntimeError,
                 f"Expected a '{kind}' device type for generator, found '{g.device.type}' ({name})",
@@ -409,11 +432,11 @@ class EmulatedMode(TorchFunctionMode):
     ) -> torch.Tensor:
         "`out`, computed from `t`, at `target`: a copy where that is another device."
         if place_of(t) == target:
-            return out if target == CPU else self.mark(out)
+            return out if target == CPU else self.mark(out, target)
         if out.untyped_storage().data_ptr() == t.untyped_storage().data_ptr():
             out = out.clone()
         self.moved("to host" if target == CPU else "to device", out.nbytes, call)
-        return unmark(out) if target == CPU else self.mark(unmark(out))
+        return unmark(out) if target == CPU else self.mark(unmark(out), target)
 
     def to(self, func, args, kwargs):
         t, target, rest, kw = args[0], place_of(args[0]), [], dict(kwargs)
@@ -437,9 +460,9 @@ class EmulatedMode(TorchFunctionMode):
         return self.across(args[0], func(*args, **kwargs), CPU, "cpu")
 
     def cuda(self, func, args, kwargs):
-        if len(args) > 1 or kwargs.get("device") is not None:
-            self.known(args[1] if len(args) > 1 else kwargs["device"])
-        return self.across(args[0], args[0].contiguous(), self.place, "cuda")
+        wanted = args[1] if len(args) > 1 else kwargs.get("device")
+        target = self.known("cuda" if wanted is None else wanted)
+        return self.across(args[0], args[0].contiguous(), target, "cuda")
 
     def type_as(self, func, args, kwargs):
         return self.across(args[0], func(*args, **kwargs), place_of(args[1]), "type_as")
@@ -466,7 +489,7 @@ class EmulatedMode(TorchFunctionMode):
             target = place_of(data) if wanted is None else wanted
             out = func(*args, **kw)
             if func is torch.tensor and target == place_of(data):
-                return self.mark(out) if target != CPU else out
+                return self.mark(out, target) if target != CPU else out
             return self.across(data, out, target, func.__name__)
         inner = tensors_in([data], [])
         for t in inner:
@@ -476,7 +499,7 @@ class EmulatedMode(TorchFunctionMode):
         if wanted is None or wanted == CPU:
             return out
         self.moved("to device", out.nbytes, func.__name__)
-        return self.mark(out)
+        return self.mark(out, wanted)
 
     # ------------------------------------------------------------ indices
     def indices(self, t: torch.Tensor, index, call: str) -> bool:
@@ -513,7 +536,7 @@ class EmulatedMode(TorchFunctionMode):
         t, index = args
         self.indices(t, index, "getitem")
         out = func(t, index)
-        return self.mark(out) if isinstance(t, Emulated) else out
+        return self.mark(out, place_of(t)) if isinstance(t, Emulated) else out
 
     def setitem(self, func, args, kwargs):
         t, index, value = args
@@ -530,20 +553,20 @@ class EmulatedMode(TorchFunctionMode):
         if place_of(value) != place_of(t) and (value.dim() or isinstance(value, Emulated)):
             self.mixed("index_put_", [t, value])
         out = func(*args, **kwargs)
-        return self.mark(out) if isinstance(t, Emulated) else out
+        return self.mark(out, place_of(t)) if isinstance(t, Emulated) else out
 
     # ------------------------------------------------------------ what a tensor says about itself
     def get_place(self, func, args, kwargs):
         return place_of(args[0])
 
     def get_cuda(self, func, args, kwargs):
-        return isinstance(args[0], Emulated)
+        return place_of(args[0]).type == "cuda"
 
     def get_cpu(self, func, args, kwargs):
         return not isinstance(args[0], Emulated)
 
     def get_device(self, func, args, kwargs):
-        return 0 if isinstance(args[0], Emulated) else -1
+        return place_of(args[0]).index if isinstance(args[0], Emulated) else -1
 
     def set_data(self, func, args, kwargs):
         if place_of(args[0]) != place_of(args[1]):
@@ -561,7 +584,7 @@ class EmulatedMode(TorchFunctionMode):
         if not isinstance(t, Emulated):
             return func(t, memo)
         if id(t) not in memo:
-            copy = self.mark(unmark(t.detach().clone()))
+            copy = self.mark(unmark(t.detach().clone()), place_of(t))
             if isinstance(t, torch.nn.Parameter):
                 copy.requires_grad_(t.requires_grad)._is_param = True
             memo[id(t)] = copy
@@ -583,7 +606,7 @@ class EmulatedMode(TorchFunctionMode):
     def repr(self, func, args, kwargs):
         t = args[0]
         return (
-            func(unmark(t.detach()))[:-1] + f", device='{self.place}')"
+            func(unmark(t.detach()))[:-1] + f", device='{place_of(t)}')"
             if isinstance(t, Emulated)
             else func(*args, **kwargs)
         )
@@ -613,13 +636,13 @@ class _Properties(NamedTuple):
 def _load(real, mode: EmulatedMode):
     "torch.load that brings tensors to the emulated device where `map_location` says so."
 
-    def move(v):
+    def move(v, place):
         if isinstance(v, torch.Tensor):
-            return v.to(mode.place)
+            return v.to(place)
         if isinstance(v, dict):
-            return {k: move(w) for k, w in v.items()}
+            return {k: move(w, place) for k, w in v.items()}
         if isinstance(v, (list, tuple)):
-            return type(v)(map(move, v))
+            return type(v)(move(w, place) for w in v)
         return v
 
     def load(f, map_location=None, **kw):
@@ -627,7 +650,7 @@ def _load(real, mode: EmulatedMode):
             map_location is not None and not callable(map_location) and normal(map_location) != CPU
         )
         out = real(f, map_location="cpu" if away else map_location, **kw)
-        return move(out) if away else out
+        return move(out, normal(map_location)) if away else out
 
     return load
 
@@ -640,7 +663,7 @@ def _cuda_patches(gpu: Device) -> dict:
 
     return {
         "is_available": lambda: True,
-        "device_count": lambda: 1,
+        "device_count": lambda: gpu.cards,
         "current_device": lambda: 0,
         "is_initialized": lambda: True,
         "_lazy_init": lambda: None,
@@ -670,19 +693,24 @@ def real_card() -> bool:
 
 
 @contextlib.contextmanager
-def emulated(memory: bool = False):
+def emulated(memory: bool = False, kind: str = "cuda", cards: int = 1):
     """Switch the emulator on; with `memory` it counts what the device holds. Gives the `Device`.
+
+    `kind` is "cuda", with so many `cards`, or "mps", which refuses float64.
 
     With VISIONXL_CARD=1 and a card nothing is emulated: the card itself refuses what is wrong.
     """
     if real_card():
         yield Device(name=torch.cuda.get_device_name(), real=True)
         return
-    gpu = Device(counting=memory)
+    gpu = Device(name=f"{kind}:0", counting=memory, kind=kind, cards=cards)
     mode = EmulatedMode(gpu)
     with contextlib.ExitStack() as stack:
-        for name, f in _cuda_patches(gpu).items():
+        for name, f in _cuda_patches(gpu).items() if kind == "cuda" else ():
             stack.enter_context(mock.patch.object(torch.cuda, name, f, create=True))
+        if kind == "mps":
+            there = mock.patch.object(torch.backends.mps, "is_available", lambda: True)
+            stack.enter_context(there)
         stack.enter_context(mock.patch.object(torch, "Generator", GeneratorName))
         stack.enter_context(mock.patch.object(torch, "load", _load(torch.load, mode)))
         stack.enter_context(mock.patch.object(EmulatedMode, "active", mode))

@@ -170,3 +170,40 @@ def test_the_readme_runs_on_a_card(tmp_path, monkeypatch):
             exec(block, space)  # noqa: S102, our own page
         assert not gpu.refusals
         assert space["prior"].device.type == "cuda" and space["state"].x.is_cuda
+
+
+def test_two_cards_are_told_apart(clip):
+    "A run on the second card stays there; a clip on the first one is sent over by the message."
+    A = task("sr", clip.shape)
+    here = last(solve(A(clip), A, Prior.load("tiny", device="cpu"), "best"))
+    with emulated(cards=2) as gpu:
+        if gpu.real:
+            pytest.skip("needs two cards")
+        prior = Prior.load("tiny", device="cuda:1")
+        got = last(solve(A(clip).to("cuda:1"), A, prior, "best"))
+        assert got.device == torch.device("cuda", 1) and not gpu.refusals
+        assert largest_difference(got, here) < 0.02
+        with pytest.raises(ValueError, match=r"move the clip with y.to\('cuda:1'\)"):
+            next(solve(A(clip).to("cuda"), A, prior, "best"))
+        with pytest.raises(RuntimeError, match="cuda:1 and cuda:0"):
+            torch.ones(3, device="cuda:1") + torch.ones(3, device="cuda:0")
+        assert (torch.ones(3, device="cuda:1").to("cuda:0") + 1).device.index == 0
+
+
+@pytest.mark.parametrize("preset", ("paper", "best", "official"))
+def test_an_apple_gpu_has_no_float64(clip, preset):
+    "The clip stays on the CPU, and frames go to the networks and back: the same numbers."
+    A, fewer = task("deblur", clip.shape), {} if preset == "best" else {"route.steps": 8}
+    here = last(solve(A(clip), A, Prior.load("tiny", device="cpu"), preset, fewer))
+    with emulated(kind="mps") as gpu:
+        if gpu.real:
+            pytest.skip("needs the emulator")
+        prior = Prior.load("tiny", device="mps")
+        assert prior.device.type == "mps"
+        got = last(solve(A(clip), A, prior, preset, fewer))
+        assert not got.is_mps and gpu.moves and not gpu.refusals
+        assert largest_difference(got, here) < 1e-5
+        with pytest.raises(TypeError, match="doesn't support float64"):
+            torch.ones(3, dtype=torch.float64).to("mps")
+        with pytest.raises(ValueError, match=r"move the clip with y.to\('cpu'\)"):
+            next(solve(A(clip).to("mps"), A, prior, preset))

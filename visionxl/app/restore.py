@@ -30,6 +30,7 @@ from .settings import NUMBERS, RestoreSettings, settings_for, what_happened
 from ..media.notes import noted_size
 from ..operators.tasks import LinearOperator
 from ..prior.protocol import PriorLike, factor_of
+from ..steps.checks import clip_device
 from ..solver import Progress, solve
 from ..steps.preset import Preset
 from ..video import Video
@@ -82,7 +83,7 @@ def _restore_window(
     report: Callable[[Progress], None],
 ) -> torch.Tensor:
     "One window through `solve`, which gives a state after each step; the last one has the result."
-    device = getattr(prior, "device", "cpu")
+    device = clip_device(prior)
     preset = settings.chosen()
     states = solve(
         y.to(device),

@@ -25,6 +25,7 @@ from .identity import is_reference, load_object
 from .methods import run_method
 from .plain_priors import PLAIN_PRIORS, plain_prior
 from ..operators.tasks import TASKS, task
+from ..steps.checks import clip_device
 
 # %% ../../nbs/reference/measure/cell.ipynb #92daf0c3
 def find_operator(
@@ -220,7 +221,7 @@ def run_cell(
     **changes: object,  # settings of the method
 ) -> tuple[dict, tuple, torch.Tensor]:  # figures, I3D's answers, the restoration
     "Degrade a clip, restore it, measure it."
-    x = x.to(getattr(prior, "device", x.device))
+    x = x.to(clip_device(prior, x.device))
     A = make(tuple(x.shape), seed)
     y = A(x)
     with warnings.catch_warnings(), Peak(x.device) as peak:

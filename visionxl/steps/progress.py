@@ -139,9 +139,13 @@ class CheckedPrior:
         f: Callable,  # what is applied
         v: Tensor,  # to a batch of frames
     ) -> Tensor:
-        "`f` of `v`; where half precision overflows, the prior's remedy with the step before it."
+        """`f` of `v`, back where `v` is.
+
+        Where half precision overflows, the prior's remedy with the step before it.
+        """
+        there = getattr(self.prior, "device", v.device)
         try:
-            return f(v)
+            return f(v.to(there)).to(v.device)
         except FloatingPointError as error:
             raise FloatingPointError(f"at {self.where}: {error}") from error
 
