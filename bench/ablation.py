@@ -280,7 +280,8 @@ def page(kept: dict) -> str:
         "# Ablation: from `paper` to `best`",
         f"Clips: {clips}; short side {kept['size']} pixels, {kept['frames']} frames, seed "
         f"{kept['seed']}; prior `{kept['prior']}` ({kept['prior_id']}). Mean ± standard error over "
-        f"clips. {units}; evaluations: of the network, for each frame. {kept['about_clips']} "
+        f"clips. {units}; evaluations: of the network, for each frame; seconds: one core of a "
+        f"busy machine, an order of magnitude. {kept['about_clips']} "
         f"Made by `{kept['command']}`.",
         "## What the network gives",
         "`best` with its network, minus the same loop with something else in its place: PSNR in dB "
