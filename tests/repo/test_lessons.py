@@ -8,7 +8,6 @@ import json
 import re
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,6 @@ INSTALL = "%pip install -q git+https://github.com/visionxl/visionxl"
 WIDTH = 88  # columns of code, so that no line is cut off on the site
 LONG_STRING = 4  # words from which a string in code is prose
 NUMBER = r"(?<![\w.])\d+\.\d+(?![\d.]*\w)"
-PENDING = json.loads((Path(__file__).parent / "pending.json").read_text(encoding="utf-8"))
 LESSONS = sorted((NBS / "course").glob("*.ipynb"))
 
 
@@ -162,23 +160,16 @@ def form(nb: list[dict], file: str) -> list[str]:
 # ---------------------------------------------------------------- the tests
 
 
-def check(name: str, path: Path, found: list[str]) -> None:
-    "Fail on what is found, or warn where the lesson stands in the list of what is left to do."
-    line = f"{path.name}: {name}: " + "; ".join(found)
-    late = path.relative_to(NBS).with_suffix("").as_posix() in PENDING.get(name, {})
-    if found and late:
-        warnings.warn(line, stacklevel=1)
-    assert late or not found, line
-
-
 @pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
 def test_a_lesson_has_its_form(path):
-    check("lesson", path, form(cells(path), path.relative_to(ROOT).as_posix()))
+    missing = form(cells(path), path.relative_to(ROOT).as_posix())
+    assert not missing, f"{path.name} lacks: {'; '.join(missing)}"
 
 
 @pytest.mark.parametrize("path", [NBS / "index.ipynb", *LESSONS], ids=lambda p: p.stem)
 def test_numbers_in_texts_are_those_of_the_outputs(path):
-    check("numbers", path, not_borne_out(cells(path)))
+    found = not_borne_out(cells(path))
+    assert not found, f"{path.name}: in texts, but in no output: {', '.join(found)}"
 
 
 def test_the_strips_are_what_their_script_draws():
