@@ -53,7 +53,7 @@ def small_webp(
 
     image = Image.open(io.BytesIO(png)).convert("RGBA")
     few = image.quantize(128, Image.Quantize.FASTOCTREE).convert("RGBA")  # enough for a drawing
-    ladder = [(image, {"lossless": True}), (few, {"lossless": True})]
+    ladder: list[tuple] = [(image, {"lossless": True}), (few, {"lossless": True})]
     ladder += [(image, {"quality": q}) for q in (85, 70, 50)]
     for picture, options in ladder:
         out = io.BytesIO()
