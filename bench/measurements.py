@@ -185,12 +185,12 @@ def estimate(bench: Bench, found: dict) -> None:
             bench("estimate", f"{clip}, {name}", lambda cell=cell: cell)
 
 
-def nlm(y: torch.Tensor, level: float, several: bool) -> torch.Tensor:
-    "OpenCV's non-local means, frame by frame or over several frames, with its usual strength."
+def nlm(y: torch.Tensor, level: float, several: bool, strength: float) -> torch.Tensor:
+    "OpenCV's non-local means, frame by frame or over several frames."
     import cv2
 
     frames = [to_bytes(f) for f in y]
-    h, out = 0.9 * level, []
+    h, out = strength * level, []
     for i, f in enumerate(frames):
         reach = min(2, i, len(frames) - 1 - i)
         if several and reach:
@@ -199,6 +199,12 @@ def nlm(y: torch.Tensor, level: float, several: bool) -> torch.Tensor:
         else:
             out.append(cv2.fastNlMeansDenoisingColored(f, None, h, h, 7, 21))
     return torch.stack([from_bytes(f) for f in out])
+
+
+def best_nlm(y: torch.Tensor, level: float, several: bool, x: torch.Tensor) -> torch.Tensor:
+    "The best of five strengths, chosen by the clean clip."
+    found = [nlm(y, level, several, s) for s in (0.15, 0.3, 0.45, 0.6, 0.9)]
+    return min(found, key=lambda v: float((v - x).square().mean()))
 
 
 def to_bytes(f: torch.Tensor) -> np.ndarray:
@@ -226,8 +232,8 @@ def denoise(bench: Bench, found: dict) -> None:
             y = in_file(x + level / 127.5 * draw(x.shape, level))
             rivals = {
                 "best": lambda A=A, y=y: bench.restored(y, A, sigma_y="estimate"),
-                "NLM": lambda y=y, level=level: nlm(y, level, False),
-                "NLM, several frames": lambda y=y, level=level: nlm(y, level, True),
+                "NLM": lambda y=y, level=level, x=x: best_nlm(y, level, False, x),
+                "NLM, several frames": lambda y=y, level=level, x=x: best_nlm(y, level, True, x),
                 "BM3D": lambda y=y, level=level: bm3d_frames(y[1::3], level),
             }
             for name, f in rivals.items():
