@@ -15,6 +15,7 @@ from visionxl.extras.noise import (
     estimate_noise,
     noise_grain,
     noise_level,
+    undo_clipping,
     whole_stencils,
 )
 from visionxl.operators.tasks import Mask, task
@@ -122,3 +123,12 @@ def test_a_mask_of_single_pixels_is_refused():
         estimate_noise(A(draw((5, 3, 24, 24))), A)
     with pytest.raises(ValueError, match="'estimate'"):
         noise_level("auto", torch.zeros(1, 3, 16, 16))
+
+
+@pytest.mark.parametrize("level", [-0.95, -0.5, 0.0, 0.7, 1.0])
+def test_what_clipping_has_moved_is_moved_back(level):
+    flat = torch.full((1, 1, 300, 300), level)
+    y = in_file(flat + 0.4 * draw(flat.shape))
+    back = undo_clipping(y.mean().expand(flat.shape), y, 0.4)
+    assert float(back[0, 0, 0, 0]) == pytest.approx(level, abs=0.02)
+    assert undo_clipping(flat, 0.9 * flat, 0.4) is flat or abs(level) == 1.0

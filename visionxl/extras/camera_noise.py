@@ -42,6 +42,7 @@ def _by_brightness(y: Tensor, block: int, bins: int, share: float) -> tuple[Tens
     stencil = STENCILS[2] if len(y) > 1 else STENCILS[0]
     unit = torch.randn(y.shape, generator=torch.Generator().manual_seed(0), dtype=y.dtype)
     r, white = (differences(v, stencil) for v in (y, unit))
+    assert r is not None and white is not None, "frames were checked to be large enough"
     pooled = [F.avg_pool2d(v.square(), block).flatten() for v in (r, white)]
     level = F.avg_pool2d(y[: len(r), :, : r.shape[2], : r.shape[3]], block).flatten()
     inside = (level > 0.03) & (level < 0.97)  # elsewhere the noise was clipped

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HAAR', 'SECOND', 'THIRD', 'STENCILS', 'ENOUGH', 'differences', 'whole_stencils', 'clipped_moments', 'estimate_noise',
-           'noise_level', 'noise_grain']
+           'noise_level', 'noise_grain', 'undo_clipping']
 
 # %% ../../nbs/reference/extras/noise.ipynb #42916e6b
 import math
@@ -214,3 +214,20 @@ def noise_grain(
     """
     coarse = F.avg_pool2d(y, 2)
     return max(1.0, 2 * estimate_noise(coarse) / max(estimate_noise(y), 1e-9))
+
+# %% ../../nbs/reference/extras/noise.ipynb #348eb89c
+def undo_clipping(
+    x: Tensor,  # (T, C, H, W) a film without its noise, made from `y`
+    y: Tensor,  # (T, C, H, W) the noisy film
+    sigma: float,  # standard deviation of its noise before it was clipped, > 0
+) -> Tensor:  # (T, C, H, W)
+    "The film with its dark and bright parts where they were; itself where nothing was clipped."
+    if float((y.abs() >= 1 - 1e-6).double().mean()) < 1e-3:
+        return x
+    grid = torch.linspace(-1, 1, 401, dtype=torch.float64)
+    means = clipped_moments(grid, sigma)[0].to(x)
+    grid = grid.to(x)
+    right = torch.searchsorted(means, x.contiguous()).clamp(1, len(grid) - 1)
+    low, high = means[right - 1], means[right]
+    share = ((x - low) / (high - low).clamp_min(1e-9)).clamp(0, 1)
+    return torch.lerp(grid[right - 1], grid[right], share)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .flow import warp
 from .motion import Motion, estimate_motion, has_motion, patch_mean
+from .noise import undo_clipping
 from .photo_spectrum import smooth_step
 from .tv import dct_matrix
 from ..operators.properties import describe
@@ -179,8 +180,8 @@ def denoise_video(
     """A video without most of its noise; no network takes part.
 
     Three passes: each frame alone, then with its neighbours along the motion that the first result
-    shows, then once more by Wiener's filter. Take it for a quick answer, or as what `solve` starts
-    from. Raises ValueError for `sigma <= 0`.
+    shows, then once more by Wiener's filter. What clipping in a file has moved is moved back. Take
+    it for a quick answer, or as what `solve` starts from. Raises ValueError for `sigma <= 0`.
     """
     if not sigma > 0:
         raise ValueError(f"sigma={sigma} must be positive: a video without noise stays as it is")
@@ -189,7 +190,8 @@ def denoise_video(
         motion = motion_of(guide, radius)
         guide = shrink_along(y, sigma, motion, guide, 0.5 * sigma + 0.03, step=step)
     motion = motion_of(guide, radius)
-    return shrink_along(y, sigma, motion, guide, 0.25 * sigma + 0.03, guide, step)
+    x = shrink_along(y, sigma, motion, guide, 0.25 * sigma + 0.03, guide, step)
+    return undo_clipping(x, y, sigma)
 
 # %% ../../nbs/reference/extras/shrinkage.ipynb #edffb40b
 @dataclass(frozen=True)
@@ -233,7 +235,8 @@ class ShrinkNoise:
         motion, sigma = motion_of(first, self.radius), problem.sigma_y
 
         def step(x: Tensor, a_t: float, last: bool = False) -> Tensor:
-            return shrink_along(problem.y, sigma, motion, first, 0.25 * sigma + 0.03, x)
+            x = shrink_along(problem.y, sigma, motion, first, 0.25 * sigma + 0.03, x)
+            return undo_clipping(x, problem.y, sigma)
 
         return step, guess
 
