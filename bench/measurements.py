@@ -240,7 +240,10 @@ def denoise(bench: Bench, found: dict) -> None:
                 some = slice(1, None, 3) if name == "BM3D" else slice(None)  # it takes 4 s a frame
 
                 def cell(f=f, x=x, some=some):
-                    return bench.scores(f(), x[some])
+                    row = bench.scores(f(), x[some])
+                    if some.step:  # frames that are no neighbours say nothing about flicker
+                        del row["flicker"]
+                    return row
 
                 bench("denoise", f"{clip}, {level}, {name}", cell)
 

@@ -20,6 +20,7 @@ from visionxl.extras.shrinkage import (
 from visionxl.extras.tv import dct_matrix
 from visionxl.operators.tasks import task
 from visionxl.presets import choose
+from visionxl.steps.consistency import Consistent
 from visionxl.steps.problem import Problem
 
 
@@ -124,4 +125,4 @@ def test_refusals(x):
     with pytest.raises(ValueError, match="positive"):
         denoise_video(x, -1.0)
     with pytest.raises(ValueError, match="result.level"):
-        Shrunk(None, level=0)
+        Shrunk(Consistent(), level=0)
