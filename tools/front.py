@@ -1,6 +1,6 @@
 """Make the front page's picture: one measurement, restored in three ways.
 
-    python tools/front.py    half a minute; writes nbs/images/front.png and front.json
+    python tools/front.py    half a minute; writes nbs/images/front.webp and front.json
 
 The bundled flower clip is averaged over seven frames and blurred (`deblur+`). Total variation along
 the motion, `paper` and `best` restore it. The JSON holds the PSNR of each.
@@ -56,7 +56,7 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def main() -> int:
     import matplotlib.pyplot as plt
-    import pictures
+    from PIL import Image
 
     from visionxl.show import figure
 
@@ -73,7 +73,7 @@ def main() -> int:
         figure.draw(ax, figure.to_image(v[CROP]), title)
     out = io.BytesIO()
     fig.savefig(out, format="png")
-    (IMAGES / "front.png").write_bytes(pictures.shrink(out.getvalue(), 120_000))
+    Image.open(out).save(IMAGES / "front.webp", quality=85, method=6)
     facts = {"task": "deblur+", "frames": 9, "PSNR": score, "seconds": seconds}
     (IMAGES / "front.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(facts)
