@@ -53,9 +53,10 @@ def entry(
     x, fps = sample(clip, frames=frames)
     A = task(name, tuple(x.shape))
     y, start = A(x), time.time()
-    for state in solve(y, A, prior, preset="best", seed=0):
-        pass
-    seconds, before, after = time.time() - start, upsample(y, A), state.x.clamp(-1, 1)
+    *_, last = solve(y, A, prior, preset="best", seed=0)
+    seconds, before, after = time.time() - start, upsample(y, A), last.x
+    assert after is not None, "the last state of a run has the result"
+    after = after.clamp(-1, 1)
     plain = cg_only(y, A).clamp(-1, 1)
     score = {
         k: (float(psnr(to_unit(v), to_unit(x))), float(ssim(to_unit(v), to_unit(x))))

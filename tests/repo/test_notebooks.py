@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -187,29 +186,10 @@ def test_the_tracked_tree_is_small():
     assert size < 31e6, f"git tracks {size / 1e6:.1f} MB; at most 31 may be kept"
 
 
-# What the redesign of the tree has left to do. A list that only shrinks: nothing is added to it.
-PENDING = json.loads((Path(__file__).parent / "pending.json").read_text(encoding="utf-8"))
-
-
-def waits(check: str, path: Path, line: str) -> bool:
-    "Whether a finding stands in the list of what is left to do."
-    names = PENDING.get(check, {}).get(called(path), [])
-    return any(f": {name} is exported" in line or name == "all" for name in names)
-
-
 @pytest.mark.parametrize("check", CHECKS)
 def test_in_step(path, check):
     found = CHECKS[check](path)
-    late = [line for line in found if waits(check, path, line)]
-    if late:
-        warnings.warn("\n".join(late), stacklevel=1)
-    found = [line for line in found if line not in late]
     assert not found, "\n".join(found)
-
-
-def test_the_list_of_what_is_left_names_notebooks():
-    there = {called(p) for p in notebooks()}
-    assert not {name for left in PENDING.values() for name in left} - there
 
 
 def test_no_errors_are_kept(path):

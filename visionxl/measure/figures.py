@@ -77,6 +77,7 @@ def figure(
     Raises ValueError for pictures of different sizes.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     frames = [v["frame"] for v in pictures.values()]
     if len({f.shape for f in frames}) != 1:
@@ -88,7 +89,8 @@ def figure(
     ratios = [f.shape[1] / f.shape[2] for f in frames[:1]]
     ratios += [b.height / b.width for b in boxes] + [0.4]
     fig = Figure((width, each * sum(ratios) + 0.3), layout="constrained", facecolor="white")
-    fig.get_layout_engine().set(w_pad=0.01, h_pad=0.01, hspace=0, wspace=0)
+    room = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, hspace=0, wspace=0)
+    fig.set_layout_engine(room)
     axes = fig.subplots(len(ratios), len(pictures), squeeze=False, height_ratios=ratios)
     marks = [most_different(frames, b) for b in boxes]
     for column, (title, v) in zip(axes.T, pictures.items()):

@@ -7,6 +7,7 @@ __all__ = ['PLAIN_PRIORS', 'keep', 'blur', 'dct_basis', 'dct_threshold', 'plain_
 
 # %% ../../nbs/reference/measure/plain_priors.ipynb #f3d2525c
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -73,7 +74,7 @@ PLAIN_PRIORS = {"no prior": keep, "blur prior": blur, "dct prior": dct_threshold
 
 def plain_prior(
     name: str,  # a key of `PLAIN_PRIORS`
-    space: object | None = None,  # the prior whose autoencoder is kept; None: the bundled one
+    space: Any = None,  # the prior whose autoencoder is kept; None: the bundled one
 ) -> DenoiserPrior:
     "Return a prior without a network by its name. Raises ValueError for others."
     if name not in PLAIN_PRIORS:
