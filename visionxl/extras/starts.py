@@ -88,8 +88,8 @@ def upsample(
     smaller, and else divided by what `A` does to a constant, with its holes.
     """
     check_measurement(y, A)
-    ones = y.new_ones(A.in_shape)
-    if y.shape == ones.shape and torch.allclose(A(ones), ones, atol=1e-3):
+    ones = y.new_ones(A.in_shape, dtype=y.dtype.to_real())
+    if y.shape == ones.shape and not y.is_complex() and torch.allclose(A(ones), ones, atol=1e-3):
         return y.clone()
     return filled(A, y, 0.0)
 

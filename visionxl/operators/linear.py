@@ -179,7 +179,8 @@ def _checked(
         clips = [_checked(A, call, f, clip, shape, out_shape) for clip in x]
         return torch.stack(clips) if clips else x.new_empty(0, *out_shape)
     if x.dtype in HALF:
-        return _checked(A, call, f, x.float(), shape, out_shape).to(x.dtype)
+        out = _checked(A, call, f, x.float(), shape, out_shape)
+        return out if out.is_complex() else out.to(x.dtype)
     if x.is_complex() and f == A.forward:
         raise TypeError(f"{call} of {A!r} got {x.dtype}: a video is real, give x.real")
     out = f(x)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..operators.linear import is_batch
+from ..operators.linear import HALF, is_batch
 from .problem import Point, State
 from .progress import Progress
 
@@ -74,10 +74,14 @@ def side_by_side(
 def for_batches(
     run: Callable[..., Iterator[State]],  # (y, A, ...) for one clip, with `solve`'s arguments
 ) -> Callable[..., Iterator[State]]:
-    "The same function, which takes a batch of measurements (B, ...) as well: a decorator."
+    """The same function, which takes a batch of measurements (B, ...) as well: a decorator.
+
+    Measurements in `float16` and `bfloat16` are restored in `float32`.
+    """
 
     @functools.wraps(run)
     def solve(y: Any, A: Any, *args: Any, **kwargs: Any) -> Iterator[State]:
+        y = y.float() if torch.is_tensor(y) and y.dtype in HALF else y
         if not (torch.is_tensor(y) and is_batch(y, getattr(A, "out_shape", ()))):
             return run(y, A, *args, **kwargs)
         hooks = {name: kwargs.pop(name, None) for name in ("progress", "on_state")}

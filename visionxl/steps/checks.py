@@ -68,7 +68,7 @@ def check_input(
     if not 0 <= sigma_y < float("inf"):
         raise ValueError(f"sigma_y={sigma_y} must be 0 or more: it is a standard deviation")
     verify(A, y.device)
-    pictures = describe(A, y.device).kind != "frequencies"
+    pictures = not y.is_complex() and describe(A, y.device).kind != "frequencies"
     if pictures and float(y.abs().max()) > 1.5 + 6 * sigma_y:
         warnings.warn(
             f"y lies in [{float(y.min()):.3g}, {float(y.max()):.3g}], a measurement of a video in "

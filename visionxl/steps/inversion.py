@@ -84,9 +84,10 @@ def to_size(
     frames_alike = y.ndim == 4 and tuple(y.shape[:2]) == tuple(A.in_shape[:2])
     if bicubic and frames_alike and y.shape[-1] < A.in_shape[-1]:
         return F.interpolate(y, A.in_shape[-2:], mode="bicubic", align_corners=False)
-    if width is None and tuple(y.shape) == tuple(A.in_shape):
+    if width is None and not y.is_complex() and tuple(y.shape) == tuple(A.in_shape):
         return y
-    weight = lowpass(A.AT(A(y.new_ones(A.in_shape))), width or 0.0)
+    ones = y.new_ones(A.in_shape, dtype=y.dtype.to_real())
+    weight = lowpass(A.AT(A(ones)), width or 0.0)
     seen = weight > 1e-3 * weight.max()
     total = lowpass(A.AT(y), width or 0.0)
     return torch.where(seen, total / weight.where(seen, torch.ones_like(weight)), 0)
