@@ -110,8 +110,10 @@ def _column(axes: np.ndarray, view: dict, boxes: list[Box], marks: list) -> None
         axes[0].plot(x[[0, 1, 1, 0, 0]], y[[0, 0, 1, 1, 0]], color=hue, lw=1)
         ax.imshow(box.cut(view["frame"]).transpose(1, 2, 0), interpolation="nearest")
         ax.spines[:].set(color=hue, linewidth=1.5)
-        tip, tail = (column, row), (column - box.width * 0.22, row + box.height * 0.22)
-        ax.annotate("", tip, tail, arrowprops={"arrowstyle": "-|>", "color": hue, "lw": 1.5})
+        across = 0.22 * box.width * (1 if column < box.width / 2 else -1)  # from the middle
+        down = 0.22 * box.height * (1 if row < box.height / 2 else -1)
+        look = {"arrowstyle": "-|>", "color": hue, "lw": 1.5}
+        ax.annotate("", (column, row), (column + across, row + down), arrowprops=look)
     axes[-1].imshow(view["row"].transpose(0, 2, 1), aspect="auto", interpolation="nearest")
 
 
