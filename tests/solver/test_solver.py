@@ -584,7 +584,7 @@ def test_refused_inputs():
     for bad, words in (
         (y[:2], "y has shape"),
         (y * float("nan"), "NaN"),
-        (y.float()[None], "y has shape"),
+        (y.float()[None, None], "y has shape"),
     ):
         with pytest.raises(ValueError, match=words):
             next(solve(bad, A, prior))
@@ -625,7 +625,7 @@ def test_the_body_is_algorithm_1_and_nothing_else():
     tests = [ast.unparse(n.test) for n in ast.walk(body) if isinstance(n, (ast.If, ast.IfExp))]
     assert tests == ["s is None"]
     assert "preset" not in {
-        n.id for s in body.body[3:] for n in ast.walk(s) if isinstance(n, ast.Name)
+        n.id for s in body.body[4:] for n in ast.walk(s) if isinstance(n, ast.Name)
     }
     imported = [
         n.module
