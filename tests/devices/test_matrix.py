@@ -31,7 +31,7 @@ FEWER = {"paper": {"route.steps": 8}, "official": {"route.steps": 8}}  # steps o
 TOLERANCE = {"official": 0.0, "paper": 1e-6}
 PARTS = [(slot, v.__name__) for slot, variants in VARIANTS.items() for v in variants]
 WAITING = {  # modules with a stop criterion, a check for NaN, or energies that decide a cut
-    *("solver.py", "consistency.py", "spectral.py", "bases.py", "photo_spectrum.py"),
+    *("progress.py", "frames.py", "consistency.py", "spectral.py", "bases.py", "photo_spectrum.py"),
     "released_operators.py",
 }
 ENERGIES = "spectral.py"  # scalar CG, whose steps and stop criterion are Python's, runs on energies
