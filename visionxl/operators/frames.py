@@ -58,8 +58,8 @@ def cg_by_frame(
 ) -> Tensor:  # (T, C, H, W)
     """The video after conjugate gradients in which each frame has step sizes of its own.
 
-    Use it where frames shall not depend on each other. It needs fewer steps than one step size for
-    all, and a frame's answer is the same alone and in company.
+    Use it where frames shall not depend on each other: a frame's answer is the same alone and in
+    company.
     """
 
     def inner(a: Tensor, b: Tensor) -> Tensor:
