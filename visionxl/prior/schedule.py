@@ -131,8 +131,8 @@ def ddim_step(
     a_t: float,  # alpha_bar where `z` is, in (0, 1]
     a_s: float,  # alpha_bar to go to, in (0, 1]
 ) -> torch.Tensor:  # (T, c, h, w) latents at the noise level of `a_s`
-    """One deterministic step in either direction (Eq. 2).
+    """The latents at another noise level, by one step without random noise (Eq. 2).
 
-    It takes the noise out and puts the other amount of it back.
+    It takes all of the noise out, and puts back as much of it as `a_s` asks for.
     """
     return a_s**0.5 * ((z - (1 - a_t) ** 0.5 * eps) / a_t**0.5) + (1 - a_s) ** 0.5 * eps

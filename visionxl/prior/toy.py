@@ -17,9 +17,9 @@ from ..operators.tasks import LinearOperator
 def curve(
     n: int,  # points, >= 1
 ) -> torch.Tensor:  # (n, 2) float64 within [-1, 1]
-    """Points of an S across the diagonal.
+    """`n` points along an S across the diagonal: the clean frames of the toy world.
 
-    Read as frames of two pixels, neighbours are alike, as in photographs.
+    The two pixels of such a frame are nearly alike, as neighbours in photographs are.
     """
     u = (
         torch.linspace(-1, 1, n, dtype=torch.float64)
