@@ -154,6 +154,8 @@ def execute(nb: nbformat.NotebookNode, folder: Path, timeout: float) -> None:
     "Run the cells of a notebook in a process of their own and put their outputs into it."
     where = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, where))}
+    if env.get("MPLBACKEND") == "Agg":  # as `make` asks: figures belong into the notebook
+        del env["MPLBACKEND"]
     with tempfile.TemporaryDirectory() as d, open(Path(d) / "log", "w+") as log:
         source, target = Path(d) / "notebook.ipynb", Path(d) / "outputs.json"
         source.write_text(nbformat.writes(nb), encoding="utf-8")
@@ -218,14 +220,6 @@ def shrink(path: Path) -> str:
     return f"{path.stat().st_size / 1e3:.0f} kB, {saved / 1e3:.0f} kB saved"
 
 
-def use_inline_figures() -> None:
-    "Figures of a kernel belong into the notebook, whatever backend `make` has asked for."
-    if os.environ.get("MPLBACKEND") == "Agg":
-        del os.environ["MPLBACKEND"]
-    else:
-        os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
-
-
 def main() -> int:
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -243,7 +237,6 @@ def main() -> int:
     if a.list:
         print("\n".join(str(nb.relative_to(ROOT)) for nb in chosen))
         return int(bool(chosen))
-    use_inline_figures()
     failed = 0
     for nb in chosen:
         name = nb.relative_to(ROOT)

@@ -210,7 +210,8 @@ def test_scratch_in_another_place(tmp_path, clean, monkeypatch):
 # ------------------------------------------------------------------------------ kill, resume
 
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 sys.path[:0] = {path!r}
 from app.test_restore import Gaussian
 from visionxl.app.cli.main import main
