@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from app.test_restore import Gaussian
+from films import in_file
 
 from visionxl import video
 from visionxl.app.cli.main import main
@@ -19,21 +21,11 @@ from visionxl.operators.tasks import TemporalMean
 from visionxl.prior.latent import Prior
 
 
-class Plain:
-    "A prior that believes everything: latents are rearranged pixels, no noise is predicted."
+class Plain(Gaussian):
+    "A prior that believes everything: no noise is predicted."
 
-    factor, channels, frames_per_batch, t_max = 4, 48, 9, 999
-    device = torch.device("cpu")
+    frames_per_batch = 9
     alpha_bar = (1 - torch.linspace(0.03, 0.11, 1000, dtype=torch.float64) ** 2).cumprod(0)
-
-    def latent_shape(self, h, w):
-        return 48, h // 4, w // 4
-
-    def encode(self, x, generator=None):
-        return torch.nn.functional.pixel_unshuffle(x, 4)
-
-    def decode(self, z):
-        return torch.nn.functional.pixel_shuffle(z, 4)
 
     def eps(self, z, t):
         return torch.zeros_like(z)
@@ -47,10 +39,6 @@ def no_weights(monkeypatch):
 @pytest.fixture(scope="module")
 def x():
     return video.fit(video.sample("flower", 9).x, 64, 96)
-
-
-def in_file(y):
-    return ((y.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
 
 
 def psnr(a, b):

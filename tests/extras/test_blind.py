@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from films import in_file
 
 from visionxl import video
 from visionxl.extras.blind import (
@@ -15,16 +16,6 @@ from visionxl.extras.blind import (
 from visionxl.operators.blurs import Blur, Blur2d
 from visionxl.operators.cameras import disk_kernel, motion_kernel
 from visionxl.operators.tasks import TemporalMean
-
-
-def in_file(y):
-    "Rounded and clipped as in a file of 8 bits."
-    return ((y.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
-
-
-@pytest.fixture(scope="module", params=["tears", "flower"])
-def x(request):
-    return video.fit(video.sample(request.param, 9).x, 96, 160)
 
 
 @pytest.mark.parametrize("sigma", [1.0, 2.0, 3.5, 5.0])

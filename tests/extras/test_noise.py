@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from films import in_file
 from scipy.stats import truncnorm
 
-from visionxl import video
 from visionxl.extras.noise import (
     STENCILS,
     clipped_moments,
@@ -23,16 +23,6 @@ from visionxl.operators.tasks import Mask, task
 
 def draw(shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def in_file(y):
-    "Rounded and clipped as in a file of 8 bits."
-    return ((y.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
-
-
-@pytest.fixture(scope="module", params=["tears", "flower"])
-def x(request):
-    return video.fit(video.sample(request.param, 9).x, 96, 160)
 
 
 @pytest.mark.parametrize("level", [5, 15, 25, 50])

@@ -21,7 +21,7 @@ from ..steps.inversion import FromNoise
 from ..steps.lowpass import LowPass, NoFilter
 from ..steps.preset import Preset
 from ..steps.problem import Problem, check_range
-from ..steps.renoise import Draws, Renoise, wound
+from ..steps.renoise import Draws, Renoise, one_stream, wound
 
 # %% ../../nbs/reference/compare/from_noise.ipynb #ec84fdd0
 @dataclass(frozen=True)
@@ -96,9 +96,7 @@ class NoiseInTurn:
         "The run's noise as a function of the step's number."
         frames, shape = 1 if self.shared else problem.frames, problem.latent_shape
         recorded = given if isinstance(given, Tensor) else None
-        generator = given
-        if not isinstance(given, torch.Generator):
-            generator = torch.Generator().manual_seed(seed)
+        generator = one_stream(seed, given)
 
         def stream(k: int) -> torch.Generator:
             return wound(generator, (frames, *shape), k + 1)

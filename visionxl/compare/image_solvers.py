@@ -54,8 +54,7 @@ class NullSpace:
 
 def after(problem: Problem) -> list[tuple[int, int]]:
     "Each timestep of the way down with the next one; the last with itself."
-    down = problem.schedule.sampling
-    return list(zip(down, (*down[1:], down[-1])))
+    return [(t, t if s is None else s) for t, s in problem.schedule.steps]
 
 
 def ddnm(

@@ -20,12 +20,14 @@ from visionxl.compare.released_operators import (
     dense_gaussian,
     released_cg,
 )
+from ..operators.linear import LinearOperator
 from ..prior.schedule import Schedule, make_schedule
+from ..steps.consistency import CG
 from ..steps.inversion import Invert
 from ..steps.lowpass import LowPass
 from ..steps.preset import Preset
 from ..steps.problem import Problem, check_range, check_trained
-from ..steps.renoise import Draws, Renoise, wound
+from ..steps.renoise import Draws, Renoise, one_stream, wound
 
 _all_ = ["as_released", "released_cg"]
 
@@ -121,17 +123,17 @@ class InvertFirst(Invert):
 
 # %% ../../nbs/reference/compare/released.ipynb #0a781bf9
 @dataclass(frozen=True)
-class ReleasedCG:
+class ReleasedCG(CG):
     """The released step 3: textbook CG with a map that is not the adjoint, see `as_released` and
     `released_cg`.
     """
 
-    steps: int = 10  # of CG
     boundary: str | None = "reflect"  # of the blur; None: that of the operator
     to_the_bit: bool = True  # also the released order of sums: slower, equal but for rounding
 
-    def __post_init__(self):
-        check_range("consistency.steps", self.steps, 1, 1000, whole=True)
+    def move(self, A: LinearOperator, y: Tensor, x: Tensor) -> Tensor:
+        "The video (T, C, H, W) after these steps, where `A` is of `as_released`."
+        return released_cg(A, y, x, self.steps)
 
     def bind(
         self,
@@ -140,7 +142,7 @@ class ReleasedCG:
     ) -> tuple[Callable, Callable]:
         "A function of (x, a_t) that returns x_bar (T, C, H, W); and the guess as it is."
         A = as_released(problem.A, self.boundary, self.to_the_bit)
-        return (lambda x, a_t, last=False: released_cg(A, problem.y, x, self.steps)), guess
+        return super().bind(replace(problem, A=A), guess)
 
 
 @dataclass(frozen=True)
@@ -201,9 +203,7 @@ class OneStream:
         "The run's noise as a function of the step's number."
         shape = (1, *problem.latent_shape)
         recorded = given if isinstance(given, Tensor) else None
-        generator = given
-        if not isinstance(given, torch.Generator):
-            generator = torch.Generator().manual_seed(seed)
+        generator = one_stream(seed, given)
         start, samples = (problem.start_frames, problem.frames) if self.posterior else (0, 0)
 
         def before(k: int) -> int:

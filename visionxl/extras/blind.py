@@ -11,6 +11,7 @@ import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -187,20 +188,26 @@ def _lowest(cost, values: Iterable[float], rounds: int = 5) -> float:
     return min(found, key=lambda v: found[v])
 
 
-def _find_gaussian(s: BlurSpectrum) -> tuple[str, dict]:
+_Answer = tuple[dict, Tensor, float]  # numbers, kernel and cost of the best blur of a kind
+
+
+def _find_gaussian(s: BlurSpectrum) -> _Answer:
     width = _lowest(
         lambda v: s.cost(s.gaussian(v), turns=False), np.r_[0, np.geomspace(0.5, 9, 14)]
     )
-    return "gaussian", {"sigma": math.sqrt(max(width**2 - OWN_WIDTH**2, 0.0))}
+    sigma = math.sqrt(max(width**2 - OWN_WIDTH**2, 0.0))
+    cost = s.cost(s.gaussian(math.hypot(sigma, OWN_WIDTH)))
+    return {"sigma": sigma}, _gaussian_square(max(sigma, 0.05)), cost
 
 
-def _find_disk(s: BlurSpectrum) -> tuple[str, dict]:
+def _find_disk(s: BlurSpectrum) -> _Answer:
     most = min(10.0, min(s.size) / 6)
     radius = _lowest(lambda r: s.cost(s.gain_of(disk_kernel(r))), np.arange(0.75, most, 0.4))
-    return "disk", {"radius": radius}
+    kernel = disk_kernel(radius)
+    return {"radius": radius}, kernel, s.cost(s.gain_of(kernel))
 
 
-def _find_motion(s: BlurSpectrum, longest: int = 16) -> tuple[str, dict]:
+def _find_motion(s: BlurSpectrum, longest: int = 16) -> _Answer:
     first = s.thinned()
     costs: dict[tuple[float, float], float] = {}
 
@@ -217,11 +224,10 @@ def _find_motion(s: BlurSpectrum, longest: int = 16) -> tuple[str, dict]:
         look(s, *key)
     for turn, grow in ((3, 0.5), (1.5, 0.25), (0.75, 0.25)):
         for length, angle in sorted(costs, key=lambda k: costs[k])[:4]:
-            for step in (-1, 0, 1):
-                for bend in (-1, 0, 1):
-                    look(s, length + step * grow, angle + bend * turn)
+            for step, bend in product((-1, 0, 1), repeat=2):
+                look(s, length + step * grow, angle + bend * turn)
     length, angle = min(costs, key=lambda k: costs[k])
-    return "motion", {"length": length, "angle": angle}
+    return {"length": length, "angle": angle}, motion_kernel(length, angle), costs[length, angle]
 
 
 SEARCHES = {"gaussian": _find_gaussian, "motion": _find_motion, "disk": _find_disk}
@@ -244,15 +250,7 @@ def find_blur(
     for kind in kinds:
         if kind not in SEARCHES:
             raise ValueError(f"kind {kind!r} is unknown: choose from {', '.join(SEARCHES)}")
-        name, numbers = SEARCHES[kind](s)
-        if name == "gaussian":
-            sigma = numbers["sigma"]
-            kernel = _gaussian_square(max(sigma, 0.05))
-            cost = s.cost(s.gaussian(math.hypot(sigma, OWN_WIDTH)))
-        else:
-            kernel = motion_kernel(**numbers) if name == "motion" else disk_kernel(**numbers)
-            cost = s.cost(s.gain_of(kernel))
-        found.append(FoundBlur(name, numbers, kernel, cost, none))
+        found.append(FoundBlur(kind, *SEARCHES[kind](s), none))
     best = min(found, key=lambda f: f.cost)
     if best.cost > none - 0.02:
         raise ValueError(

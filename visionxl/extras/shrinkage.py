@@ -50,17 +50,24 @@ def aligned(
     (n, 1, H, W), and where the frame stands among them. Where a neighbour shows something else,
     the frame itself stands in.
     """
+    (stack,), shown, k = _aligned([v], i, there, guide, tolerance)
+    return stack, shown, k
+
+
+def _aligned(videos: list[Tensor], i: int, there: tuple, guide: Tensor, tolerance: float) -> tuple:
+    "As `aligned`, for several videos that share a guide: a list of their stacks comes first."
     js, flows, seen = there
-    own = v[i : i + 1]
-    one = torch.ones_like(own[:, :1])
+    one = torch.ones_like(guide[i : i + 1, :1])
     if not js:
-        return own, one, 0
+        return [v[i : i + 1] for v in videos], one, 0
     gap = (warp(guide[js], flows, "bicubic") - guide[i]).square().mean(1, keepdim=True)
     w = patch_mean(gap, 5).div_(tolerance**2).sub_(2).clamp_min_(0).neg_().exp_() * seen[:, None]
-    found = own + w * (warp(v[js], flows, "bicubic") - own)
-    k = sum(j < i for j in js)
-    stack = torch.cat([found[:k], own, found[k:]])
-    return stack, torch.cat([w[:k], one, w[k:]]), k
+    k, stacks = sum(j < i for j in js), []
+    for v in videos:
+        own = v[i : i + 1]
+        found = own + w * (warp(v[js], flows, "bicubic") - own)
+        stacks.append(torch.cat([found[:k], own, found[k:]]))
+    return stacks, torch.cat([w[:k], one, w[k:]]), k
 
 # %% ../../nbs/reference/extras/shrinkage.ipynb #15a4d378
 def _waves(v: Tensor, step: int) -> Tensor:
@@ -150,6 +157,11 @@ def motion_of(
     return estimate_motion(x, radius) if has_motion(x) else stands_alone(len(x))
 
 
+def _near(sigma: float) -> float:
+    "The difference that passes for agreement between frames of a clip that is nearly clean."
+    return 0.25 * sigma + 0.03
+
+
 def shrink_along(
     y: Tensor,  # (T, C, H, W) noisy
     sigma: float,  # standard deviation of its noise, in the range of `y`
@@ -161,12 +173,11 @@ def shrink_along(
 ) -> Tensor:  # (T, C, H, W)
     "Every frame shrunk together with its neighbours along the motion."
     y, guide = opponent(y), opponent(guide)
-    pilot = None if pilot is None else opponent(pilot)
+    videos = [y] if pilot is None else [y, opponent(pilot)]
     out = torch.empty_like(y)
     for i, there in enumerate(motion):
-        stack, shown, k = aligned(y, i, there, guide, tolerance)
-        clean = None if pilot is None else aligned(pilot, i, there, guide, tolerance)[0]
-        out[i] = shrink(stack, k, sigma, shown, clean, step)
+        (stack, *clean), shown, k = _aligned(videos, i, there, guide, tolerance)
+        out[i] = shrink(stack, k, sigma, shown, clean[0] if clean else None, step)
     return opponent(out, back=True)
 
 
@@ -190,7 +201,7 @@ def denoise_video(
         motion = motion_of(guide, radius)
         guide = shrink_along(y, sigma, motion, guide, 0.5 * sigma + 0.03, step=step)
     motion = motion_of(guide, radius)
-    x = shrink_along(y, sigma, motion, guide, 0.25 * sigma + 0.03, guide, step)
+    x = shrink_along(y, sigma, motion, guide, _near(sigma), guide, step)
     return undo_clipping(x, y, sigma)
 
 # %% ../../nbs/reference/extras/shrinkage.ipynb #edffb40b
@@ -235,7 +246,7 @@ class ShrinkNoise:
         motion, sigma = motion_of(first, self.radius), problem.sigma_y
 
         def step(x: Tensor, a_t: float, last: bool = False) -> Tensor:
-            x = shrink_along(problem.y, sigma, motion, first, 0.25 * sigma + 0.03, x)
+            x = shrink_along(problem.y, sigma, motion, first, _near(sigma), x)
             return undo_clipping(x, problem.y, sigma)
 
         return step, guess
@@ -285,6 +296,6 @@ class Shrunk:
                 return x
             heard = smooth_step(problem.A, problem.y, x, self.level**-2)
             error, motion = self.level * noise, motion_of(x, self.radius)
-            return shrink_along(heard, error, motion, x, 0.25 * error + 0.03, x)
+            return shrink_along(heard, error, motion, x, _near(error), x)
 
         return result
