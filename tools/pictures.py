@@ -8,13 +8,15 @@ ground.
 import base64
 import io
 import json
+import re
 from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
 
-LIMITS = (60_000, 55_000, 50_000, 45_000, 40_000, 30_000, 20_000)  # bytes of a picture
-NOTEBOOK = 490_000  # bytes of a notebook, which decide about the limit of its pictures
+LIMITS = (36_000, 32_000, 28_000, 24_000, 20_000)  # bytes of a picture
+SLIDER = 80_000  # bytes of all pictures of one slider
+NOTEBOOK = 400_000  # bytes of a notebook, which decide about the limit of its pictures
 WIDEST = 1470  # pixels: 1.5 times the width of a page in JupyterLab
 RUNGS = (  # colours and size of each attempt, best first; only noise needs the smaller sizes
     (224, 1.0),
@@ -29,8 +31,16 @@ RUNGS = (  # colours and size of each attempt, best first; only noise needs the 
     (48, 0.5),
 )
 COLOURS = 4096  # a picture of more is a photograph
-QUALITIES = ((82, 1.0), (74, 1.0), (64, 1.0), (50, 1.0), (50, 0.7), (50, 0.5))  # of WebP, and size
-MIMES = {"PNG": "image/png", "WEBP": "image/webp"}
+QUALITIES = (  # of WebP, and size
+    (72, 1.0),
+    (66, 1.0),
+    (60, 1.0),
+    (50, 1.0),
+    (50, 0.7),
+    (50, 0.5),
+)
+MIMES = {"PNG": "image/png", "WEBP": "image/webp", "JPEG": "image/jpeg"}
+INSIDE = r'(<img src="data:)image/\w+;base64,([^"]+)'  # a picture in a page: sliders have them
 SAMPLE = 20_000  # pixels from which the colours of a palette are found
 ROUNDS = 6  # of k-means
 SOFT = 12, 48  # colours, least and most, for edges of letters and lines: partly transparent
@@ -122,10 +132,14 @@ def shrink(picture: bytes, limit: int = LIMITS[0]) -> bytes:
 
 
 def smaller(picture: bytes) -> bytes:
-    "A PNG that an earlier run has left, as WebP where that saves much, or something without loss."
+    """A picture that an earlier run has left, as WebP where that saves much; a PNG without loss.
+
+    A WebP is coded anew only when it was of a clearly better quality, so not a second time.
+    """
     image = Image.open(io.BytesIO(picture))
-    if image.format != "PNG":
-        return picture
+    if image.format == "WEBP":
+        lossy = webp(image, QUALITIES[0][0])
+        return lossy if len(lossy) < 0.85 * len(picture) else picture
     if len(picture) < 8000:
         return picture
     file = io.BytesIO()
@@ -148,7 +162,7 @@ def same(a: bytes, b: bytes) -> bool:
 def decoded(output: dict) -> bytes | None:
     "The picture in an output of a notebook, or None."
     data = output.get("data", {})
-    text = data.get("image/png") or data.get("image/webp")
+    text = next((data[mime] for mime in MIMES.values() if mime in data), None)
     if text is None:
         return None
     return base64.b64decode("".join(text) if isinstance(text, list) else text)
@@ -165,11 +179,45 @@ def put(output: dict, old: bytes, picture: bytes) -> None:
     output["data"][mime] = base64.b64encode(picture).decode()
 
 
+def shrink_pages(cells: list[dict]) -> int:
+    """Make the pictures inside HTML outputs small, in place; returns how many bytes that saved.
+
+    The pictures of one output share `SLIDER` bytes. They keep their width.
+    """
+    saved = 0
+    for output in (o for c in cells for o in c.get("outputs", [])):
+        page = "".join(output.get("data", {}).get("text/html", ""))
+        limit = SLIDER // max(1, len(re.findall(INSIDE, page)))
+
+        def new(found: re.Match, limit: int = limit) -> str:
+            old = base64.b64decode(found[2])
+            small = webp_within(old, limit)
+            return f"{found[1]}image/webp;base64,{base64.b64encode(small).decode()}"
+
+        small = re.sub(INSIDE, new, page)
+        if len(small) < len(page):
+            output["data"]["text/html"] = small
+            saved += len(page) - len(small)
+    return saved
+
+
+def webp_within(picture: bytes, limit: int) -> bytes:
+    "A picture of at most `limit` bytes at its own size if a lower quality reaches that."
+    if len(picture) <= limit:
+        return picture
+    image, small = Image.open(io.BytesIO(picture)), picture
+    for quality, scale in QUALITIES:
+        if scale == 1 and len(small) > limit:
+            small = min(small, webp(image, quality), key=len)
+    return small if len(small) < 0.85 * len(picture) else picture  # else it was coded before
+
+
 def shrink_outputs(cells: list[dict], old: bool = False) -> int:
     """Make the pictures of a notebook's cells small, in place; returns how many bytes that saved.
 
     `old` pictures, which an earlier run has left, are coded anew as well where that helps.
     """
+    saved = shrink_pages(cells)
     found = [o for c in cells for o in c.get("outputs", []) if decoded(o)]
     before = [picture for picture in map(decoded, found) if picture]
     start = [smaller(p) for p in before] if old else before
@@ -181,7 +229,7 @@ def shrink_outputs(cells: list[dict], old: bool = False) -> int:
             break
     for output, picture, new in zip(found, before, small, strict=True):
         put(output, picture, new)
-    return sum(map(len, before)) - sum(map(len, small))
+    return saved + sum(map(len, before)) - sum(map(len, small))
 
 
 def keep_same(new: list[dict], old: list[dict]) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -59,6 +60,26 @@ def test_noise_is_made_smaller_and_shown_at_its_old_size():
     assert len(small) <= pictures.LIMITS[0] and Image.open(io.BytesIO(small)).width < 900
     assert output["metadata"] == {"image/webp": {"width": 900}}
     assert list(output["data"]) == ["image/webp"]
+
+
+def test_pictures_of_a_slider_share_a_limit_and_keep_their_width():
+    one = base64.b64encode(png(noise())).decode()
+    page = "".join(f'<img src="data:image/png;base64,{one}" alt="{k}">' for k in range(3))
+    output = {"data": {"text/html": page}, "metadata": {}}
+    assert pictures.shrink_outputs([{"outputs": [output]}]) > 0
+    found = re.findall(pictures.INSIDE, output["data"]["text/html"])
+    small = [base64.b64decode(text) for _, text in found]
+    assert len(small) == 3 and all(Image.open(io.BytesIO(p)).width == 900 for p in small)
+    before = output["data"]["text/html"]
+    assert len(before) < len(page) and pictures.shrink_outputs([{"outputs": [output]}]) == 0
+    assert output["data"]["text/html"] == before
+
+
+def test_a_picture_that_was_coded_anew_is_not_coded_again():
+    fine = io.BytesIO()
+    Image.open(io.BytesIO(png(photo()))).save(fine, "WEBP", quality=95)
+    small = pictures.smaller(fine.getvalue())
+    assert len(small) < len(fine.getvalue()) and pictures.smaller(small) == small
 
 
 def test_a_small_picture_is_left_alone():
