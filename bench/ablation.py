@@ -32,8 +32,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from visionxl import video  # noqa: E402
-from visionxl.measure.cell import at_size  # noqa: E402
-from visionxl.measure.evaluate import UNITS, clips_in  # noqa: E402
+from visionxl.measure.clip_metrics import UNITS  # noqa: E402
+from visionxl.measure.evaluate import clips_in  # noqa: E402
+from visionxl.measure.given import at_size  # noqa: E402
 from visionxl.measure.grid import Cell, Grid, mean_row  # noqa: E402
 from visionxl.measure.methods import METHODS, solve_with  # noqa: E402
 from visionxl.measure.plain_priors import (  # noqa: E402

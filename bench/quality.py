@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from visionxl.measure.evaluate import UNITS, notes  # noqa: E402
+from visionxl.measure.clip_metrics import UNITS  # noqa: E402
+from visionxl.measure.evaluate import notes  # noqa: E402
 from visionxl.measure.grid import Cell, Grid, default_clips, mean_row, sheet  # noqa: E402
 from visionxl.measure.methods import find_method, wants  # noqa: E402
 from visionxl.measure.plain_priors import PLAIN_PRIORS  # noqa: E402

@@ -20,8 +20,7 @@ from visionxl.compare import (
 )
 from .compare.released import official
 from .compare.rivals import RIVALS
-from .extras import best as beyond
-from .extras import starts
+from .extras import photo_proximal, results, starts
 from .extras.best import best
 from .steps import consistency, inversion, lowpass, problem, renoise, tweedie
 from .steps.preset import Preset, changed
@@ -56,7 +55,7 @@ VARIANTS = {  # slot: the variants that can be named in it, for instance on the 
         consistency.SpectralCG,
         consistency.CG,
         consistency.Proximal,
-        beyond.PhotoProximal,
+        photo_proximal.PhotoProximal,
         released.ReleasedCG,
         image_solvers.NullSpace,
         guided.Keep,
@@ -81,7 +80,7 @@ VARIANTS = {  # slot: the variants that can be named in it, for instance on the 
         image_solvers.RenoiseEvery,
         warped.AlongFlow,
     ),
-    "result": (tweedie.LastDecode, consistency.Consistent, beyond.Blend, beyond.Mean),
+    "result": (tweedie.LastDecode, consistency.Consistent, results.Blend, results.Mean),
     "noise": (
         renoise.SeededNoise,
         released.OneStream,

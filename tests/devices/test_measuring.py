@@ -8,7 +8,7 @@ import torch
 from devices.emulator import emulated
 
 from visionxl import video
-from visionxl.measure import evaluate, grid, metrics, reproduce_command
+from visionxl.measure import clip_metrics, evaluate_command, grid, metrics, reproduce_command
 from visionxl.operators.tasks import task
 
 FRAMES = 11  # FVD needs ten
@@ -49,7 +49,7 @@ METRICS = {
     "warping_error": lambda a, b, A: metrics.warping_error(a[:3], b[:3]),
     "residual": lambda a, b, A: metrics.residual(A(a), A, b),
     "measure": lambda a, b, A: sum(
-        evaluate.measure(a[:2], b[:2], evaluate.load_networks())[0].values()
+        clip_metrics.measure(a[:2], b[:2], clip_metrics.load_networks())[0].values()
     ),
 }
 ELSEWHERE = {"MIN_FRAMES", "frechet_distance"}  # a number; numpy alone
@@ -128,7 +128,7 @@ def test_evaluate_on_a_device(tmp_path, capsys):
     for name, x in (("a", a), ("b", a * 0.9)):
         video.write(tmp_path / f"{name}.mkv", x, lossless=True)
     with emulated():
-        assert evaluate.main([str(tmp_path / "a.mkv"), str(tmp_path / "b.mkv")]) == 0
+        assert evaluate_command.main([str(tmp_path / "a.mkv"), str(tmp_path / "b.mkv")]) == 0
     assert "PSNR" in capsys.readouterr().out
 
 

@@ -5,10 +5,9 @@ import torch
 
 from visionxl import video
 from visionxl.extras.motion import estimate_motion
+from visionxl.extras.shrink_steps import ShrinkNoise, Shrunk
 from visionxl.extras.shrinkage import (
     PATCH,
-    ShrinkNoise,
-    Shrunk,
     aligned,
     denoise_video,
     motion_of,

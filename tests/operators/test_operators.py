@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionxl.operators import adapters, algebra, bases, blurs, cameras, linear
+from visionxl.operators import adapters, algebra, bases, blurs, cameras, cosine, linear
 from visionxl.operators import tasks as operators
 from visionxl.operators.adapters import (
     from_deepinv,
@@ -611,21 +611,21 @@ def test_any_blur_of_any_clip(T, H, W, window, boundary, kernel, temporal):
 def test_cosine_transforms_agree(shape):
     x = draw(2, 3, *shape)
     grad = x.clone().requires_grad_()
-    assert torch.allclose(bases.dct2(grad), bases.dct2(x), atol=1e-12) and torch.allclose(
-        bases.idct2(grad), bases.idct2(x), atol=1e-12
+    assert torch.allclose(cosine.dct2(grad), cosine.dct2(x), atol=1e-12) and torch.allclose(
+        cosine.idct2(grad), cosine.idct2(x), atol=1e-12
     )
     assert (
-        torch.allclose(bases.idct2(bases.dct2(x)), x, atol=1e-12)
-        and bases.dct2(x.float()).dtype == torch.float32
+        torch.allclose(cosine.idct2(cosine.dct2(x)), x, atol=1e-12)
+        and cosine.dct2(x.float()).dtype == torch.float32
     )
     keep = (-(-shape[0] // 2), -(-shape[1] // 2))
-    low = bases.dct2(x, keep)
-    assert torch.allclose(low, bases.dct2(x)[..., : keep[0], : keep[1]], atol=1e-12)
+    low = cosine.dct2(x, keep)
+    assert torch.allclose(low, cosine.dct2(x)[..., : keep[0], : keep[1]], atol=1e-12)
     full = torch.zeros_like(x)
     full[..., : keep[0], : keep[1]] = low
-    assert torch.allclose(bases.idct2(low, shape), bases.idct2(full), atol=1e-12)
+    assert torch.allclose(cosine.idct2(low, shape), cosine.idct2(full), atol=1e-12)
     assert torch.allclose(
-        bases.idct2(low.clone().requires_grad_(), shape), bases.idct2(full), atol=1e-12
+        cosine.idct2(low.clone().requires_grad_(), shape), cosine.idct2(full), atol=1e-12
     )
 
 
@@ -655,16 +655,16 @@ def test_cosine_transforms_of_large_frames(keep, threads):
             torch.stack([x, x], -1)[..., 0],
             x.clone().requires_grad_(),
         ):
-            got = bases.dct2(v, keep, rest=(rest := []))
+            got = cosine.dct2(v, keep, rest=(rest := []))
             assert torch.allclose(got, want[..., :h, :w], atol=1e-12) and rest == pytest.approx(
                 [left], rel=1e-10, abs=1e-18
             )
-            assert torch.allclose(bases.idct2(got, (128, 160)), back, atol=1e-12)
-        one = bases.dct2(x.float(), keep, torch.float64)
+            assert torch.allclose(cosine.idct2(got, (128, 160)), back, atol=1e-12)
+        one = cosine.dct2(x.float(), keep, torch.float64)
         assert one.dtype == torch.float64 and torch.allclose(one, want[..., :h, :w], atol=1e-4)
         assert (
-            bases.dct2(x.float(), keep).dtype
-            == bases.idct2(one.float(), (128, 160)).dtype
+            cosine.dct2(x.float(), keep).dtype
+            == cosine.idct2(one.float(), (128, 160)).dtype
             == torch.float32
         )
     finally:

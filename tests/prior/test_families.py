@@ -11,8 +11,8 @@ import torch
 from prior import families
 
 from visionxl.prior.families import recognise
-from visionxl.prior.hub import Source
 from visionxl.prior.latent import Prior
+from visionxl.prior.model_files import Source
 from visionxl.prior.schedule import make_schedule
 
 TOLERANCE = 1e-5

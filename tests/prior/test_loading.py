@@ -9,7 +9,8 @@ from prior import checkpoint, families, hub_server
 from safetensors.torch import load_file, save_file
 
 from visionxl.prior.latent import Prior
-from visionxl.prior.loading import FILE_TYPES, file_type, locate
+from visionxl.prior.loading import locate
+from visionxl.prior.single_file import FILE_TYPES, file_type
 
 KINDS = {"sd15": "v1", "sdxl-deep": "xl_base"}
 

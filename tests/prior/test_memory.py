@@ -6,9 +6,10 @@ import pytest
 import torch
 from prior import families
 
+from visionxl.prior.cost import PeakMemory, cost, without_weights
 from visionxl.prior.latent import Prior
 from visionxl.prior.memory import Placement, in_tiles, placement, resident, settle
-from visionxl.prior.plan import PeakMemory, cost, plan, without_weights
+from visionxl.prior.plan import plan
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 

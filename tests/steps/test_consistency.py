@@ -4,16 +4,14 @@ import pytest
 import torch
 
 from visionxl.operators.diagonal import Diagonal, without_small_gains
-from visionxl.operators.spectral import (
+from visionxl.operators.polynomial import (
     CGPolynomial,
     History,
-    cut_changes_nothing,
-    guess_cut,
     merge_eigenvalues,
     scalar_cg,
-    spectral_cg,
     two_point_rule,
 )
+from visionxl.operators.spectral import cut_changes_nothing, guess_cut, spectral_cg
 from visionxl.operators.tasks import (
     TASKS,
     AveragePool,
@@ -372,7 +370,7 @@ def test_an_operator_with_a_spectrum_of_its_own():
         def spectrum(self):
             return consistency_spectrum()
 
-    from visionxl.operators.bases import Spectrum
+    from visionxl.operators.factors import Spectrum
 
     def consistency_spectrum():
         return Spectrum(
@@ -442,7 +440,7 @@ def test_two_point_rule_has_the_moments():
 
 def test_slabs_do_not_show(monkeypatch):
     "The clip cut into many pieces and into one."
-    import visionxl.operators.diagonal as d
+    import visionxl.operators.passes as d
 
     for A in CASES:
         if A.factors() is None:

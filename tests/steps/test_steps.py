@@ -15,7 +15,7 @@ from visionxl.extras.photo_spectrum import (
     fill_smoothly,
     smooth_step,
 )
-from visionxl.operators.bases import dct2
+from visionxl.operators.cosine import dct2
 from visionxl.operators.properties import has_one_gain
 from visionxl.operators.tasks import LinearOperator, Mask, task
 from visionxl.prior.latent import to_eps

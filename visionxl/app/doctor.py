@@ -15,7 +15,8 @@ import torch
 
 from .. import __version__
 from ..measure.weights import WEIGHTS, MissingWeights, find_weights
-from ..prior.hub import ALIASES, missing_files
+from ..prior.hub import ALIASES
+from ..prior.model_files import missing_files
 
 # %% ../../nbs/reference/app/doctor.ipynb #7384c917
 PACKAGES = (

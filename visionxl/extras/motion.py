@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from .flow import flow, greyscale, visible, warp
-from ..steps.problem import Problem, as_step, check_range
+from ..steps.own import as_step
+from ..steps.problem import Problem, check_range
 
 # %% ../../nbs/reference/extras/motion.ipynb #5599359f
 def has_motion(

@@ -9,7 +9,8 @@ __all__ = ['WALK', 'PhotoSpectrum', 'blur_gains', 'pool_gains', 'fill_smoothly',
 import torch
 from torch import Tensor
 
-from ..operators.bases import Cosine, dct2, idct2
+from ..operators.bases import Cosine
+from ..operators.cosine import dct2, idct2
 from ..operators.checks import clip_by_clip, needs_graph
 from ..operators.linear import LinearOperator
 from ..operators.properties import block_size, describe, has_one_gain, measured_part

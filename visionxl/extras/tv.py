@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import torch
 
 from .photo_spectrum import blur_gains
-from ..operators.bases import dct2, idct2, over_time
+from ..operators.cosine import dct2, idct2
+from ..operators.factors import over_time
 from ..operators.linear import LinearOperator
 from ..operators.properties import describe
 from ..steps.consistency import proximal

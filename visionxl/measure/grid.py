@@ -16,19 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from visionxl.measure.cell import (
-    Cell,
-    Peak,
-    at_size,
-    default_clips,
-    find_operator,
-    find_prior,
-    named,
-    run_cell,
-    sheet,
-    views,
-)
-from .evaluate import load_networks, video_distances
+from .cell import Cell, Peak, run_cell, sheet, views
+from .given import at_size, default_clips, find_operator, find_prior, named
+from .clip_metrics import load_networks, video_distances
 from visionxl.measure.identity import (
     clip_identity,
     digest,

@@ -13,18 +13,8 @@ from typing import Any
 
 from .grid import Grid, default_clips
 from .paper import DATASETS, SIZES, TABLES, six_tasks
-from visionxl.measure.reproduce import (
-    Setup,
-    cells_of,
-    differences,
-    pictures,
-    plan_of,
-    print_figures,
-    report,
-    run,
-    windows_of,
-    work,
-)
+from .reproduce import Setup, cells_of, differences, plan_of, run, windows_of, work
+from .reproduce_report import pictures, print_figures, report
 
 # %% ../../nbs/reference/measure/reproduce_command.ipynb #dfa67360
 def size_of(

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .bases import Cosine, Factors, Fourier
+from .bases import Cosine, Fourier
+from .factors import Factors
 from visionxl.operators.kernels import (
     as_kernel,
     axis_bands,
@@ -22,7 +23,8 @@ from visionxl.operators.kernels import (
     gaussian_kernel,
     is_even,
 )
-from .linear import LinearOperator, as_shape
+from .linear import LinearOperator
+from .shapes import as_shape
 
 # %% ../../nbs/reference/operators/blurs.ipynb #e38f4cd7
 class Blur(LinearOperator):

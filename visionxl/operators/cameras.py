@@ -12,8 +12,9 @@ import math
 import torch
 from torch import Tensor
 
-from .bases import Spectrum
-from .linear import LinearOperator, as_shape
+from .factors import Spectrum
+from .linear import LinearOperator
+from .shapes import as_shape
 from .tasks import FrameMix, Mask
 
 # %% ../../nbs/reference/operators/cameras.ipynb #3d052ca4

@@ -13,7 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .linear import HALF, LinearOperator, as_operator, check_tensor, is_batch
+from .linear import HALF, LinearOperator, as_operator
+from .shapes import check_tensor, is_batch
 
 # %% ../../nbs/reference/operators/checks.ipynb #bb585a44
 def check_adjoint(

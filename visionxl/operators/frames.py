@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .checks import random_like, working_type
 from .linear import LinearOperator
-from .spectral import ROUNDING
+from .polynomial import ROUNDING
 
 # %% ../../nbs/reference/operators/frames.ipynb #ede78b5d
 @torch.no_grad()

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from .hub import Source
+from .model_files import Source
 
 # %% ../../nbs/reference/prior/families.ipynb #db5e27d3
 def read_config(

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from ..operators.linear import HALF, is_batch
+from ..operators.linear import HALF
+from ..operators.shapes import is_batch
 from .problem import Point, State
 from .progress import Progress
 

@@ -17,11 +17,9 @@ from ..operators.checks import check_problem, clip_by_clip, needs_graph
 from ..operators.linear import LinearOperator
 from ..operators.frames import cg_by_frame, frames_apart
 from ..operators.properties import describe
+from ..operators.polynomial import ROUNDING, History, plain_number
 from visionxl.operators.spectral import (
-    ROUNDING,
-    History,
     has_spectrum,
-    plain_number,
     one_step_is_exact,
     spectral_cg,
     spectral_proximal,

@@ -15,7 +15,8 @@ from ..prior.schedule import Schedule
 from .consistency import SpectralCG
 from .inversion import Invert
 from .lowpass import Encode, LowPass
-from .problem import Batched, OwnStep, Route, as_step
+from .own import OwnStep, as_step
+from .problem import Batched, Route
 from .renoise import Renoise, SeededNoise
 from .tweedie import LastDecode
 

@@ -134,7 +134,7 @@ def _info(a: argparse.Namespace) -> None:
 
 def _evaluate(a: argparse.Namespace) -> int:
     "`visionxl evaluate`: it has its own options."
-    from visionxl.measure.evaluate import main
+    from visionxl.measure.evaluate_command import main
 
     return main(a.rest)
 
