@@ -34,10 +34,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from visionxl import video  # noqa: E402
 from visionxl.measure.clip_metrics import UNITS  # noqa: E402
 from visionxl.measure.evaluate import clips_in  # noqa: E402
-from visionxl.measure.given import at_size  # noqa: E402
-from visionxl.measure.grid import Cell, Grid, mean_row  # noqa: E402
-from visionxl.measure.methods import METHODS, solve_with  # noqa: E402
-from visionxl.measure.plain_priors import (  # noqa: E402
+from visionxl.measure.experiment.given import at_size  # noqa: E402
+from visionxl.measure.experiment.grid import Cell, Grid, mean_row  # noqa: E402
+from visionxl.measure.experiment.methods import METHODS, solve_with  # noqa: E402
+from visionxl.measure.experiment.plain_priors import (  # noqa: E402
     DenoiserPrior,
     blur,
     dct_threshold,

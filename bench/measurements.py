@@ -30,8 +30,8 @@ from visionxl import video  # noqa: E402
 from visionxl.extras.noise import estimate_noise  # noqa: E402
 from visionxl.extras.starts import admm_tv  # noqa: E402
 from visionxl.measure import metrics  # noqa: E402
-from visionxl.measure.given import at_size, default_clips  # noqa: E402
-from visionxl.measure.networks import load_lpips  # noqa: E402
+from visionxl.measure.experiment.given import at_size, default_clips  # noqa: E402
+from visionxl.measure.perception.networks import load_lpips  # noqa: E402
 from visionxl.operators.tasks import TASKS, Identity, Mask, TemporalMean, task  # noqa: E402
 from visionxl.prior.latent import Prior  # noqa: E402
 from visionxl.solver import solve  # noqa: E402

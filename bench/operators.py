@@ -27,7 +27,7 @@ from pathlib import Path
 import as_released
 import torch
 
-from visionxl.operators.spectral import spectral_cg
+from visionxl.operators.fast.spectral import spectral_cg
 from visionxl.operators.tasks import TASKS, Mask, task
 from visionxl.steps.consistency import cg, data_consistency
 

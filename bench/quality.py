@@ -24,9 +24,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from visionxl.measure.clip_metrics import UNITS  # noqa: E402
 from visionxl.measure.evaluate import notes  # noqa: E402
-from visionxl.measure.grid import Cell, Grid, default_clips, mean_row, sheet  # noqa: E402
-from visionxl.measure.methods import find_method, wants  # noqa: E402
-from visionxl.measure.plain_priors import PLAIN_PRIORS  # noqa: E402
+from visionxl.measure.experiment.grid import (  # noqa: E402
+    Cell,
+    Grid,
+    default_clips,
+    mean_row,
+    sheet,
+)
+from visionxl.measure.experiment.methods import find_method, wants  # noqa: E402
+from visionxl.measure.experiment.plain_priors import PLAIN_PRIORS  # noqa: E402
 from visionxl.measure.tables import BETTER, latex, markdown, number  # noqa: E402
 from visionxl.operators.tasks import TASKS  # noqa: E402
 

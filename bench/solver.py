@@ -33,7 +33,7 @@ from visionxl import solver  # noqa: E402
 from visionxl.compare import released as released_steps  # noqa: E402
 from visionxl.extras import best as best_steps  # noqa: E402
 from visionxl.extras import motion  # noqa: E402
-from visionxl.measure.grid import Peak  # noqa: E402
+from visionxl.measure.experiment.grid import Peak  # noqa: E402
 from visionxl.operators.tasks import task  # noqa: E402
 from visionxl.presets import choose  # noqa: E402
 from visionxl.prior.latent import Prior  # noqa: E402

@@ -5,8 +5,8 @@ import torch
 from own_operators import Bayer, Kernel, Plain, Radial, Rows, slanted
 
 from visionxl.compare.rivals import motion_tv
+from visionxl.operators.known.properties import describe
 from visionxl.operators.linear import LinearOperator
-from visionxl.operators.properties import describe
 from visionxl.operators.tasks import TASKS, task
 from visionxl.prior.latent import Prior
 from visionxl.solver import solve

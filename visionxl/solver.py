@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .extras.noise import noise_level
 from .operators.linear import LinearOperator
-from .operators.properties import describe
+from .operators.known.properties import describe
 from .presets import choose
 from .prior.schedule import Schedule
 from .steps.batch import for_batches

@@ -16,8 +16,8 @@ from visionxl.app.restore import restore
 from visionxl.compare.rivals import RIVALS
 from visionxl.extras.photo_spectrum import smooth_step
 from visionxl.extras.tv import admm
-from visionxl.measure import grid
-from visionxl.measure.methods import find_method, run_method
+from visionxl.measure.experiment import grid
+from visionxl.measure.experiment.methods import find_method, run_method
 from visionxl.operators.tasks import TASKS, task
 from visionxl.presets import PRESETS, VARIANTS
 from visionxl.prior.latent import Prior

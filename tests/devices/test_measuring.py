@@ -8,7 +8,9 @@ import torch
 from devices.emulator import emulated
 
 from visionxl import video
-from visionxl.measure import clip_metrics, evaluate_command, grid, metrics, reproduce_command
+from visionxl.measure import clip_metrics, evaluate_command, metrics
+from visionxl.measure.experiment import grid
+from visionxl.measure.reproduction import command as reproduce_command
 from visionxl.operators.tasks import task
 
 FRAMES = 11  # FVD needs ten

@@ -8,7 +8,7 @@ from devices.emulator import emulated
 from prior import families
 
 from visionxl.prior.latent import Prior
-from visionxl.prior.memory import placement
+from visionxl.prior.machine.memory import placement
 
 
 @pytest.fixture(autouse=True)

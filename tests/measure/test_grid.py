@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from visionxl import video
-from visionxl.measure import grid as G
-from visionxl.measure import identity as I
-from visionxl.measure import methods as M
-from visionxl.measure import plain_priors as P
 from visionxl.measure import tables as T
+from visionxl.measure.experiment import grid as G
+from visionxl.measure.experiment import identity as I
+from visionxl.measure.experiment import methods as M
+from visionxl.measure.experiment import plain_priors as P
 from visionxl.operators.tasks import task
 from visionxl.steps.tweedie import tweedie
 

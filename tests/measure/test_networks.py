@@ -12,10 +12,10 @@ import torch
 from measure.alexnet import torch_layers
 
 from visionxl.measure import evaluate as E
-from visionxl.measure import i3d as I
 from visionxl.measure import metrics as M
-from visionxl.measure import networks as N
-from visionxl.measure import weights as W
+from visionxl.measure.perception import i3d as I
+from visionxl.measure.perception import networks as N
+from visionxl.measure.perception import weights as W
 
 
 def clip(seed=0, shape=(3, 3, 24, 32)):

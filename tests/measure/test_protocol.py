@@ -11,7 +11,7 @@ from measure.alexnet import torch_layers
 from safetensors.torch import save_file
 
 from visionxl.measure import metrics as M
-from visionxl.measure.weights import WEIGHTS
+from visionxl.measure.perception.weights import WEIGHTS
 
 SHAPES = [
     (1, 1, 3, 12, 13),

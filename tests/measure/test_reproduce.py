@@ -10,12 +10,12 @@ import torch.nn.functional as F
 
 from visionxl import video
 from visionxl.measure import evaluate as E
-from visionxl.measure import grid as C
-from visionxl.measure import judge as J
 from visionxl.measure import metrics as M
-from visionxl.measure import reproduce as R
-from visionxl.measure import reproduce_command as command
 from visionxl.measure import tables as T
+from visionxl.measure.experiment import grid as C
+from visionxl.measure.reproduction import command as command
+from visionxl.measure.reproduction import judge as J
+from visionxl.measure.reproduction import reproduce as R
 from visionxl.prior.schedule import scaled_linear
 
 CHANGE = "lowpass.lam"  # a setting of `paper` whose default is 2

@@ -8,7 +8,7 @@ import pytest
 import torch
 from steps.test_consistency import draw, off, same_as_plain
 
-from visionxl.operators.spectral import spectral_cg
+from visionxl.operators.fast.spectral import spectral_cg
 from visionxl.operators.tasks import (
     BOUNDARIES,
     TASKS,

@@ -7,10 +7,10 @@ from steps.test_consistency import draw, off
 from torch.autograd import gradcheck as full_gradcheck
 
 from visionxl.extras.photo_spectrum import smooth_step
-from visionxl.operators.checks import verify
+from visionxl.operators.fast.spectral import spectral_cg
+from visionxl.operators.known.checks import verify
+from visionxl.operators.known.properties import describe
 from visionxl.operators.linear import LinearOperator, as_operator
-from visionxl.operators.properties import describe
-from visionxl.operators.spectral import spectral_cg
 from visionxl.operators.tasks import (
     TASKS,
     AveragePool,

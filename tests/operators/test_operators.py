@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionxl.operators import adapters, algebra, bases, blurs, cameras, cosine, linear
+from visionxl.operators import adapters, algebra, blurs, cameras, linear
 from visionxl.operators import tasks as operators
 from visionxl.operators.adapters import (
     from_deepinv,
@@ -21,8 +21,9 @@ from visionxl.operators.adapters import (
     to_scipy,
 )
 from visionxl.operators.blurs import FrameFilter
-from visionxl.operators.checks import verify
+from visionxl.operators.fast import bases, cosine
 from visionxl.operators.kernels import convolution, cosine_gains, extend, fourier_gains
+from visionxl.operators.known.checks import verify
 from visionxl.operators.tasks import (
     BOUNDARIES,
     TASKS,

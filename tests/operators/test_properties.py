@@ -7,11 +7,11 @@ from own_operators import Bayer, Kernel, Plain, Radial, Rows, slanted
 from steps.test_consistency import draw, off
 
 from visionxl.extras.photo_spectrum import smooth_step
-from visionxl.operators.bases import Fourier
 from visionxl.operators.blurs import FrameFilter
-from visionxl.operators.checks import verify, working_type
-from visionxl.operators.frames import cg_by_frame, frames_apart
-from visionxl.operators.properties import describe, has_one_gain, kind_of
+from visionxl.operators.fast.bases import Fourier
+from visionxl.operators.fast.frames import cg_by_frame, frames_apart
+from visionxl.operators.known.checks import verify, working_type
+from visionxl.operators.known.properties import describe, has_one_gain, kind_of
 from visionxl.operators.tasks import (
     TASKS,
     Blur,

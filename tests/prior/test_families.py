@@ -10,9 +10,9 @@ import pytest
 import torch
 from prior import families
 
-from visionxl.prior.families import recognise
 from visionxl.prior.latent import Prior
-from visionxl.prior.model_files import Source
+from visionxl.prior.models.families import recognise
+from visionxl.prior.models.model_files import Source
 from visionxl.prior.schedule import make_schedule
 
 TOLERANCE = 1e-5

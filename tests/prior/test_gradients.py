@@ -7,7 +7,7 @@ from torch.autograd import gradcheck
 
 from visionxl.operators.tasks import task
 from visionxl.prior.latent import Prior
-from visionxl.prior.memory import Placement
+from visionxl.prior.machine.memory import Placement
 from visionxl.solver import solve
 
 DOUBLE = Placement(torch.device("cpu"), torch.float64)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from prior import families, hub_server
 
-from visionxl.prior.hub import complete, from_hub
 from visionxl.prior.latent import Prior
-from visionxl.prior.model_files import is_whole, missing_files, weight_files
+from visionxl.prior.models.hub import complete, from_hub
+from visionxl.prior.models.model_files import is_whole, missing_files, weight_files
 
 NAME = "owner/model"
 

@@ -9,8 +9,8 @@ from prior import checkpoint, families, hub_server
 from safetensors.torch import load_file, save_file
 
 from visionxl.prior.latent import Prior
-from visionxl.prior.loading import locate
-from visionxl.prior.single_file import FILE_TYPES, file_type
+from visionxl.prior.models.loading import locate
+from visionxl.prior.models.single_file import FILE_TYPES, file_type
 
 KINDS = {"sd15": "v1", "sdxl-deep": "xl_base"}
 

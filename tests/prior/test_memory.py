@@ -6,10 +6,10 @@ import pytest
 import torch
 from prior import families
 
-from visionxl.prior.cost import PeakMemory, cost, without_weights
 from visionxl.prior.latent import Prior
-from visionxl.prior.memory import Placement, in_tiles, placement, resident, settle
-from visionxl.prior.plan import plan
+from visionxl.prior.machine.cost import PeakMemory, cost, without_weights
+from visionxl.prior.machine.memory import Placement, in_tiles, placement, resident, settle
+from visionxl.prior.machine.plan import plan
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 import visionxl
-from visionxl.prior.conditioning import Condition
 from visionxl.prior.latent import Prior, to_eps
-from visionxl.prior.loading import find_model
-from visionxl.prior.memory import Placement, frames_for, placement
+from visionxl.prior.machine.memory import Placement, frames_for, placement
+from visionxl.prior.models.conditioning import Condition
+from visionxl.prior.models.loading import find_model
 from visionxl.prior.schedule import ddim_step, make_schedule, scaled_linear
 
 TINY = Path(visionxl.__file__).parent / "assets" / "tiny"

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionxl.prior.sizes import SDXL_SIZES, fit, nearest_size
+from visionxl.prior.models.sizes import SDXL_SIZES, fit, nearest_size
 
 
 def test_the_list():

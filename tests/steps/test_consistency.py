@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from visionxl.operators.diagonal import Diagonal, without_small_gains
-from visionxl.operators.polynomial import (
+from visionxl.operators.fast.diagonal import Diagonal, without_small_gains
+from visionxl.operators.fast.polynomial import (
     CGPolynomial,
     History,
     merge_eigenvalues,
     scalar_cg,
     two_point_rule,
 )
-from visionxl.operators.spectral import cut_changes_nothing, guess_cut, spectral_cg
+from visionxl.operators.fast.spectral import cut_changes_nothing, guess_cut, spectral_cg
 from visionxl.operators.tasks import (
     TASKS,
     AveragePool,
@@ -222,7 +222,7 @@ def test_isolated_eigenvalues_and_many_steps(steps, monkeypatch):
     """A wide box has a few large eigenvalues far apart, where CG's polynomial is so steep that one
     rounding of g shows.
     """
-    import visionxl.operators.spectral as c
+    import visionxl.operators.fast.spectral as c
 
     A = Blur.box((1, 1, 96, 80), 33, "circular")
     y = A(draw(*A.in_shape, seed=1).cumsum(-1).cumsum(-2))
@@ -370,7 +370,7 @@ def test_an_operator_with_a_spectrum_of_its_own():
         def spectrum(self):
             return consistency_spectrum()
 
-    from visionxl.operators.factors import Spectrum
+    from visionxl.operators.fast.factors import Spectrum
 
     def consistency_spectrum():
         return Spectrum(
@@ -440,7 +440,7 @@ def test_two_point_rule_has_the_moments():
 
 def test_slabs_do_not_show(monkeypatch):
     "The clip cut into many pieces and into one."
-    import visionxl.operators.passes as d
+    import visionxl.operators.fast.passes as d
 
     for A in CASES:
         if A.factors() is None:
@@ -480,7 +480,7 @@ def test_frequencies_left_out_change_nothing(A, y, x, holds, dtype, monkeypatch)
     """Calculated in float64 with the band of either type: the result with all frequencies, to an
     eighth of that type's last place.
     """
-    import visionxl.operators.spectral as c
+    import visionxl.operators.fast.spectral as c
 
     guess, holds_after, answers = c.guess_cut, c.cut_changes_nothing, []
     monkeypatch.setattr(c, "guess_cut", lambda f, y, steps: guess(f, y.to(dtype), steps))

@@ -15,8 +15,8 @@ from visionxl.extras.photo_spectrum import (
     fill_smoothly,
     smooth_step,
 )
-from visionxl.operators.cosine import dct2
-from visionxl.operators.properties import has_one_gain
+from visionxl.operators.fast.cosine import dct2
+from visionxl.operators.known.properties import has_one_gain
 from visionxl.operators.tasks import LinearOperator, Mask, task
 from visionxl.prior.latent import to_eps
 from visionxl.prior.schedule import ddim_step, make_schedule, scaled_linear

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 
 from .. import __version__
-from ..measure.weights import WEIGHTS, MissingWeights, find_weights
-from ..prior.hub import ALIASES
-from ..prior.model_files import missing_files
+from ..measure.perception.weights import WEIGHTS, MissingWeights, find_weights
+from ..prior.models.hub import ALIASES
+from ..prior.models.model_files import missing_files
 
 # %% ../../nbs/reference/app/doctor.ipynb #7384c917
 PACKAGES = (
@@ -116,7 +116,7 @@ def fits(
     vram: float | None = None,  # of the device, in GB; None: that of the first GPU
 ) -> str:  # a few lines
     "What a clip of this shape needs on a device, and how long it will take."
-    from visionxl.prior.plan import plan
+    from visionxl.prior.machine.plan import plan
 
     if vram is None and torch.cuda.is_available():
         vram = torch.cuda.get_device_properties(0).total_memory / 2**30

@@ -18,7 +18,7 @@ from .degradation.masks import PictureMask, is_box
 from .degradation.notes import from_notes
 from .degradation.own import AnyDegradation, as_degradation
 from .degradation.tasks import Degradation
-from ..measure.identity import is_reference, load_object
+from ..measure.experiment.identity import is_reference, load_object
 from ..operators.tasks import ALL_TASKS, LinearOperator
 from ..presets import choose
 from ..prior.latent import Prior

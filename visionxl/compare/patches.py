@@ -12,7 +12,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..prior.memory import in_tiles
+from ..prior.machine.memory import in_tiles
 from ..prior.protocol import PriorLike, factor_of
 from ..steps.problem import Problem, check_range
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..operators.factors import beside
+from ..operators.fast.factors import beside
 from ..operators.tasks import AveragePool, Blur, Compose, LinearOperator, TemporalMean
 from ..steps.lowpass import folded_index
 

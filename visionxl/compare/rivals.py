@@ -21,7 +21,7 @@ from ..extras.motion import estimate_motion, has_motion, motion_average
 from ..extras.photo_spectrum import smooth_step
 from ..extras.starts import TV_TUNED, admm_tv, check_measurement, upsample
 from ..operators.linear import LinearOperator
-from ..operators.properties import describe
+from ..operators.known.properties import describe
 from ..steps.consistency import cg
 
 _all_ = ["TV_TUNED", "admm_tv", "check_measurement", "upsample"]

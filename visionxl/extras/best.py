@@ -22,7 +22,7 @@ from ..steps.renoise import Renoise
 
 # %% ../../nbs/reference/extras/best.ipynb #f93382e1
 def best(
-    task: str | None = None,  # the operator's recipe, see `operators.properties.describe`, or None
+    task: str | None = None,  # the operator's recipe, see `describe` in operators.known; or None
     sigma_y: float = 0.0,  # standard deviation of the measurement's noise, in units of [-1, 1]
 ) -> Preset:
     """The preset that measured best, for a task and a noise level: use it unless you compare with

@@ -13,7 +13,7 @@ from torch import Tensor
 from .flow import flow, greyscale, warp
 from .motion import has_motion
 from ..operators.linear import LinearOperator
-from ..operators.properties import describe
+from ..operators.known.properties import describe
 
 # %% ../../nbs/reference/extras/holes.ipynb #43fee5a1
 def shrink_mask(

@@ -9,12 +9,12 @@ __all__ = ['WALK', 'PhotoSpectrum', 'blur_gains', 'pool_gains', 'fill_smoothly',
 import torch
 from torch import Tensor
 
-from ..operators.bases import Cosine
-from ..operators.cosine import dct2, idct2
-from ..operators.checks import clip_by_clip, needs_graph
+from ..operators.fast.bases import Cosine
+from ..operators.fast.cosine import dct2, idct2
+from ..operators.known.checks import clip_by_clip, needs_graph
 from ..operators.linear import LinearOperator
-from ..operators.properties import block_size, describe, has_one_gain, measured_part
-from ..operators.spectral import has_spectrum
+from ..operators.known.properties import block_size, describe, has_one_gain, measured_part
+from ..operators.fast.spectral import has_spectrum
 from ..operators.tasks import AveragePool
 from ..steps.consistency import cg, proximal
 

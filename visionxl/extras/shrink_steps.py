@@ -15,7 +15,7 @@ from torch import Tensor
 from .noise import undo_clipping
 from .photo_spectrum import smooth_step
 from .shrinkage import denoise_video, motion_of, shrink_along, tolerance_of
-from ..operators.properties import describe
+from ..operators.known.properties import describe
 from ..steps.own import as_step
 from ..steps.problem import Problem, check_range
 

@@ -17,7 +17,7 @@ from .holes import fill_wide_holes
 from .photo_spectrum import smooth_solution
 from .tv import admm
 from ..operators.linear import LinearOperator
-from ..operators.properties import describe
+from ..operators.known.properties import describe
 from ..steps.inversion import to_size
 from ..steps.problem import Problem, check_range
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 import torch
 
 from .photo_spectrum import blur_gains
-from ..operators.cosine import dct2, idct2
-from ..operators.factors import over_time
+from ..operators.fast.cosine import dct2, idct2
+from ..operators.fast.factors import over_time
 from ..operators.linear import LinearOperator
-from ..operators.properties import describe
+from ..operators.known.properties import describe
 from ..steps.consistency import proximal
 
 # %% ../../nbs/reference/extras/tv.ipynb #a0564c68

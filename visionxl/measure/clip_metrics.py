@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from . import metrics
-from .i3d import load_i3d
-from .networks import load_lpips, load_stlpips
-from .weights import MissingWeights
+from .perception.i3d import load_i3d
+from .perception.networks import load_lpips, load_stlpips
+from .perception.weights import MissingWeights
 
 # %% ../../nbs/reference/measure/clip_metrics.ipynb #430efb6a
 UNITS = {

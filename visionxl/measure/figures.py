@@ -68,7 +68,7 @@ def most_different(
 
 # %% ../../nbs/reference/measure/figures.ipynb #c6b9a181
 def figure(
-    pictures: dict,  # {title: views of a method, from `measure.cell.views`}, the clean clip first
+    pictures: dict,  # {title: views of a method, from `cell.views`}, the clean clip first
     boxes: list[Box] | None = None,  # crops; None: the two busiest places of the first picture
     width: float = 7.2,  # inches, that of a page
 ) -> Any:  # a matplotlib figure on white ground

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 
 from ..extras.flow import flow, visible, warp
-from .i3d import load_i3d
-from .networks import load_lpips, load_stlpips
+from .perception.i3d import load_i3d
+from .perception.networks import load_lpips, load_stlpips
 
 # %% ../../nbs/course/12_measuring.ipynb #8f8634f8
 def to_unit(

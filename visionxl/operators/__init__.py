@@ -1,8 +1,7 @@
-"""Degradations as linear operators: the six tasks, their parts, and the bases in which they are
-diagonal.
+"""Degradations as linear operators: the six tasks, their parts, cameras, and operators of others.
 
-Every operator is two methods and two shapes (`LinearOperator`). `algebra` adds the signs `@ + - *`
-to it and is loaded with the folder. The rest of the folder makes operators fast.
+Every operator is two methods and two shapes (`linear`). `algebra` adds the signs `@ + - *` to it
+and is loaded with the folder. `fast` makes them fast, and `known` finds out what is known of one.
 """
 
 from . import algebra as algebra

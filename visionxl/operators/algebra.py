@@ -8,7 +8,7 @@ __all__ = ['Compose', 'Adjoint', 'Sum', 'Multiple']
 # %% ../../nbs/reference/operators/algebra.ipynb #ab34f424
 from torch import Tensor
 
-from .factors import Factors
+from .fast.factors import Factors
 from .linear import LinearOperator
 
 # %% ../../nbs/reference/operators/algebra.ipynb #54694007

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .bases import Cosine, Fourier
-from .factors import Factors
+from .fast.bases import Cosine, Fourier
+from .fast.factors import Factors
 from visionxl.operators.kernels import (
     as_kernel,
     axis_bands,

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from .factors import Spectrum
+from .fast.factors import Spectrum
 from .linear import LinearOperator
 from .shapes import as_shape
 from .tasks import FrameMix, Mask

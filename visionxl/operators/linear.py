@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .bases import Pixels
-from .factors import Factors, Spectrum, factor_spectrum
+from .fast.bases import Pixels
+from .fast.factors import Factors, Spectrum, factor_spectrum
 from .shapes import as_shape, check_tensor, is_batch
 
 # %% ../../nbs/reference/operators/linear.ipynb #dd222a5b

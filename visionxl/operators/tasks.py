@@ -11,12 +11,12 @@ __all__ = ['TASKS', 'DENOISING', 'ALL_TASKS', 'Mask', 'AveragePool', 'FrameMix',
 import torch
 from torch import Tensor
 
-from .bases import Blocks, Pixels, block_sum
-from .factors import Factors, Spectrum, beside, over_time
+from .fast.bases import Blocks, Pixels, block_sum
+from .fast.factors import Factors, Spectrum, beside, over_time
 from .blurs import Blur, Blur2d
 from .kernels import BOUNDARIES, convolution, gaussian_kernel
 from .algebra import Compose
-from .checks import check_adjoint, check_spectrum
+from .known.checks import check_adjoint, check_spectrum
 from .linear import Identity, LinearOperator
 from .shapes import as_shape
 

@@ -1,4 +1,6 @@
-"""The diffusion model as the solver sees it: encode, decode, predict the noise, and the schedule of
-noise levels.
+"""The diffusion model as the solver sees it: encode, decode, predict the noise (`protocol`,
+`latent`), and the schedule of noise levels.
 
-Also how models are found and loaded, the bundled autoencoder, and a toy world of two pixels."""
+`models` finds and loads one, `machine` fits it into a memory. `adapters` takes denoisers of others,
+`check` asks a prior whether it means what the solver thinks, and `toy` is a world of two pixels.
+"""

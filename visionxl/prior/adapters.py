@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .calls import check_frames, needs_graph
+from .machine.calls import check_frames, needs_graph
 from .latent import Prior
-from .memory import Placement
+from .machine.memory import Placement
 from .protocol import PriorLike, check_table, factor_of, last_timestep
 from .schedule import scaled_linear
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-from visionxl.prior.calls import (
+from visionxl.prior.machine.calls import (
     asked_with,
     check_finite,
     check_frames,
@@ -22,10 +22,10 @@ from visionxl.prior.calls import (
     posterior,
     tiled,
 )
-from .conditioning import embeddings, needed_parts, texts_for
-from .hub import complete
-from .loading import find_model, load_network, load_schedule, weight_bytes
-from .memory import Placement, frames_for, placement, settle
+from .models.conditioning import embeddings, needed_parts, texts_for
+from .models.hub import complete
+from .models.loading import find_model, load_network, load_schedule, weight_bytes
+from .machine.memory import Placement, frames_for, placement, settle
 from .schedule import scaled_linear
 
 # %% ../../nbs/course/05_prior.ipynb #1b26b0db

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ..operators.linear import LinearOperator
-from ..operators.checks import verify
-from ..operators.properties import describe
+from ..operators.known.checks import verify
+from ..operators.known.properties import describe
 from ..prior.protocol import as_prior
 from ..prior.schedule import Schedule
 from .preset import Preset

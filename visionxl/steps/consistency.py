@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..operators.checks import check_problem, clip_by_clip, needs_graph
+from ..operators.known.checks import check_problem, clip_by_clip, needs_graph
 from ..operators.linear import LinearOperator
-from ..operators.frames import cg_by_frame, frames_apart
-from ..operators.properties import describe
-from ..operators.polynomial import ROUNDING, History, plain_number
-from visionxl.operators.spectral import (
+from ..operators.fast.frames import cg_by_frame, frames_apart
+from ..operators.known.properties import describe
+from ..operators.fast.polynomial import ROUNDING, History, plain_number
+from visionxl.operators.fast.spectral import (
     has_spectrum,
     one_step_is_exact,
     spectral_cg,

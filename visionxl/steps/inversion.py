@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..operators.linear import LinearOperator
-from ..operators.properties import describe
+from ..operators.known.properties import describe
 from ..prior.schedule import Schedule, ddim_step
 from .lowpass import lowpass
 from .problem import Problem, check_range

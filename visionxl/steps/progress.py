@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..prior.memory import frames_for
+from ..prior.machine.memory import frames_for
 from ..prior.schedule import Schedule
 from .preset import Preset
 

@@ -141,7 +141,7 @@ def _evaluate(a: argparse.Namespace) -> int:
 
 def _reproduce(a: argparse.Namespace) -> int | None:
     "`visionxl reproduce`: the harness has its own options."
-    from visionxl.measure.reproduce_command import main
+    from visionxl.measure.reproduction.command import main
 
     return main(a.rest)
 

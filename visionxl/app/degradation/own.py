@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .tasks import Degradation, check_noise
-from ...measure.identity import is_reference, load_object
+from ...measure.experiment.identity import is_reference, load_object
 from ...operators.tasks import ALL_TASKS, LinearOperator
 
 # %% ../../../nbs/reference/app/degradation/own.ipynb #e7e72fc5

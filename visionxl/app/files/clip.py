@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from ... import video
-from ...prior.sizes import fit, nearest_size
+from ...prior.models.sizes import fit, nearest_size
 from ...media.tracks import lost_in, Tracks
 
 # %% ../../../nbs/reference/app/files/clip.ipynb #95db009c

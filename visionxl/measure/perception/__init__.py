@@ -1,0 +1,1 @@
+"""The networks that judge pictures and films, and where their weights are found."""

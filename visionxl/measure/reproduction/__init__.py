@@ -1,0 +1,1 @@
+"""The tables of the paper: as they were published, made again, judged by their orderings, written."""
