@@ -15,10 +15,19 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .films import open_video, upright
+from .colours import Colours, colours_of
+from .films import film_frames, open_video, upright
 from .frames import fit, to_tensor
 from .notes import noted_size, parse_notes, remarks
-from .pictures import IMAGES, frame_files, one_picture, picture_rate, pictures
+from visionxl.media.pictures import (
+    IMAGES,
+    frame_files,
+    is_transparent,
+    missing_frames,
+    one_picture,
+    picture_rate,
+    pictures,
+)
 
 # %% ../../nbs/reference/media/reading.ipynb #be5e4caf
 class Probe(NamedTuple):
@@ -32,6 +41,7 @@ class Probe(NamedTuple):
     bits: int  # per colour
     notes: dict  # ours, see `writer`
     remarks: tuple[str, ...] = ()  # what a restoration will lose or treat with doubt
+    colours: Colours = Colours()  # what the values mean, also in the result
 
 # %% ../../nbs/reference/media/reading.ipynb #001e119b
 def _existing(path: str | Path) -> Path:
@@ -51,6 +61,7 @@ def decode(
     path: str | Path,  # a video file, one picture, or a folder of frames
     start: int = 0,  # frames to skip
     frames: int | None = None,  # at most this many; None for all
+    interlaced: str = "bwdif",  # what to do about two fields in one frame, or refuse, keep
 ) -> Iterator[np.ndarray]:  # (H, W, 3) uint8, or uint16 for deep colour
     """The frames of a video as integers, one after another, never more than one in memory.
 
@@ -66,7 +77,7 @@ def decode(
         return
     with open_video(path) as (box, stream):
         size = noted_size(parse_notes(box.metadata))
-        for frame in islice(box.decode(stream), start, stop):
+        for frame in islice(film_frames(box, stream, interlaced), start, stop):
             yield upright(frame, size)
 
 # %% ../../nbs/reference/media/reading.ipynb #cf78ea69
@@ -90,9 +101,12 @@ def _probe_pictures(path: Path) -> Probe:
         files = [path]
         first = next(pictures(path))
         count, fps = picture_rate(path)
+    said = [missing_frames(files)]
+    if is_transparent(files[0]):
+        said.append("it is transparent in places; the result shows it on black")
     codec = files[0].suffix[1:].lower()
     h, w = first.shape[:2]
-    return Probe(count, h, w, fps, codec, first.itemsize * 8, notes)
+    return Probe(count, h, w, fps, codec, first.itemsize * 8, notes, tuple(filter(None, said)))
 
 
 def _count(path: Path) -> int:
@@ -114,7 +128,7 @@ def probe(
         return _probe_pictures(path)
     with open_video(path) as (box, stream):
         notes = parse_notes(box.metadata)
-        first = next(box.decode(stream), None)
+        first = next(film_frames(box, stream, "keep"), None)
         if first is None:
             raise ValueError(f"{path} holds no frame: it is damaged or empty")
         rate = stream.average_rate or stream.guessed_rate or 25
@@ -122,7 +136,8 @@ def probe(
         bits = 8 if first.format.name == "pal8" else first.format.components[0].bits
         said = tuple(remarks(stream, first)) if "task" not in notes else ()
         h, w = upright(first, noted_size(notes)).shape[:2]
-    return Probe(_count(path), h, w, float(rate), codec, bits, notes, said)
+        colours = colours_of(first)
+    return Probe(_count(path), h, w, float(rate), codec, bits, notes, said, colours)
 
 # %% ../../nbs/reference/media/reading.ipynb #d4489ce2
 def read_frames(
@@ -131,6 +146,7 @@ def read_frames(
     start: int = 0,  # frames to skip, >= 0
     height: int | None = None,  # rows wanted (see `fit`)
     width: int | None = None,  # columns wanted
+    interlaced: str = "bwdif",  # what to do about two fields in one frame, or refuse, keep
 ) -> Iterator[torch.Tensor]:  # (C, H, W) float32 in [-1, 1], one frame after another
     """The frames of a video, one at a time: for clips that do not fit in memory.
 
@@ -142,7 +158,7 @@ def read_frames(
     if frames is not None and frames < 1:
         raise ValueError(f"frames={frames} must be 1 or more, or left out for the whole clip")
     shape, count = None, 0
-    for a in decode(path, start, frames):
+    for a in decode(path, start, frames, interlaced):
         if shape not in (None, a.shape):
             raise ValueError(
                 f"{path}: frame {start + count} is {a.shape[0]}x{a.shape[1]}, the ones before are "

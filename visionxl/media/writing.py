@@ -17,7 +17,8 @@ from pathlib import Path
 
 import torch
 
-from .codecs import CODECS, open_sink
+from .codecs import open_sink
+from .encoders import AS_USUAL, CODECS, Encoding
 from .frames import check_frames
 from .pictures import IMAGES
 from .tracks import Tracks
@@ -145,6 +146,7 @@ def writer(
     overwrite: bool = False,  # whether something of that name may be replaced
     lossless: bool = False,  # 16 bits in .mkv (FFV1), 12 in .mp4 and .mov (H.265), 8 in others
     tracks: Tracks | None = None,  # sound and the like of another film, and its uneven times
+    encoding: Encoding = AS_USUAL,  # codec, quality, bits and colours of a film for eyes
     **notes: object,  # what `probe(path).notes` shall return
 ) -> Iterator[Callable[[torch.Tensor], None]]:
     """`with writer(path) as add: add(x)` appends frames (n, C, H, W) as they come.
@@ -158,7 +160,7 @@ def writer(
     tmp = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     done = 0
     try:
-        with open_sink(path, tmp, fps, lossless, notes, tracks) as sink:
+        with open_sink(path, tmp, fps, lossless, notes, tracks, encoding) as sink:
 
             def add(x: torch.Tensor) -> None:
                 nonlocal done

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from visionxl.app.files.clip import Clip
+    from visionxl.media.encoders import Encoding
 
 # %% ../../../nbs/reference/app/cli/actions.ipynb #c5524b44
 _NUMBERS = (
@@ -36,7 +37,11 @@ def _clip_of(a: argparse.Namespace) -> "Clip":
         raise ValueError("--letterbox needs --size bucket: without a size nothing is cropped")
     if a.size and (a.height or a.width):
         raise ValueError("--size chooses both sides: leave out --height and --width")
-    clip = Clip(Path(a.input), a.frames, a.start, a.height, a.width)
+    clip = Clip(
+        *(Path(a.input), a.frames, a.start, a.height, a.width),
+        interlaced=a.interlaced,
+        fps=a.fps,
+    )
     return clip.in_bucket(a.letterbox) if a.size else clip
 
 
@@ -47,6 +52,18 @@ def _solver_options(a: argparse.Namespace) -> dict:
         "changes": dict(a.set),
         "progress": not a.quiet,
     }
+
+
+def _encoding(a: argparse.Namespace) -> "Encoding":
+    "How OUT shall be coded. Raises ValueError for what does not go together."
+    from visionxl.media.encoders import CODECS, Encoding, encoder_for
+
+    wish, suffix = Encoding(a.codec, a.crf, a.bits), Path(a.out).suffix.lower()
+    if suffix in CODECS:
+        encoder_for(suffix, wish)
+    elif a.codec or a.crf is not None:
+        raise ValueError(f"{a.out} is no film: --codec and --crf belong to .mp4, .mov, .mkv, .webm")
+    return wish
 
 
 def _warn_of_loss(path: str) -> None:
@@ -85,7 +102,7 @@ def _restore(a: argparse.Namespace) -> None:
     if not a.quiet:
         _warn_of_loss(a.input)
     run = simulate_file if a.simulate else restore_file
-    kept = {"overwrite": a.overwrite, "resume": a.resume}
+    kept = {"overwrite": a.overwrite, "resume": a.resume, "encoding": _encoding(a)}
     scratch = Path(a.scratch) if a.scratch else None
     options = kept | _solver_options(a) | _degradation_numbers(a)
     done = run(_clip_of(a), a.out, a.task, scratch=scratch, **options)

@@ -13,6 +13,7 @@ from ... import __version__
 from visionxl.app.cli.options import (
     TASK_NAMES,
     add_clip_options,
+    add_output_options,
     add_solver_options,
     add_task_options,
     whole_number,
@@ -86,6 +87,7 @@ def _restore_command(subs: argparse._SubParsersAction) -> None:
         f"what happened to IN: {', '.join(TASK_NAMES)}, {_OWN}; "
         "may be left out where `visionxl degrade` wrote IN",
     )
+    add_output_options(r)
     add_solver_options(r)
     r.add_argument(
         "--simulate",

@@ -6,6 +6,7 @@
 __all__ = ['Clip', 'as_clip', 'warn_of_loss']
 
 # %% ../../../nbs/reference/app/files/clip.ipynb #2b69056c
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -32,14 +33,36 @@ class Clip:
     height: int | None = None  # rows wanted
     width: int | None = None  # columns wanted
     bars: bool = False  # black bars instead of cropping, where height and width are given
+    interlaced: str = "bwdif"  # what to do about two fields in one frame, or refuse, keep
+    fps: float | None = None  # frames per second of pictures, which do not say it themselves
 
     def __iter__(self) -> Iterator[torch.Tensor]:
+        part = (self.path, self.frames, self.start)
         if not self.bars or self.height is None or self.width is None:
-            return video.read_frames(self.path, self.frames, self.start, self.height, self.width)
-        frames = video.read_frames(self.path, self.frames, self.start)
+            return video.read_frames(*part, self.height, self.width, self.interlaced)
+        frames = video.read_frames(*part, interlaced=self.interlaced)
         size = (self.height, self.width)
         fits = (fit(f.shape[-2], f.shape[-1], "letterbox", size).apply(f[None]) for f in frames)
         return (x[0] for x in fits)
+
+    def rate(
+        self,
+        info: video.Probe,  # of the file
+    ) -> float:
+        """Frames per second: what was asked for, else what the file says.
+
+        Raises ValueError for a rate that cannot be, and for that of a film, which has its times.
+        """
+        if self.fps is None:
+            return info.fps
+        if not (math.isfinite(self.fps) and 0 < self.fps <= 1000):
+            raise ValueError(f"fps={self.fps} must be between 0 and 1000 frames per second")
+        if not self.path.is_dir() and self.path.suffix.lower() not in video.IMAGES:
+            raise ValueError(
+                f"{self.path} is a film with a time for each frame: --fps belongs to a folder of "
+                "frames"
+            )
+        return self.fps
 
     def in_bucket(
         self,
@@ -71,7 +94,7 @@ class Clip:
         "A text that changes with the file or the part of it, for a stopped run to compare."
         files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
         states = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-        return repr((states, self.frames, self.start, self.height, self.width, self.bars))
+        return repr((states, replace(self, fps=None)))
 
 
 def as_clip(

@@ -9,6 +9,8 @@ __all__ = ['degrade_file']
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from ... import video
 from ..clips import degrade_frames
 from ..degradation.notes import to_notes
@@ -25,6 +27,15 @@ def _writable(d: AnyDegradation, shape: tuple) -> None:
         raise ValueError(
             f"the measurements of {d.task} have shape {made} and are no video: "
             "use degrade and restore in Python, where tensors need no file"
+        )
+
+
+def _check_range(y: torch.Tensor, d: AnyDegradation) -> None:
+    "Raise ValueError for measured values that no file holds."
+    if not d.bundled and y.abs().max() > 1.001 + 6 * d.sigma_y:
+        raise ValueError(
+            f"the measurement of {d.task} reaches {y.abs().max():.3g}, a file holds "
+            "[-1, 1]: scale the operator, or use it in Python"
         )
 
 
@@ -48,16 +59,16 @@ def degrade_file(
     d.check(T)
     if not d.bundled:
         _writable(d, (T, 3, H, W))
-    notes = to_notes(d) | {"clean": [H, W]}
-    fps, tracks = video.probe(clip.path).fps, clip.tracks(T)
+    info = video.probe(clip.path)
+    notes = to_notes(d) | {"clean": [H, W]} | ({"bits": info.bits} if info.bits > 8 else {})
+    options = {"lossless": True, "tracks": clip.tracks(T)} | notes
+    colours = video.Encoding(colours=info.colours)
     warn_of_loss(clip.path, out)
-    options = {"lossless": True, "tracks": tracks} | notes
-    with video.locked(out), video.writer(out, fps, overwrite, **options) as add:
+    with (
+        video.locked(out),
+        video.writer(out, clip.rate(info), overwrite, encoding=colours, **options) as add,
+    ):
         for y in degrade_frames(lambda: iter(clip), T, d, (H, W)):
-            if not d.bundled and y.abs().max() > 1.001 + 6 * d.sigma_y:
-                raise ValueError(
-                    f"the measurement of {d.task} reaches {y.abs().max():.3g}, a file holds "
-                    "[-1, 1]: scale the operator, or use it in Python"
-                )
+            _check_range(y, d)
             add(y)
     return T, *y.shape[-2:]

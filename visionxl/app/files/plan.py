@@ -21,6 +21,7 @@ from ..degradation.notes import clean_size
 from ..degradation.own import AnyDegradation
 from ..degradation.unknown import Unknown, find_out, take_unknown
 from .clip import Clip, as_clip
+from ...media.encoders import AS_USUAL, bits_for
 from ..settings import NUMBERS, RestoreSettings, settings_for, what_happened
 from ...operators.tasks import LinearOperator
 from ...steps.preset import Preset
@@ -39,6 +40,17 @@ class Plan:
     keep: tuple[int, int]  # (H, W) to write
     fps: float  # frames per second
     settings: RestoreSettings
+    info: video.Probe  # what the file says about itself
+
+    def encoding(
+        self,
+        out: Path,  # the output
+        wish: video.Encoding = AS_USUAL,  # what the caller decides
+    ) -> video.Encoding:
+        "How the result is written: as wished, else with the bits and the colours of the source."
+        suffix, info = out.suffix.lower(), self.info
+        bits = wish.bits or bits_for(info.bits, info.notes, suffix, wish.codec)
+        return replace(wish, bits=bits, colours=info.colours)
 
     def measured(self) -> Iterator[torch.Tensor]:  # (C, h, w)
         "The frames of the measurement from the first on, read or simulated anew at each call."
@@ -73,12 +85,12 @@ class Plan:
         return Checkpoint(folder / f".{out.name}.unfinished", key, resume)
 
 # %% ../../../nbs/reference/app/files/plan.ipynb #88f80014
-def _simulation(clip: Clip, fps: float, settings: RestoreSettings) -> Plan:
+def _simulation(clip: Clip, info: video.Probe, settings: RestoreSettings) -> Plan:
     "The plan for a clean clip, which is degraded first."
     T, h, w = clip.survey()
     scale = settings.degradation.scale
     size = h + -h % scale, w + -w % scale
-    return Plan(clip, True, T, size, (h, w), fps, settings)
+    return Plan(clip, True, T, size, (h, w), clip.rate(info), settings, info)
 
 
 def _asked_size(clip: Clip, measured: tuple[int, int]) -> tuple[int, int] | None:
@@ -112,7 +124,7 @@ def _restoration(clip: Clip, info: video.Probe, settings: RestoreSettings) -> Pl
         check_measured(d, (T, 3, *size), (T, 3, h, w))
     H, W = asked or noted or size
     keep = min(H, size[0]), min(W, size[1])
-    return Plan(read, False, T, size, keep, info.fps, settings)
+    return Plan(read, False, T, size, keep, clip.rate(info), settings, info)
 
 
 def plan_file(
@@ -144,7 +156,7 @@ def plan_file(
     d = find_out(d, unknown, lambda: iter(read))
     settings = settings_for(d, preset, seed, prior, **options)
     if simulate:
-        plan = _simulation(clip, info.fps, settings)
+        plan = _simulation(clip, info, settings)
     else:
         plan = _restoration(clip, info, settings.with_noise(quantisation(info.bits)))
     d.check(plan.total)

@@ -18,8 +18,7 @@ from ..clips import FrameBuffer
 from ..degradation.own import AnyDegradation
 from .clip import Clip, as_clip
 from .plan import Plan, plan_file
-from .restore_file import Outcome, write_restored
-from ..progress import ClipProgress
+from .restore_file import Outcome, RunOptions, write_restored
 from ...operators.tasks import LinearOperator
 from ...show.report import scores, enlarge
 
@@ -86,30 +85,18 @@ def simulate_file(
     task: (
         str | AnyDegradation | LinearOperator | Callable | None
     ) = None,  # what happens to the clip
-    *,
-    overwrite: bool = False,  # whether `out` may be replaced
-    resume: bool = False,  # go on with a run of the same call that was stopped
-    scratch: Path | None = None,  # the folder for finished windows; None: beside the output
-    progress: bool | Callable[[ClipProgress], None] = True,  # show a bar, or call a function
-    **options: Any,  # what `plan_file` takes: preset, seed, prior, chunk, factor ...
+    **options: Any,  # fields of `RunOptions`, and what `plan_file` takes: preset, seed, prior ...
 ) -> Outcome:
     """Degrade a clean clip, restore it, and measure the result: `rows` of the outcome.
 
     The measurement is made in memory, frame by frame. Raises ValueError, TypeError or OSError, with
     the remedy, before any long work.
     """
+    run, options = RunOptions.split(options)
     clip = as_clip(clip)
-    out = video.check_out(out, overwrite, clip.path)
+    out = video.check_out(out, run.overwrite, clip.path)
     with video.locked(out):
         plan = plan_file(clip, task, simulate=True, **options)
         compare = Comparison(plan)
-        done = write_restored(
-            plan,
-            out,
-            overwrite=overwrite,
-            resume=resume,
-            scratch=scratch,
-            progress=progress,
-            watch=compare,
-        )
+        done = write_restored(plan, out, run, compare)
     return replace(done, rows=compare.meter.rows)

@@ -1,0 +1,307 @@
+"In and out: bits, colours, fields, transparency, codecs. Every file is made here, by PyAV."
+
+import av  # noqa: TID253
+import cv2  # noqa: TID253
+import numpy as np
+import pytest
+import torch
+from app.test_restore import Gaussian
+from av.codec.context import CodecContext  # noqa: TID253
+from PIL import Image
+
+from visionxl import video as V
+from visionxl.app.cli.main import main
+from visionxl.app.files.degrade_file import degrade_file
+from visionxl.app.files.restore_file import restore_file
+from visionxl.media import pictures
+from visionxl.media.colours import Colours
+from visionxl.media.encoders import CODEC_NAMES, Encoding, encoder_for
+from visionxl.media.pictures import check_pixels
+from visionxl.prior.latent import Prior
+
+
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch):
+    monkeypatch.setattr(Prior, "load", classmethod(lambda cls, name: Gaussian()))
+
+
+def deep_film(path, values, colours, codec="libx265", pixels="yuv420p10le", frames=6, **options):
+    "One colour per frame, 16 bits in, as another program writes it: tagged, without our note."
+    options = options or {"x265-params": "log-level=none", "crf": "2"}
+    with av.open(str(path), "w") as box:
+        stream = box.add_stream(codec, 25, options=options)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, pixels
+        context = stream.codec_context
+        context.colorspace, context.color_primaries, context.color_trc = colours
+        for i in range(frames):
+            a = np.full((48, 64, 3), values, np.uint16) + np.uint16(64 * 20 * i)
+            frame = av.VideoFrame.from_ndarray(a, "rgb48le")
+            box.mux(stream.encode(frame.reformat(format=pixels, dst_colorspace=colours[0])))
+        box.mux(stream.encode())
+    return path
+
+
+def tags(path):
+    "Pixel format and colours as the file says them, by the decoder alone."
+    with av.open(str(path)) as box:
+        frame = next(box.decode(video=0))
+    return frame.format.name, (int(frame.color_primaries), int(frame.color_trc))
+
+
+PQ, HLG, SDR10, PAL = (9, 9, 16), (9, 9, 18), (1, 1, 1), (5, 5, 6)
+SKY = (20000, 30000, 45000)
+
+
+@pytest.mark.parametrize("colours", [PQ, HLG, SDR10, PAL])
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "mov", "webm"])
+def test_ten_bits_in_ten_bits_out(tmp_path, kind, colours):
+    "The same values, the same tags: a player shows the result as it shows the source."
+    source = deep_film(tmp_path / "a.mkv", SKY, colours)
+    before = V.read(source)
+    y = tmp_path / "y.mkv"
+    degrade_file(source, y, "inpaint")
+    assert V.probe(y).colours[1:] == colours[1:], "the measurement remembers what its values mean"
+    out = tmp_path / f"out.{kind}"
+    restore_file(y, out, progress=False)
+    name, said = tags(out)
+    assert name == "yuv420p10le" and said == colours[1:]
+    assert V.probe(out).colours.matrix == colours[0] or V.probe(out).colours.matrix in (1, 9)
+    assert V.probe(out).bits == 10
+    after = V.read(out).x
+    assert (after - before.x).abs().mean() < 0.01
+    levels = after[:, :, 20:28, 24:40].mean((2, 3))
+    assert (levels - before.x[:, :, 20:28, 24:40].mean((2, 3))).abs().max() < 0.01
+
+
+def test_eight_bits_stay_eight(tmp_path):
+    x = V.sample("tears", 3).x[..., :48, :64]
+    V.write(tmp_path / "a.mp4", x)
+    restore_file(tmp_path / "a.mp4", tmp_path / "out.mp4", "denoise", sigma_y=0.1, progress=False)
+    assert tags(tmp_path / "out.mp4") == ("yuv420p", (1, 1))
+    degrade_file(tmp_path / "a.mp4", tmp_path / "y.mkv", "sr")
+    restore_file(tmp_path / "y.mkv", tmp_path / "big.mp4", progress=False)
+    assert V.probe(tmp_path / "big.mp4").bits == 8, "16 bits of a measurement are for the solver"
+
+
+def test_a_matrix_that_nobody_knows(tmp_path, capsys):
+    deep_film(tmp_path / "a.mkv", SKY, (9, 9, 16), frames=2)
+    with av.open(str(tmp_path / "b.mkv"), "w") as box:
+        stream = box.add_stream("libx264", 25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p10le"
+        stream.codec_context.colorspace = 14
+        a = np.zeros((48, 64, 3), np.uint8)
+        frame = av.VideoFrame.from_ndarray(a, "rgb24")
+        box.mux(stream.encode(frame.reformat(format="yuv420p10le")))
+        box.mux(stream.encode())
+    assert main(["info", str(tmp_path / "b.mkv")]) == 1
+    assert "ICtCp" in capsys.readouterr().err
+
+
+# ----------------------------------------------------------------------------------- codecs
+
+CASES = [
+    ("h264", "mp4", 8, "yuv420p", 0.04),
+    ("h264", "mkv", 10, "yuv420p10le", 0.04),
+    ("h265", "mp4", 8, "yuv420p", 0.04),
+    ("h265", "mov", 10, "yuv420p10le", 0.04),
+    ("h265", "mkv", 12, "yuv420p12le", 0.04),
+    ("av1", "mp4", 8, "yuv420p", 0.05),
+    ("av1", "webm", 10, "yuv420p10le", 0.05),
+    ("vp9", "webm", 8, "yuv420p", 0.05),
+    ("prores", "mov", 10, "yuv422p10le", 0.04),
+    ("ffv1", "mkv", 8, "bgr0", 0.004),
+    ("ffv1", "mkv", 10, "gbrp10le", 0.001),
+    ("ffv1", "mkv", 16, "gbrp16le", 0.00003),
+]
+
+
+@pytest.mark.parametrize("codec, kind, bits, pixels, worst", CASES)
+def test_codecs(tmp_path, codec, kind, bits, pixels, worst):
+    x = V.fit(V.sample("flower", 4).x, 65, 97)  # odd on both sides
+    out = tmp_path / f"a.{kind}"
+    with V.writer(out, 24, encoding=Encoding(codec, bits=bits)) as add:
+        add(x)
+    assert tags(out)[0] == pixels
+    got = V.read(out)
+    assert got.x.shape == x.shape and got.fps == 24
+    assert (got.x - x).abs().mean() < worst
+
+
+def test_quality(tmp_path):
+    x = V.sample("tears", 5).x[..., :96, :128]
+    sizes = []
+    for crf in (1, 20, 40):
+        with V.writer(tmp_path / f"{crf}.mp4", 24, encoding=Encoding(crf=crf)) as add:
+            add(x)
+        sizes.append((tmp_path / f"{crf}.mp4").stat().st_size)
+    assert sizes == sorted(sizes, reverse=True) and sizes[0] > 3 * sizes[2]
+
+
+@pytest.mark.parametrize(
+    "suffix, wish, says",
+    [
+        (".mp4", {"codec": "prores"}, "choose .mov, .mkv"),
+        (".mp4", {"codec": "ffv1"}, "choose .mkv"),
+        (".webm", {"codec": "h264"}, "does not go into .webm"),
+        (".mp4", {"codec": "h264", "bits": 12}, "it has 8, 10"),
+        (".mkv", {"codec": "ffv1", "crf": 3}, "knows no crf"),
+        (".mp4", {"crf": 60}, "at most 51"),
+        (".mp4", {"bits": 16}, "does not go into .mp4"),
+    ],
+)
+def test_what_does_not_go_together(suffix, wish, says):
+    with pytest.raises(ValueError, match=says):
+        encoder_for(suffix, Encoding(**wish))
+
+
+@pytest.mark.parametrize("wish", [{"bits": 9}, {"crf": -1}, {"crf": float("nan")}, {"codec": "x"}])
+def test_what_cannot_be(wish):
+    with pytest.raises(ValueError, match="choose|must be"):
+        Encoding(**wish)
+
+
+def test_from_the_command_line(tmp_path, capsys):
+    x = V.sample("tears", 3).x[..., :48, :64]
+    y = V.write(tmp_path / "y.mp4", x)
+    ask = ["restore", str(y), "--task", "denoise", "--sigma-y", ".1", "--quiet", "-o"]
+    for codec in CODEC_NAMES:
+        kind = {"prores": "mov", "vp9": "webm"}.get(codec, "mkv")
+        assert main([*ask, str(tmp_path / f"{codec}.{kind}"), "--codec", codec]) == 0
+        with av.open(str(tmp_path / f"{codec}.{kind}")) as box:
+            name = box.streams.video[0].codec_context.codec.canonical_name
+        assert name == {"h265": "hevc"}.get(codec, codec)
+    assert main([*ask, str(tmp_path / "a.mp4"), "--codec", "prores"]) == 1
+    assert "choose .mov" in capsys.readouterr().err and not (tmp_path / "a.mp4").exists()
+    assert main([*ask, str(tmp_path / "f"), "--crf", "3"]) == 1
+    assert "belong to .mp4" in capsys.readouterr().err and not (tmp_path / "f").exists()
+    assert main([*ask, str(tmp_path / "f"), "--bits", "16"]) == 0
+    assert cv2.imread(str(tmp_path / "f" / "00000.png"), -1).dtype == np.uint16
+
+
+# ------------------------------------------------------------------------------- interlaced
+
+
+def woven(path):
+    "Eight frames of two moments each: a bar that moves by 4 pixels from moment to moment."
+    moments = [np.full((64, 96, 3), 40, np.uint8) for _ in range(16)]
+    for k, a in enumerate(moments):
+        a[16:48, 10 + 4 * k : 26 + 4 * k] = 220
+    options = {"flags": "+ildct+ilme", "crf": "1"}
+    with av.open(str(path), "w") as box:
+        stream = box.add_stream("libx264", 25, options=options)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        for even, odd in zip(moments[::2], moments[1::2]):
+            a = even.copy()
+            a[::2] = odd[::2]  # libx264 marks the lower rows as the first ones
+            box.mux(stream.encode(av.VideoFrame.from_ndarray(a, "rgb24")))
+        box.mux(stream.encode())
+    return [torch.from_numpy(a).permute(2, 0, 1) / 127.5 - 1 for a in moments[::2]]
+
+
+def test_interlaced(tmp_path, capsys):
+    first_fields, path = torch.stack(woven(tmp_path / "a.mkv")), tmp_path / "a.mkv"
+    kept = torch.stack(list(V.read_frames(path, interlaced="keep")))
+    got = V.read(path).x
+    assert got.shape == kept.shape == first_fields.shape
+    error, combed = ((x - first_fields).abs().mean() for x in (got, kept))
+    assert error < 0.02 and combed > 2 * error
+    rows = (got[:, :, 20:44] - got[:, :, 19:43]).abs().mean()
+    assert rows < 0.02, "no comb: neighbouring rows show the same moment"
+    assert V.read(path, start=3, frames=2).x.equal(got[3:5])
+    ask = ["restore", str(path), "-o", str(tmp_path / "o.mp4"), "--task", "sr", "--quiet"]
+    assert main([*ask, "--interlaced", "refuse"]) == 1
+    assert "deinterlace it first" in capsys.readouterr().err
+    assert main(["info", str(path)]) == 0 and "bwdif" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="choose one of bwdif"):
+        next(V.read_frames(path, interlaced="blend"))
+
+
+# ------------------------------------------------------------------------------- transparent
+
+
+def see_through(path, codec, pixels, **options):
+    with av.open(str(path), "w") as box:
+        stream = box.add_stream(codec, 25, options=options)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, pixels
+        a = np.full((48, 64, 4), (250, 200, 250, 255), np.uint8)
+        a[:, 32:, 3] = 0
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(a, "rgba")
+            box.mux(stream.encode(frame.reformat(format=pixels)))
+        box.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("kind", ["webm", "mov", "png", "webp"])
+def test_transparent_places_are_black(tmp_path, kind):
+    path = tmp_path / f"a.{kind}"
+    if kind == "webm":
+        see_through(path, "libvpx-vp9", "yuva420p", crf="4", b="0", **{"auto-alt-ref": "0"})
+        with av.open(str(path)) as box:
+            context = CodecContext.create("libvpx-vp9", "r")
+            packet = next(box.demux(video=0))
+            assert context.decode(packet)[0].format.name == "yuva420p", "the file has opacity"
+    elif kind == "mov":
+        see_through(path, "prores_ks", "yuva444p10le", profile="4")
+    else:
+        a = np.full((48, 64, 4), (250, 200, 250, 255), np.uint8)
+        a[:, 32:, 3] = 0
+        Image.fromarray(a).save(path, lossless=True)
+    x = V.read(path).x
+    assert x[..., 36:].max() < -0.97 and x[..., :28].min() > 0.5
+    assert any("transparent" in remark for remark in V.probe(path).remarks)
+
+
+# --------------------------------------------------------------------------------- pictures
+
+
+def test_a_rate_for_pictures(tmp_path, capsys):
+    V.write(tmp_path / "f", V.sample("tears", 4).x[..., :48, :64])
+    ask = ["restore", "--task", "sr", "--quiet", "-o", str(tmp_path / "o.mp4")]
+    assert main([*ask, str(tmp_path / "f"), "--fps", "12.5"]) == 0
+    assert V.probe(tmp_path / "o.mp4").fps == 12.5
+    film = V.write(tmp_path / "a.mp4", V.sample("tears", 4).x[..., :48, :64])
+    ask[-1] = str(tmp_path / "p.mp4")
+    assert main([*ask, str(film), "--fps", "12"]) == 1
+    assert "belongs to a folder of frames" in capsys.readouterr().err
+    assert main([*ask, str(tmp_path / "f"), "--fps", "0"]) == 1
+    assert "between 0 and 1000" in capsys.readouterr().err
+
+
+def test_frames_that_would_be_left_out(tmp_path):
+    for name in ("0.png", "1.bmp"):
+        Image.new("RGB", (8, 6)).save(tmp_path / name)
+    with pytest.raises(ValueError, match="1.bmp lies beside"):
+        V.read(tmp_path)
+
+
+def test_missing_numbers_are_said(tmp_path):
+    for i in (0, 1, 2, 3, 7, 8, 9, 10):
+        Image.new("RGB", (8, 6)).save(tmp_path / f"f{i}.png")
+    assert V.probe(tmp_path).remarks == ("frames are missing between f3.png and f7.png",)
+
+
+def test_absurd_sizes_are_refused_before_memory_is_taken(tmp_path):
+    "Sixty thousand squared: eleven gigabytes for one frame."
+    Image.new("RGB", (8, 6)).save(tmp_path / "bomb.png")
+    data = bytearray((tmp_path / "bomb.png").read_bytes())
+    data[16:24] = (60000).to_bytes(4, "big") * 2
+    (tmp_path / "bomb.png").write_bytes(data)
+    with pytest.raises(ValueError, match="declares frames of 60000x60000"):
+        V.read(tmp_path / "bomb.png")
+    with av.open(str(tmp_path / "bomb.mkv"), "w") as box:
+        stream = box.add_stream("mpeg4", 25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24")
+        box.mux(stream.encode(frame))
+        box.mux(stream.encode())
+    with pytest.raises(ValueError, match="more than 134,217,728 pixels"):
+        check_pixels(16384, 16384, "a.mkv")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures, "PIXELS", 48 * 64 - 1)
+        with pytest.raises(ValueError, match="declares frames of 64x48"):
+            V.read(tmp_path / "bomb.mkv")
+
+
+def test_colours_by_default():
+    assert Colours() == (1, 1, 1)
