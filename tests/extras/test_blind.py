@@ -5,14 +5,8 @@ import torch
 from films import in_file
 
 from visionxl import video
-from visionxl.extras.blind import (
-    BlurSpectrum,
-    find_blur,
-    find_window,
-    kernel_likeness,
-    power_over_time,
-    power_spectrum,
-)
+from visionxl.extras.blind import find_blur, find_window, kernel_likeness, power_over_time
+from visionxl.extras.blind_spectrum import BlurSpectrum, power_spectrum
 from visionxl.operators.blurs import Blur, Blur2d
 from visionxl.operators.cameras import disk_kernel, motion_kernel
 from visionxl.operators.tasks import TemporalMean

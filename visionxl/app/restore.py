@@ -168,8 +168,9 @@ def _own_shape(m: _Measured, d: AnyDegradation, size: tuple | None) -> tuple:
         raise TypeError(f"the measurement is a torch.Tensor, not a {type(m.y).__name__}")
     shape = getattr(d, "shape", None)
     if shape is None:
-        size = size or noted_size(m.notes, "clean") or tuple(m.y.shape[-2:])
-        shape = (len(m.y), 3, *size)
+        T, *known = d.clean_shape((len(m.y), *m.y.shape[-2:]))
+        size = size or noted_size(m.notes, "clean") or known
+        shape = (T, 3, *size)
     if shape[1] != 3:
         raise ValueError(f"{d.task} takes {shape[1]} channels: priors need 3, make it for RGB")
     check_measured(d, shape, m.y.shape)
@@ -182,7 +183,7 @@ def _clean_shape(m: _Measured, d: AnyDegradation, size: tuple | None) -> tuple:
         return _own_shape(m, d, size)
     d.check(len(video.check_frames(m.y)))
     check_mask(m.y[0], d)
-    return len(m.y), *(n * d.scale for n in m.y.shape[-2:])
+    return d.clean_shape((len(m.y), *m.y.shape[-2:]))
 
 
 def restore(
@@ -216,4 +217,4 @@ def restore(
     T, *full = _clean_shape(m, settings.degradation, size)
     H, W = size or clean_size(m.notes, d, m.y.shape[-2:]) or full
     x = torch.cat(list(restore_frames(m.y, T, tuple(full), settings, progress=progress)))
-    return Video(x[..., :H, :W], m.fps)
+    return Video(x[..., :H, :W], m.fps / d.rate)

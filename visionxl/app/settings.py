@@ -101,7 +101,7 @@ NUMBERS = {f.name for f in fields(Degradation)} - {"task"} | {"mask_seed", "mask
 SLOTS = tuple(f.name for f in fields(Preset))  # steps that a preset has
 
 
-def _said(notes: dict, size: tuple | None, folder: Path, task: Any) -> Degradation | None:
+def _said(notes: dict, size: tuple | None, folder: Path, task: Any) -> AnyDegradation | None:
     "What the file says. A note that is wrong matters only to someone who says nothing else."
     try:
         return from_notes(notes, size, folder)
@@ -146,7 +146,8 @@ def what_happened(
         hint = f"the file was measured by an operator of its own, {own}; " if own else ""
         raise ValueError(
             f"which --task? {hint}the input does not say what happened to it: choose one of "
-            f"{', '.join(ALL_TASKS)}, or give your operator, my_operator.py:make"
+            f"{', '.join(ALL_TASKS)}, an operator by name, for instance motion:length=9, "
+            "or give your operator, my_operator.py:make"
         )
     use_note = noted is not None and (task is None or task == noted.task)
     d = noted if use_note else as_degradation(task, numbers.get("sigma_y"), seed)

@@ -78,13 +78,14 @@ def _degrade(a: argparse.Namespace) -> None:
     "`visionxl degrade`."
     from visionxl.app.files.degrade_file import degrade_file
     from visionxl.app.settings import what_happened
+    from visionxl.operators.named import is_chain
 
     numbers, clip = _degradation_numbers(a), _clip_of(a)
     size = clip.survey()[1:] if "mask" in numbers else None
     name = a.task or (None if "mask" in numbers else "deblur+")
     d = what_happened(name, size=size, seed=a.seed, **numbers)
     T, h, w = degrade_file(clip, a.out, d, a.overwrite)
-    hint = "" if d.bundled else f" --task {a.task}"
+    hint = "" if d.bundled or is_chain(a.task) else f" --task {a.task}"
     print(
         f"{a.out}: {T} frames of {w}x{h}, measured by {d.task}; restore it with\n"
         f"  visionxl restore {shlex.quote(a.out)} -o restored.mp4{hint}"

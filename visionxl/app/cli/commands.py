@@ -44,7 +44,8 @@ _EXAMPLES = {
   visionxl restore long.mp4 -o large.mp4 --task sr --report large.html --resume""",
     "degrade": """visionxl degrade clip.mp4 -o measured.mkv --task deblur+
   visionxl degrade clip.webm -o frames/ --task inpaint --seed 3 --frames 25
-  visionxl degrade clip.mp4 -o shaken.mkv --task my_operator.py:make""",
+  visionxl degrade clip.mp4 -o shaken.mkv --task motion:length=9:angle=30
+  visionxl degrade clip.mp4 -o own.mkv --task my_operator.py:make""",
     "demo": """visionxl demo
   visionxl demo -o /tmp/first --clip tears --task sr""",
     "info": """visionxl info clip.mp4
@@ -55,7 +56,12 @@ _EXAMPLES = {
     "reproduce": """visionxl reproduce table3
   visionxl reproduce --help""",
 }
-_OWN = "or an operator of yours, my_operator.py:make, called with the clip's shape (T, C, H, W)"
+_OWN = (
+    "operators by name with their numbers, motion:length=9:angle=30,bicubic:factor=2.5 (there are "
+    "gaussian, motion, ellipse, defocus, pool, box, bicubic, lanczos, grey, bayer, holes, rolling, "
+    "every, mean), or an operator of yours, my_operator.py:make, called with the clip's shape "
+    "(T, C, H, W)"
+)
 
 
 def _command(

@@ -10,9 +10,10 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from .masks import PictureMask, is_box
-from .own import AnyDegradation, OwnOperator
+from .own import AnyDegradation, OwnOperator, as_degradation
 from .tasks import Degradation
 from ...media.notes import noted_size
+from ...operators.named import Chain, is_chain
 
 # %% ../../../nbs/reference/app/degradation/notes.ipynb #9cbab7a2
 def to_notes(
@@ -20,7 +21,8 @@ def to_notes(
 ) -> dict:  # for `video.writer`
     """What a measurement's file shall say about its degradation, for `from_notes` to read.
 
-    Of an operator of one's own only the name is noted: the file cannot hold the operator.
+    Operators by name are noted as such. Of an operator of one's own only the label is: the file
+    cannot hold the operator.
     """
     if isinstance(d, OwnOperator):
         return {"operator": d.label, "sigma_y": d.sigma_y}
@@ -49,18 +51,38 @@ def _noted_mask(note: dict, folder: Path, size: tuple | None) -> PictureMask:
     return mask
 
 
+def _noted_chain(notes: dict, size: tuple | None) -> AnyDegradation:
+    "The operators by name that a note tells, if the frames are still what they made."
+    try:
+        d = as_degradation(notes["operator"], float(notes.get("sigma_y", 0.0)))
+    except (TypeError, ValueError) as e:
+        raise ValueError(f"the file's note on its degradation is damaged ({e})") from e
+    clean, chain = noted_size(notes, "clean"), Chain(notes["operator"])
+    if size is not None and clean is not None and chain.measured_size(clean) != tuple(size):
+        raise ValueError(_changed(chain.text, chain.measured_size(clean), size))
+    return d
+
+
+def _changed(task: str, noted: tuple, size: tuple) -> str:
+    "What is said of a file whose frames have changed their size."
+    return (
+        f"the file was measured by {task} as {noted[0]}x{noted[1]}, its frames are "
+        f"{size[0]}x{size[1]} now: another program has changed it, and its note is no longer true"
+    )
+
+
 def from_notes(
     notes: dict,  # of `video.probe`
     size: tuple[int, int] | None = None,  # (h, w) of the frames; None: believe the note
     folder: Path = Path(),  # where to look for a mask
-) -> Degradation | None:  # None where the file does not say
+) -> AnyDegradation | None:  # None where the file does not say
     """The degradation that `degrade` wrote into a file, so that nobody has to say it again.
 
     Raises ValueError where the note is damaged or no longer true, and where its mask is not
     found: then the caller has to say what happened.
     """
     if "task" not in notes:
-        return None
+        return _noted_chain(notes, size) if is_chain(notes.get("operator")) else None
     mask = notes.get("mask")
     known = {f.name for f in fields(Degradation)} - {"mask"}
     try:
@@ -70,12 +92,8 @@ def from_notes(
         raise ValueError(f"the file's note on its degradation is damaged ({e})") from e
     clean = noted_size(notes, "clean")
     if size is not None and clean is not None and clean_size(notes, d, size) is None:
-        h, w = (-(-n // d.scale) for n in clean)
-        raise ValueError(
-            f"the file was measured by {d.task} as {h}x{w}, its frames are "
-            f"{size[0]}x{size[1]} now: another program "
-            "has changed it, and its note is no longer true"
-        )
+        noted = tuple(-(-n // d.scale) for n in clean)
+        raise ValueError(_changed(d.task, noted, size))
     return d
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from .tasks import Degradation, check_noise
 from ...measure.experiment.identity import is_reference, load_object
+from ...operators.named import Chain, is_chain
 from ...operators.tasks import ALL_TASKS, LinearOperator
 
 # %% ../../../nbs/reference/app/degradation/own.ipynb #e7e72fc5
@@ -64,6 +65,21 @@ class OwnOperator:
             )
         return A
 
+    @property
+    def rate(self) -> float:
+        "Measured frames for each clean one: below 1 where frames were left out."
+        return getattr(self.make, "rate", 1.0)
+
+    def clean_shape(
+        self,
+        measured: tuple[int, int, int],  # frames, height and width
+    ) -> tuple[int, int, int]:  # frames, height and width
+        "What the clean video has; where the operator does not say it, what was measured."
+        if self.shape is not None:
+            return self.shape[0], *self.shape[2:]
+        known = getattr(self.make, "clean_shape", None)
+        return tuple(measured) if known is None else known(measured)
+
     def at(
         self,
         frames: range,  # numbers of frames of the clip
@@ -107,12 +123,15 @@ def as_degradation(
 ) -> AnyDegradation:
     """What happened to the video as one value, whichever way a caller says it.
 
-    `what` is the name of a task, `file.py:name`, a `Degradation`, an operator, or a function that
-    takes the clean clip's shape (T, C, H, W) and returns an operator. Raises ValueError for an
-    unknown name, TypeError for anything else.
+    `what` is the name of a task, a line of operators by name as `operators.named.Chain` takes it,
+    `file.py:name`, a `Degradation`, an operator, or a function that takes the clean clip's shape
+    (T, C, H, W) and returns an operator. Raises ValueError for an unknown name, TypeError for
+    anything else.
     """
     if isinstance(what, Degradation | OwnOperator):
         return what
+    if isinstance(what, str) and is_chain(what):
+        return OwnOperator(what, Chain(what), what, None, sigma_y or 0.0)
     label = str(what) if is_reference(what) else ""
     if isinstance(what, str) and not label:
         return Degradation(what, seed=seed)

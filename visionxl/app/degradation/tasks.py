@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, fields, replace
 
 from .masks import PictureMask
+from ...operators.named import NAMED
 from visionxl.operators.tasks import (
     ALL_TASKS,
     BOUNDARIES,
@@ -58,7 +59,7 @@ class Degradation:
         if self.task not in ALL_TASKS:
             raise ValueError(
                 f"no task {self.task!r}: choose one of {', '.join(ALL_TASKS)}, "
-                "or an operator of your own, my_operator.py:make"
+                f"an operator by name ({', '.join(NAMED)}), or one of yours, my_operator.py:make"
             )
         for name in ("boundary", "temporal"):
             if getattr(self, name) not in BOUNDARIES:
@@ -83,10 +84,20 @@ class Degradation:
         "How many pixels of the video, per side, make one of the measurement."
         return self.factor if self.task.startswith("sr") else 1
 
+    rate = 1.0  # measured frames for each clean one
+
     @property
     def bundled(self) -> bool:
         "Whether `operators.task` makes this operator: a subclass may do anything."
         return type(self) is Degradation
+
+    def clean_shape(
+        self,
+        measured: tuple[int, int, int],  # frames, height and width
+    ) -> tuple[int, int, int]:  # frames, height and width
+        "What the clean video has, by what was measured."
+        T, h, w = measured
+        return T, h * self.scale, w * self.scale
 
     def operator(
         self,

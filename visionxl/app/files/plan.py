@@ -116,15 +116,14 @@ def _restoration(clip: Clip, info: video.Probe, settings: RestoreSettings) -> Pl
     asked = _asked_size(clip, (info.height, info.width))
     read = _as_measured(clip, d)
     T, h, w = read.survey()
-    if d.bundled:
-        size = (h * d.scale, w * d.scale)
-    else:
-        fixed = getattr(d, "shape", None)
-        size = (fixed[2], fixed[3]) if fixed else asked or noted or (h, w)
-        check_measured(d, (T, 3, *size), (T, 3, h, w))
+    total, *known = d.clean_shape((T, h, w))
+    size = (known[0], known[1])
+    if not d.bundled:
+        size = size if getattr(d, "shape", None) else asked or noted or size
+        check_measured(d, (total, 3, *size), (T, 3, h, w))
     H, W = asked or noted or size
     keep = min(H, size[0]), min(W, size[1])
-    return Plan(read, False, T, size, keep, clip.rate(info), settings, info)
+    return Plan(read, False, total, size, keep, clip.rate(info) / d.rate, settings, info)
 
 
 def plan_file(
