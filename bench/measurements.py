@@ -139,18 +139,13 @@ def draw(shape, seed: int = 0) -> torch.Tensor:
     return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed))
 
 
-def in_file(y: torch.Tensor) -> torch.Tensor:
-    "Clipped and rounded as in a file of 8 bits."
-    return ((y.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
-
-
 def noise(bench: Bench, found: dict) -> None:
     "`best` that knows the noise, `best` that does not, and total variation with its best weight."
     sigma = 0.05
     for name in TASKS:
         for clip, x in found.items():
             A = task(name, tuple(x.shape))
-            y = in_file(A(x) + sigma * draw(A.out_shape))
+            y = video.as_in_file(A(x) + sigma * draw(A.out_shape))
 
             def cell(x=x, A=A, y=y):
                 def psnr(v):
@@ -172,7 +167,7 @@ def estimate(bench: Bench, found: dict) -> None:
     for clip, x in found.items():
         for level in (5, 15, 25, 50):
             y = x + level / 127.5 * draw(x.shape, level)
-            pair = {"float": y, "file": in_file(y)}
+            pair = {"float": y, "file": video.as_in_file(y)}
             bench(
                 "estimate",
                 f"{clip}, {level}",
@@ -180,7 +175,7 @@ def estimate(bench: Bench, found: dict) -> None:
             )
         for name in TASKS:
             A = task(name, tuple(x.shape))
-            y = in_file(A(x) + 0.1 * draw(A.out_shape))
+            y = video.as_in_file(A(x) + 0.1 * draw(A.out_shape))
             cell = {"of 12.75": 127.5 * estimate_noise(y, A)}
             bench("estimate", f"{clip}, {name}", lambda cell=cell: cell)
 
@@ -229,7 +224,7 @@ def denoise(bench: Bench, found: dict) -> None:
     for clip, x in found.items():
         for level in (15, 25, 50):
             A = Identity(tuple(x.shape))
-            y = in_file(x + level / 127.5 * draw(x.shape, level))
+            y = video.as_in_file(x + level / 127.5 * draw(x.shape, level))
             rivals = {
                 "best": lambda A=A, y=y: bench.restored(y, A, sigma_y="estimate"),
                 "NLM": lambda y=y, level=level, x=x: best_nlm(y, level, False, x),
@@ -274,7 +269,7 @@ def mask(bench: Bench, found: dict) -> None:
     for clip, x in found.items():
         for name, weights in holes(tuple(x.shape)).items():
             A = Mask(tuple(x.shape), weights)
-            y = in_file(A(x))
+            y = video.as_in_file(A(x))
             lost = [(1 - w[0]).byte().numpy() for w in weights]
 
             def by_opencv(how, y=y, lost=lost):
@@ -317,14 +312,14 @@ def blind(bench: Bench, found: dict) -> None:
 
         def gaussian(x=x, shape=shape, sigma=sigma):
             A = Blur.gaussian(shape, 61, sigma)
-            y = in_file(A(x))
+            y = video.as_in_file(A(x))
             seen = find_blur(y, ("gaussian",))
             row = {"true": sigma, "found": seen.numbers["sigma"]}
             return row | restored_with(bench, x, y, A, seen.operator(shape))
 
         def motion(x=x, shape=shape, path=path, length=length, angle=angle):
             A = Blur2d(shape, path)
-            y = in_file(A(x))
+            y = video.as_in_file(A(x))
             seen = find_blur(y, ("motion",))
             row = {"true": length, "found": seen.numbers["length"], "angle": angle}
             row |= {"likeness": kernel_likeness(seen.kernel, path)}
@@ -335,7 +330,7 @@ def blind(bench: Bench, found: dict) -> None:
             right = []
             for window in (1, 3, 5, 7, 9, 13):
                 A = TemporalMean(tuple(long.shape), window)
-                right.append(find_window(in_file(A(long))) == window)
+                right.append(find_window(video.as_in_file(A(long))) == window)
             return {"windows right of 6": float(sum(right))}
 
         bench("blind", f"{clip}, gaussian", gaussian)

@@ -24,6 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from visionxl.measure.clip_metrics import UNITS  # noqa: E402
 from visionxl.measure.evaluate import notes  # noqa: E402
+from visionxl.measure.experiment.cell import file_stem  # noqa: E402
 from visionxl.measure.experiment.grid import (  # noqa: E402
     Cell,
     Grid,
@@ -283,7 +284,7 @@ def main(argv: list | None = None) -> int:
         all_found[task] = {line: [grid(c) for c in cells] for line, cells in rows.items()}
         pictures = {"clean": grid.views(Cell("clean", task, names[0], a.size, a.frames))}
         pictures |= {line.label: grid.views(cells[0]) for line, cells in rows.items()}
-        sheet(pictures, a.out / f"quality_{a.size}_{task.replace('+', '_plus')}.webp", side=160)
+        sheet(pictures, a.out / f"{file_stem('quality', str(a.size), task)}.webp", side=160)
         text = write(a, grid, names, all_found)
     print(text)
     return 0

@@ -32,6 +32,12 @@ FIRST = (  # what a reader wants before the rest of its folder; everything else 
     "presets",
     "preset",
     "video",
+    "cosine",
+    "bases",
+    "factors",
+    "diagonal",
+    "passes",
+    "polynomial",
     "your_own_video",
     "your_own_operator",
     "photos",
@@ -53,11 +59,12 @@ def folder(nb: Path) -> str:
 
 
 def place(nb: Path) -> tuple:
-    "Where a notebook stands in the order in which one reads them."
+    "Where a notebook stands in the order in which one reads them: sub-folders come last."
     part = list(PARTS).index(nb.relative_to(NBS).parts[0])
     group = list(GROUPS).index(folder(nb))
+    inner = nb.relative_to(NBS).parts[2:-1]
     early = FIRST.index(nb.stem) if nb.stem in FIRST else len(FIRST)
-    return part, group, early, nb.name
+    return part, group, inner, early, nb.name
 
 
 @functools.cache

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SAMPLES', 'Video', 'read', 'write', 'sample', 'sample_file', 'data_dir', 'CODECS', 'Codec', 'Encoding', 'Formats',
            'IMAGES', 'Probe', 'VIDEOS', 'check_frames', 'check_out', 'decode', 'fit', 'frame_files', 'locked', 'probe',
-           'read_frames', 'to_array', 'to_tensor', 'writer']
+           'read_frames', 'to_array', 'as_in_file', 'to_tensor', 'writer']
 
 # %% ../nbs/reference/video.ipynb #ef3e7481
 import os
@@ -16,14 +16,14 @@ import torch
 
 import visionxl
 from .media.encoders import CODECS, Codec, Encoding, Formats
-from .media.frames import check_frames, fit, to_array, to_tensor
+from .media.frames import as_in_file, check_frames, fit, to_array, to_tensor
 from .media.pictures import IMAGES, VIDEOS, frame_files
 from .media.reading import Probe, decode, probe, read_frames
 from .media.writing import check_out, locked, writer
 
 _all_ = ["CODECS", "Codec", "Encoding", "Formats", "IMAGES", "Probe", "VIDEOS", "check_frames"]
 _all_ += ["check_out", "decode", "fit", "frame_files", "locked", "probe", "read_frames", "to_array"]
-_all_ += ["to_tensor", "writer"]
+_all_ += ["as_in_file", "to_tensor", "writer"]
 
 # %% ../nbs/reference/video.ipynb #c3eb4b7e
 class Video(NamedTuple):

@@ -107,7 +107,7 @@ def test_simulate_prints_metrics_and_writes_a_page(tmp_path, clean, capsys):
     )
     said = capsys.readouterr()
     assert (
-        re.search(r"VISION-XL +\d+\.\d+ +0\.\d+", said.out)
+        re.search(r"best +\d+\.\d+ +0\.\d+", said.out)
         and "frame" in said.err
         and "100%" in said.err
     )
@@ -150,7 +150,7 @@ def test_demo(tmp_path, capsys):
     said = capsys.readouterr().out
     assert all(
         word in said
-        for word in ("CG alone", "VISION-XL", "restored.mp4", "before_after.png", "report.html")
+        for word in ("CG alone", "\nbest ", "restored.mp4", "before_after.png", "report.html")
     )
 
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from app.test_restore import Gaussian
-from films import in_file
 
 from visionxl import video
 from visionxl.app.cli.main import main
@@ -15,6 +14,7 @@ from visionxl.app.degradation.tasks import Degradation
 from visionxl.app.degradation.unknown import Unknown, find_out, mask_of_colour, take_unknown
 from visionxl.app.files import plan
 from visionxl.app.restore import restore
+from visionxl.media.frames import as_in_file
 from visionxl.operators.blurs import Blur2d
 from visionxl.operators.cameras import motion_kernel
 from visionxl.operators.tasks import TemporalMean
@@ -60,7 +60,7 @@ def test_words_become_questions():
 
 
 def test_denoise_estimates_its_noise(x):
-    y = in_file(degrade(x, Degradation("denoise", sigma_y=0.15)))
+    y = as_in_file(degrade(x, Degradation("denoise", sigma_y=0.15)))
     done = restore(y, "denoise", prior=Plain(), progress=False).x
     assert psnr(done, x) > psnr(y, x) + 6
     told = restore(y, "denoise", prior=Plain(), progress=False, sigma_y=0.15).x
@@ -132,8 +132,8 @@ def test_an_unknown_blur_in_a_file(tmp_path, x):
 
 def test_an_unknown_window():
     clip = video.fit(video.sample("tears", 25).x, 48, 80)
-    y = in_file(TemporalMean(tuple(clip.shape), 5)(clip))
+    y = as_in_file(TemporalMean(tuple(clip.shape), 5)(clip))
     d = find_out(Degradation("deblur+"), Unknown(blind="temporal"), lambda: iter(y))
     assert (d.task, d.window) == ("deblur+", 5)
-    d = find_out(Degradation("deblur+"), Unknown(blind="temporal"), lambda: iter(in_file(clip)))
+    d = find_out(Degradation("deblur+"), Unknown(blind="temporal"), lambda: iter(as_in_file(clip)))
     assert d.task == "deblur"

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from films import in_file
 
 from visionxl import video
 from visionxl.extras.blind import find_blur, find_window, kernel_likeness, power_over_time
 from visionxl.extras.blind_spectrum import BlurSpectrum, power_spectrum
+from visionxl.media.frames import as_in_file
 from visionxl.operators.blurs import Blur, Blur2d
 from visionxl.operators.cameras import disk_kernel, motion_kernel
 from visionxl.operators.tasks import TemporalMean
@@ -14,7 +14,7 @@ from visionxl.operators.tasks import TemporalMean
 
 @pytest.mark.parametrize("sigma", [1.0, 2.0, 3.5, 5.0])
 def test_the_width_of_a_gaussian_within_a_tenth(x, sigma):
-    y = in_file(Blur.gaussian(tuple(x.shape), 61, sigma)(x))
+    y = as_in_file(Blur.gaussian(tuple(x.shape), 61, sigma)(x))
     found = find_blur(y, ("gaussian",))
     assert found.numbers["sigma"] == pytest.approx(sigma, rel=0.1)
     assert kernel_likeness(found.kernel, Blur2d_of(sigma)) > 0.95
@@ -28,7 +28,7 @@ def Blur2d_of(sigma):
 @pytest.mark.parametrize(("length", "angle"), [(5, 120), (9, 35), (13, 81), (15, 170)])
 def test_a_path_of_any_angle(x, length, angle):
     true = motion_kernel(length, angle)
-    found = find_blur(in_file(Blur2d(tuple(x.shape), true)(x)), ("motion",))
+    found = find_blur(as_in_file(Blur2d(tuple(x.shape), true)(x)), ("motion",))
     assert kernel_likeness(found.kernel, true) > 0.9
 
 
@@ -39,14 +39,14 @@ def test_the_kind_is_told(x):
         "motion": Blur2d(shape, motion_kernel(9, 60)),
         "disk": Blur2d(shape, disk_kernel(4)),
     }
-    assert {k: find_blur(in_file(A(x))).kind for k, A in seen.items()} == {k: k for k in seen}
+    assert {k: find_blur(as_in_file(A(x))).kind for k, A in seen.items()} == {k: k for k in seen}
 
 
 @pytest.mark.parametrize("window", [1, 3, 5, 7, 9, 13])
 @pytest.mark.parametrize("name", ["tears", "flower"])
 def test_the_window_exactly(name, window):
     x = video.fit(video.sample(name, 25).x, 48, 80)
-    assert find_window(in_file(TemporalMean(tuple(x.shape), window)(x))) == window
+    assert find_window(as_in_file(TemporalMean(tuple(x.shape), window)(x))) == window
 
 
 def test_the_power_of_white_noise_is_its_variance():
@@ -59,7 +59,7 @@ def test_the_power_of_white_noise_is_its_variance():
 def test_the_operator_is_the_blur(x):
     shape = tuple(x.shape)
     y = Blur.gaussian(shape, 61, 3.0)(x)
-    A = find_blur(in_file(y), ("gaussian",)).operator(shape)
+    A = find_blur(as_in_file(y), ("gaussian",)).operator(shape)
     assert A.spectrum() is not None
     assert float((A(x) - y).abs().max()) < 0.05
 

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from films import in_file
 from scipy.stats import truncnorm
 
 from visionxl.extras.noise import (
@@ -18,6 +17,7 @@ from visionxl.extras.noise import (
     undo_clipping,
     whole_stencils,
 )
+from visionxl.media.frames import as_in_file
 from visionxl.operators.tasks import Mask, task
 
 
@@ -29,20 +29,20 @@ def draw(shape, seed=0):
 @pytest.mark.parametrize("rounded", [False, True], ids=["float", "file"])
 def test_within_a_tenth(x, level, rounded):
     y = x + level / 127.5 * draw(x.shape, level)
-    y = in_file(y) if rounded else y
+    y = as_in_file(y) if rounded else y
     assert 127.5 * estimate_noise(y) == pytest.approx(level, rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["deblur", "sr", "inpaint", "deblur+", "sr+", "inpaint+"])
 def test_every_task(x, name):
     A = task(name, tuple(x.shape))
-    y = in_file(A(x) + 0.1 * draw(A.out_shape))
+    y = as_in_file(A(x) + 0.1 * draw(A.out_shape))
     assert noise_level("estimate", y, A) == pytest.approx(0.1, rel=0.1)
 
 
 def test_rounding_of_a_file_is_noise(x):
     A = task("deblur", tuple(x.shape))
-    assert estimate_noise(in_file(A(x))) == pytest.approx(2 / 255 / math.sqrt(12), rel=0.1)
+    assert estimate_noise(as_in_file(A(x))) == pytest.approx(2 / 255 / math.sqrt(12), rel=0.1)
 
 
 def test_a_moving_mask_and_a_hidden_box(x):
@@ -118,7 +118,7 @@ def test_a_mask_of_single_pixels_is_refused():
 @pytest.mark.parametrize("level", [-0.95, -0.5, 0.0, 0.7, 1.0])
 def test_what_clipping_has_moved_is_moved_back(level):
     flat = torch.full((1, 1, 300, 300), level)
-    y = in_file(flat + 0.4 * draw(flat.shape))
+    y = as_in_file(flat + 0.4 * draw(flat.shape))
     back = undo_clipping(y.mean().expand(flat.shape), y, 0.4)
     assert float(back[0, 0, 0, 0]) == pytest.approx(level, abs=0.02)
     assert undo_clipping(flat, 0.9 * flat, 0.4) is flat or abs(level) == 1.0

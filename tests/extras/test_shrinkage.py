@@ -8,13 +8,13 @@ from visionxl.extras.motion import estimate_motion
 from visionxl.extras.shrink_steps import ShrinkNoise, Shrunk
 from visionxl.extras.shrinkage import (
     PATCH,
-    aligned,
+    align_neighbours,
     denoise_video,
     motion_of,
-    opponent,
+    no_motion,
+    opponent_colours,
     shrink,
     shrink_along,
-    stands_alone,
 )
 from visionxl.extras.tv import dct_matrix
 from visionxl.operators.tasks import task
@@ -70,7 +70,7 @@ def test_neighbours_that_show_something_else_say_nothing():
 def test_neighbours_help(x, level):
     sigma = level / 127.5
     y = x + sigma * draw(*x.shape, seed=level)
-    alone = shrink_along(y, sigma, stands_alone(len(y)), y, 1.0)
+    alone = shrink_along(y, sigma, no_motion(len(y)), y, 1.0)
     assert mse(denoise_video(y, sigma), x) < mse(alone, x) < mse(y, x) / 4
 
 
@@ -87,12 +87,12 @@ def test_any_size(shape):
     y = draw(*shape)
     out = denoise_video(y, 0.5)
     assert out.shape == y.shape and out.isfinite().all()
-    assert torch.allclose(opponent(opponent(y), back=True), y, atol=1e-5)
+    assert torch.allclose(opponent_colours(opponent_colours(y), back=True), y, atol=1e-5)
 
 
 def test_alignment_keeps_the_frame_itself(x):
     motion = estimate_motion(x, 1)
-    stack, shown, k = aligned(x, 0, motion[0], x, 0.1)
+    stack, shown, k = align_neighbours(x, 0, motion[0], x, 0.1)
     assert (len(stack), k) == (2, 0)
     assert torch.equal(stack[0], x[0]) and float(shown[0].min()) == 1.0
 

@@ -41,7 +41,7 @@ def _demo_results(done: Outcome, folder: Path) -> list[dict]:
     named = {
         "measurement brought to size": enlarge(y, *x_true.shape[-2:]),
         "CG alone": cg_only(y, A).clamp(-1, 1),
-        "VISION-XL": video.read(done.path).x,
+        done.plan.settings.called: video.read(done.path).x,
     }
     cg = {name: named[name] for name in ["CG alone"]}
     rows = [done.rows[0], *scores(x_true, cg), done.rows[1]]

@@ -54,6 +54,13 @@ class RestoreSettings:
         d = self.degradation
         return choose(self.preset, d.task if d.bundled else None, d.sigma_y, self.changes)
 
+    @property
+    def called(self) -> str:
+        "The name of the preset, as tables and pictures show it."
+        if isinstance(self.preset, str):
+            return self.preset
+        return getattr(self.preset, "__name__", "own preset")
+
     def with_noise(
         self,
         sigma: float,  # standard deviation, in units of [-1, 1]

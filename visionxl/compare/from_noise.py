@@ -21,7 +21,7 @@ from ..steps.inversion import FromNoise
 from ..steps.lowpass import LowPass, NoFilter
 from ..steps.preset import Preset
 from ..steps.problem import Problem, check_range
-from ..steps.renoise import Draws, Renoise, one_stream, wound
+from ..steps.renoise import Draws, Renoise, one_stream, generator_after
 
 # %% ../../nbs/reference/compare/from_noise.ipynb #ec84fdd0
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class NoiseInTurn:
         generator = one_stream(seed, given)
 
         def stream(k: int) -> torch.Generator:
-            return wound(generator, (frames, *shape), k + 1)
+            return generator_after(generator, (frames, *shape), k + 1)
 
         return Draws(shape, stream, recorded, frames=frames)
 

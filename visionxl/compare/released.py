@@ -27,7 +27,7 @@ from ..steps.inversion import Invert
 from ..steps.lowpass import LowPass
 from ..steps.preset import Preset
 from ..steps.problem import Problem, check_range, check_trained
-from ..steps.renoise import Draws, Renoise, one_stream, wound
+from ..steps.renoise import Draws, Renoise, one_stream, generator_after
 
 _all_ = ["as_released", "released_cg"]
 
@@ -50,12 +50,15 @@ class GuidedPrior:
         return getattr(self.prior, name)
 
     def encode(self, x: Tensor, **kw: Any) -> Tensor:
+        "Latents (T, c, h, w) of frames, encoded one by one."
         return torch.cat([self.prior.encode(f[None], **kw) for f in x])
 
     def decode(self, z: Tensor) -> Tensor:
+        "Frames (T, C, H, W) of latents, decoded one by one."
         return torch.cat([self.prior.decode(f[None]) for f in z])
 
     def eps(self, z: Tensor, t: int) -> Tensor:
+        "The noise (T, c, h, w), guided between two equal branches: rounding is all that it adds."
         pairs = (self.prior.eps(f.expand(2, *f.shape), t) for f in z)  # (2, c, h, w) each
         return torch.cat([e[:1] + self.guidance * (e[1:] - e[:1]) for e in pairs])
 
@@ -66,10 +69,12 @@ class SinglePrecision(Schedule):
     """
 
     def a(self, t: int) -> Tensor:
+        "alpha_bar of a timestep, in single precision."
         return torch.tensor(super().a(t), dtype=torch.float32)
 
     @classmethod
     def of(cls, s: Schedule) -> "SinglePrecision":
+        "The same timesteps as those of `s`."
         return cls(s.alpha_bar, s.sampling, s.inversion, s.tau, s.indexing)
 
 
@@ -210,10 +215,10 @@ class OneStream:
             return 0 if k < 0 else start + k * (1 + samples)
 
         def noise(k: int) -> torch.Generator:
-            return wound(generator, shape, before(k))
+            return generator_after(generator, shape, before(k))
 
         def sample(k: int) -> torch.Generator:
-            return wound(generator, shape, 0 if k < 0 else before(k) + 1)
+            return generator_after(generator, shape, 0 if k < 0 else before(k) + 1)
 
         return Draws(problem.latent_shape, noise, recorded, sample if self.posterior else None)
 

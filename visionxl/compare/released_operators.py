@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TiedAdjoint', 'identity_adjoint', 'nearest_adjoint', 'as_released', 'released_cg', 'dense_gaussian', 'dense_blur',
-           'DenseBlur', 'gaussian_table', 'LibraryPool', 'RunningMean', 'in_its_order']
+           'DenseBlur', 'gaussian_table', 'LibraryPool', 'RunningMean', 'in_released_order']
 
 # %% ../../nbs/reference/compare/released_operators.ipynb #2676970b
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..operators.fast.factors import beside
+from ..operators.fast.factors import on_device_of
 from ..operators.tasks import AveragePool, Blur, Compose, LinearOperator, TemporalMean
 from ..steps.lowpass import folded_index
 
@@ -77,7 +77,7 @@ def as_released(
             "inverts circularly by three, and stops; take preset 'paper' or 'best'"
         )
     if to_the_bit:
-        S, T = in_its_order(S, boundary), in_its_order(T, boundary)
+        S, T = in_released_order(S, boundary), in_released_order(T, boundary)
     if isinstance(S, AveragePool):
         S = nearest_adjoint(S)
     elif isinstance(S, Blur):
@@ -140,7 +140,7 @@ def dense_blur(
     "Every frame and channel convolved with a dense kernel: k^2 products for each pixel."
     rows, cols = (folded_index(n, len(kernel) // 2, boundary, x.device) for n in x.shape[-2:])
     wide = x.index_select(-2, rows).index_select(-1, cols)
-    weight = beside(kernel, x).expand(x.shape[1], 1, *kernel.shape)
+    weight = on_device_of(kernel, x).expand(x.shape[1], 1, *kernel.shape)
     return F.conv2d(wide, weight, groups=x.shape[1])
 
 # %% ../../nbs/reference/compare/released_operators.ipynb #bf87754f
@@ -203,7 +203,7 @@ class RunningMean(TemporalMean):
         return self.forward(y)
 
 
-def in_its_order(
+def in_released_order(
     A: LinearOperator | None,  # the spatial or temporal part of a benchmark task, if it has one
     boundary: str | None = "reflect",  # of the blur; None keeps that of `A`
 ) -> LinearOperator | None:

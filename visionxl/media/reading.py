@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from .colours import Colours, colours_of
-from .films import film_frames, open_video, upright
+from .films import film_frames, open_video, as_displayed
 from .frames import fit, to_tensor
 from .notes import noted_size, parse_notes, remarks
 from visionxl.media.pictures import (
@@ -78,7 +78,7 @@ def decode(
     with open_video(path) as (box, stream):
         size = noted_size(parse_notes(box.metadata))
         for frame in islice(film_frames(box, stream, interlaced), start, stop):
-            yield upright(frame, size)
+            yield as_displayed(frame, size)
 
 # %% ../../nbs/reference/media/reading.ipynb #cf78ea69
 def _rate(value: object) -> float:
@@ -135,7 +135,7 @@ def probe(
         codec = stream.codec_context.name
         bits = 8 if first.format.name == "pal8" else first.format.components[0].bits
         said = tuple(remarks(stream, first)) if "task" not in notes else ()
-        h, w = upright(first, noted_size(notes)).shape[:2]
+        h, w = as_displayed(first, noted_size(notes)).shape[:2]
         colours = colours_of(first)
     return Probe(_count(path), h, w, float(rate), codec, bits, notes, said, colours)
 

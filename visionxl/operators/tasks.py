@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .fast.bases import Blocks, Pixels, block_sum
-from .fast.factors import Factors, Spectrum, beside, over_time
+from .fast.factors import Factors, Spectrum, on_device_of, over_time
 from .blurs import Blur, Blur2d
 from .kernels import BOUNDARIES, convolution, gaussian_kernel
 from .algebra import Compose
@@ -72,7 +72,7 @@ class Mask(LinearOperator):
         return cls(shape, torch.rand(as_shape(shape)[2:], generator=g, dtype=torch.float64) < keep)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * beside(self.weights, x)
+        return x * on_device_of(self.weights, x)
 
     def adjoint(self, y: Tensor) -> Tensor:
         return self.forward(y)

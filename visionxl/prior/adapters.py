@@ -105,11 +105,12 @@ class DenoiserPrior:
         "The noise that the denoiser finds in `z`. Raises ValueError where it changes the shape."
         a = float(self.alpha_bar[t])
         sigma, scale = ((1 - a) / a) ** 0.5, (self.high - self.low) / 2
+        as_ours = scale == 1 and self.low == -1  # whether the denoiser's range is ours
         if sigma == 0:
             return torch.zeros_like(z)
         x = z / a**0.5
         with nullcontext() if needs_graph(z) else torch.no_grad():
-            given = (x + 1) * scale + self.low if scale != 1 or self.low != -1 else x
+            given = x if as_ours else (x + 1) * scale + self.low
             clean = self.denoise(given.to(own_dtype(self.denoise) or z.dtype), sigma * scale)
         if not torch.is_tensor(clean) or clean.shape != z.shape:
             got = tuple(clean.shape) if torch.is_tensor(clean) else type(clean).__name__
@@ -123,7 +124,7 @@ class DenoiserPrior:
                 "differentiable, or leave gradients out with torch.no_grad()"
             )
         clean = clean.to(z)
-        clean = (clean - self.low) / scale - 1 if scale != 1 or self.low != -1 else clean
+        clean = clean if as_ours else (clean - self.low) / scale - 1
         return (x - clean) / sigma
 
 # %% ../../nbs/reference/prior/adapters.ipynb #72ef0e17

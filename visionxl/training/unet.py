@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from .loop import averaged, train
+from .loop import averaged_weights, train
 from .losses import alpha_bar_table, diffuse, noise_loss, unet_loss
 from .photos import crops, generator
 from .settings import device
@@ -77,7 +77,7 @@ def train_unet(
     alpha_bar = alpha_bar_table(config)
     unet = new_unet(config, vae)
     if stage == "finetune":
-        unet.load_state_dict(averaged(Path(run) / "unet.safetensors"))
+        unet.load_state_dict(averaged_weights(Path(run) / "unet.safetensors"))
     weights = channel_weights(vae) if c.get("weighted") else None
     x_val = check_views(val[: c.get("look", len(val))]).to(device())
     z_val = torch.stack(encode_all(vae, x_val)).float().to(device())

@@ -74,7 +74,7 @@ class Comparison:
         if self.plan.is_video:
             y = enlarge(self.measured.take(first, last), *self.plan.size)
             named["measurement brought to size"] = y[..., :H, :W]
-        named["VISION-XL"] = x.clamp(-1, 1)
+        named[self.plan.settings.called] = x.clamp(-1, 1)
         self.meter.add(self.clean.take(first, last), named)
         self.seen = last
 

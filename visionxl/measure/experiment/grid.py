@@ -22,7 +22,7 @@ from visionxl.measure.experiment.given import (
     default_clips,
     find_operator,
     find_prior,
-    named,
+    by_name,
 )
 from ..clip_metrics import load_networks, video_distances
 from visionxl.measure.experiment.identity import (
@@ -81,9 +81,9 @@ class Grid:
         self.folder, self.say = Path(folder), say
         self.folder.mkdir(parents=True, exist_ok=True)
         self.clips = default_clips() if clips is None else dict(clips)
-        self.operators, self.methods, self.priors = map(named, (operators, methods, priors))
+        self.operators, self.methods, self.priors = map(by_name, (operators, methods, priors))
         self.size, self.frames, self.seeds = size, frames, tuple(seeds)
-        self.metrics = None if metrics is None else named(metrics)
+        self.metrics = None if metrics is None else by_name(metrics)
         self.own = {k: v for k, v in (self.metrics or {}).items() if callable(v)}
         self.nets = load_networks(fetch)
         if self.metrics is not None:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..evaluate_command import new_parser
 from ..experiment.grid import Grid, default_clips
 from .paper import DATASETS, SIZES, TABLES, six_tasks
 from visionxl.measure.reproduction.reproduce import (
@@ -20,7 +21,7 @@ from visionxl.measure.reproduction.reproduce import (
     plan_of,
     run,
     windows_of,
-    work,
+    work_left,
 )
 from .report import pictures, print_figures, report
 
@@ -57,16 +58,15 @@ class _Dataset(argparse.Action):
 
 def parser() -> argparse.ArgumentParser:
     "The parser of `visionxl reproduce`, with its help."
-    p = argparse.ArgumentParser(
-        "visionxl reproduce",
-        description="One of the paper's tables with our figures beside the paper's. "
+    p = new_parser(
+        "reproduce",
+        "One of the paper's tables with our figures beside the paper's. "
         "Each cell is kept: a killed run goes on where it was.",
-        epilog="examples:\n"
-        "  visionxl reproduce table7\n"
-        "  visionxl reproduce table3 --clips ../shared/data/clips --size 192 --frames 25 --full\n"
-        "  visionxl reproduce table3 --dataset davis DAVIS --prior sdxl --full",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        [
+            "table7",
+            "table3 --clips ../shared/data/clips --size 192 --frames 25 --full",
+            "table3 --dataset davis DAVIS --prior sdxl --full",
+        ],
     )
     p.add_argument("table", choices=tuple(TABLES), help="which table")
     p.add_argument(
@@ -162,7 +162,7 @@ def main(
     grid = Grid(folder / "cells", clips, fetch=a.download, say=tell)
     cells = cells_of(table, list(setup.clips), setup.size, setup.frames, setup.prior, setup.seed)
     if a.plan:
-        print(plan_of(work(table, grid, cells)))
+        print(plan_of(work_left(table, grid, cells)))
         return 0
     rows = run(table, grid, cells)
     said = differences(setup, grid, table, windows_of(rows))

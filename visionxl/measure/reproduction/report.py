@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from ..figures import write_figure
+from ..experiment.cell import file_stem
 from ..experiment.grid import Cell, Grid, sheet
 from .judge import judge, sentences
 from .paper import Table
@@ -87,7 +88,7 @@ def print_figures(
     for clip in clips:
         for task_name in dict.fromkeys(r.task for r in table.rows):
             line = [c for row in cells for c in row if (c.clip, c.task) == (clip, task_name)]
-            path = folder / f"{name}_{task_name.replace('+', '_plus')}_{clip}"
+            path = folder / file_stem(name, task_name, clip)
             made += write_figure(_views(grid, line), path)
     return made
 
@@ -103,6 +104,6 @@ def pictures(
     made = []
     for task_name in dict.fromkeys(r.task for r in table.rows):
         line = [c[0] for r, c in zip(table.rows, cells) if r.task == task_name]
-        path = folder / f"{name}_{task_name.replace('+', '_plus')}.png"
+        path = folder / f"{file_stem(name, task_name)}.png"
         made.append(sheet(_views(grid, line), path))
     return made

@@ -19,9 +19,11 @@ class Pixels:
     "The pixels themselves."
 
     def forward(self, x: Tensor) -> Tensor:
+        "The pixels as they are."
         return x
 
     def inverse(self, c: Tensor) -> Tensor:
+        "The pixels as they are."
         return c
 
 
@@ -35,9 +37,11 @@ class Cosine:
     def forward(
         self, x: Tensor, dtype: torch.dtype | None = None, rest: list | None = None
     ) -> Tensor:
+        "Cosine coefficients (..., h, w) of frames."
         return dct2(x, self.keep, dtype, rest)
 
     def inverse(self, c: Tensor) -> Tensor:
+        "Frames (..., H, W) of cosine coefficients."
         return idct2(c, self.shape)
 
 
@@ -48,9 +52,11 @@ class Fourier:
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        "Complex coefficients (..., H, W) of frames."
         return torch.fft.fft2(x, norm="ortho")
 
     def inverse(self, c: Tensor) -> Tensor:
+        "Real frames (..., H, W) of coefficients."
         return torch.fft.ifft2(c, norm="ortho").real
 
 # %% ../../../nbs/reference/operators/fast/bases.ipynb #2d21edce
@@ -61,9 +67,11 @@ class Blocks:
     f: int
 
     def forward(self, x: Tensor) -> Tensor:
+        "One number for each block (..., h, w): its mean times `f`."
         return block_sum(x, self.f) / self.f
 
     def inverse(self, c: Tensor) -> Tensor:
+        "Frames (..., H, W) that are constant in each block."
         return self.rows(c).repeat_interleave(self.f, -2)
 
     def rows(self, c: Tensor) -> Tensor:  # (..., h, W)
@@ -78,9 +86,11 @@ class BlockCosine:
     f: int
 
     def forward(self, x: Tensor) -> Tensor:
+        "Coefficients (..., h, w, f, f) of each block."
         return dct2(x.unflatten(-1, (-1, self.f)).unflatten(-3, (-1, self.f)).movedim(-3, -2))
 
     def inverse(self, c: Tensor) -> Tensor:
+        "Frames (..., H, W) of the coefficients of each block."
         return idct2(c).movedim(-2, -3).flatten(-4, -3).flatten(-2, -1)
 
 # %% ../../../nbs/reference/operators/fast/bases.ipynb #ee85b8e1

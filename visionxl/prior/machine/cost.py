@@ -55,6 +55,7 @@ class PeakMemory(TorchDispatchMode):
         return out
 
     def _count(self, storage) -> None:
+        "Count a storage from now on until it is let go."
         key, size = storage._cdata, storage.nbytes()
         if key in self.seen:
             return
@@ -64,6 +65,7 @@ class PeakMemory(TorchDispatchMode):
         weakref.finalize(storage, self._gone, key, size)
 
     def _gone(self, key: int, size: int) -> None:
+        "Take off a storage that was let go."
         self.seen.discard(key)
         self.now -= size
 

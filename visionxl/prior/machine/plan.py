@@ -76,6 +76,7 @@ class Plan:
 
 
 def _weights(net: torch.nn.Module) -> int:
+    "Bytes of a network's weights and buffers."
     return sum(t.numel() * t.element_size() for t in (*net.parameters(), *net.buffers()))
 
 

@@ -44,6 +44,7 @@ def _configs(folder: Path) -> dict[str, dict]:
 
 
 def _class(config: dict | None) -> str:
+    "The class that a configuration names."
     return (config or {}).get("_class_name", "unknown")
 
 # %% ../../../nbs/reference/prior/models/families.ipynb #686ee8ca

@@ -139,6 +139,7 @@ def _fetch(source: Source, parts: list[str]) -> None:
 
 
 def _incomplete_folder(folder: Path, missing: list[str]) -> FileNotFoundError:
+    "What to say of a folder of one's own that lacks files."
     if any(folder.glob("*/*.bin")):
         return _no_safetensors(str(folder), missing)
     return FileNotFoundError(
@@ -148,6 +149,7 @@ def _incomplete_folder(folder: Path, missing: list[str]) -> FileNotFoundError:
 
 
 def _no_safetensors(where: str, missing: list[str]) -> FileNotFoundError:
+    "What to say of a model whose weights are pickles."
     return FileNotFoundError(
         f"{where} has no safetensors files for {', '.join(missing)}: pickles (.bin) are not read, "
         "since they can run code of others; load it in diffusers if you trust it and call "

@@ -87,6 +87,7 @@ def is_whole(
 
 # %% ../../../nbs/reference/prior/models/model_files.ipynb #9b1ad321
 def _names(folder: Path, part: str) -> list[str]:
+    "The files of one part that are here with all their bytes."
     place = folder / part
     return [p.name for p in place.iterdir() if is_whole(p)] if place.is_dir() else []
 

@@ -74,6 +74,7 @@ class Fit:
 
 
 def _middle(length: int, part: int) -> slice:
+    "The `part` pixels in the middle of `length`."
     start = (length - part) // 2
     return slice(start, start + part)
 

@@ -57,6 +57,7 @@ def load_encoders(
 
 
 def _encoder(folder: Path, part: str, cls):
+    "One text encoder of a folder, half-precision files first."
     names = [p.name for p in (folder / part).iterdir()]
     half = "fp16" if ".fp16" in weight_files(names, part)[0] else None
     return cls.from_pretrained(
