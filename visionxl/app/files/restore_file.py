@@ -7,7 +7,7 @@ __all__ = ['Outcome', 'RunOptions', 'write_restored', 'restore_file']
 
 # %% ../../../nbs/reference/app/files/restore_file.ipynb #b92dc277
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -61,11 +61,13 @@ class RunOptions:
         return cls(**mine), {k: v for k, v in options.items() if k not in names}
 
 
-def _restored(plan: Plan, checkpoint: Checkpoint, run: RunOptions) -> Iterator[torch.Tensor]:
+def _restored(
+    plan: Plan, measured: Iterable[torch.Tensor], checkpoint: Checkpoint, run: RunOptions
+) -> Iterator[torch.Tensor]:
     "The restored pieces of a plan, cropped to what is kept."
     H, W = plan.keep
     pieces = restore_frames(
-        plan.measured(), plan.total, plan.size, plan.settings, checkpoint, run.progress
+        measured, plan.total, plan.size, plan.settings, checkpoint, run.progress
     )
     return (x[..., :H, :W] for x in pieces)
 
@@ -75,6 +77,7 @@ def write_restored(
     out: Path,  # where the restored video shall be written
     run: RunOptions = RunOptions(),
     watch: Callable[[torch.Tensor], None] = lambda x: None,  # gets each piece (n, 3, H, W)
+    measured: Iterable[torch.Tensor] | None = None,  # its frames (C, h, w); None: read or simulated
 ) -> Outcome:
     """Carry out a plan: each restored piece is cropped and written as soon as it is there.
 
@@ -82,10 +85,11 @@ def write_restored(
     """
     began, frames = time.time(), 0
     checkpoint = plan.checkpoint(out, run.scratch, run.resume)
-    pieces = _restored(plan, checkpoint, run)
+    measured = plan.measured() if measured is None else measured
+    pieces = _restored(plan, measured, checkpoint, run)
     warn_of_loss(plan.clip.path, out)
-    options = {"tracks": plan.clip.tracks(plan.total), "encoding": plan.encoding(out, run.encoding)}
-    with video.writer(out, plan.fps, run.overwrite, **options) as add:
+    tracks, encoding = plan.clip.tracks(plan.total), plan.encoding(out, run.encoding)
+    with video.writer(out, plan.fps, run.overwrite, tracks=tracks, encoding=encoding) as add:
         for x in pieces:
             watch(x)
             add(x)

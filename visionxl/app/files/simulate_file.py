@@ -6,8 +6,9 @@
 __all__ = ['Meter', 'Comparison', 'simulate_file']
 
 # %% ../../../nbs/reference/app/files/simulate_file.ipynb #817ed9b9
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ class Meter:
 class Comparison:
     """Compares restored pieces with the clean clip that a plan degrades.
 
-    Give it to `write_restored` as `watch`; `meter.rows` has the metrics afterwards.
+    Give it to `write_restored` as `watch`, and its `frames` as `measured`, so that the clip is
+    degraded once for both; `meter.rows` has the metrics afterwards.
     """
 
     def __init__(
@@ -62,7 +64,10 @@ class Comparison:
     ):
         self.plan, self.meter, self.seen = plan, Meter(), 0
         self.clean = FrameBuffer(plan.clip)
-        self.measured = FrameBuffer(plan.measured())
+        self.frames: Iterable[torch.Tensor] = plan.measured()
+        if plan.is_video:
+            own, self.frames = tee(self.frames)
+            self.measured = FrameBuffer(own)
 
     def __call__(
         self,
@@ -98,5 +103,5 @@ def simulate_file(
     with video.locked(out):
         plan = plan_file(clip, task, simulate=True, **options)
         compare = Comparison(plan)
-        done = write_restored(plan, out, run, compare)
+        done = write_restored(plan, out, run, compare, compare.frames)
     return replace(done, rows=compare.meter.rows)
