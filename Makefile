@@ -7,7 +7,7 @@ export MPLBACKEND ?= Agg
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all outputs lint lab docs bench train clean
+.PHONY: help install demo test test-all outputs lint lab docs dist bench train clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,7 +28,7 @@ lint: install ## ruff and mypy
 test: install ## everything that must hold: modules, lint, types, site, notebooks, pytest; time by part
 	$(BIN)/python tools/check.py
 
-test-all: install ## also what is too slow for `test`
+test-all: install ## also what is too slow for `test`, pip-audit and licences
 	$(BIN)/python tools/check.py --slow
 
 outputs: install ## run the notebooks whose code has changed since their outputs
@@ -39,6 +39,11 @@ lab: install ## JupyterLab on the notebooks
 
 docs: install ## build the site into _docs
 	$(BIN)/python tools/docs.py
+
+dist: install ## build wheel and sdist into dist, and check their form
+	rm -rf dist
+	$(BIN)/python -m build -q
+	$(BIN)/python -m twine check --strict dist/*
 
 bench: install ## the short benchmarks (under 15 minutes)
 	for b in operators solver quality; do $(BIN)/python bench/$$b.py || exit 1; done

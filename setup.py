@@ -10,8 +10,9 @@ here = Path(__file__).parent
 parser = ConfigParser(delimiters=["="])
 parser.read(here / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
-extras = {k: cfg[f"{k}_requirements"].split() for k in ("notebook", "metrics", "dev")}
-extras["dev"] += extras["notebook"] + extras["metrics"]
+extras = {k: cfg[f"{k}_requirements"].split() for k in ("notebook", "metrics", "ray", "dev")}
+extras["all"] = extras["notebook"] + extras["metrics"] + extras["ray"]
+extras["dev"] += extras["notebook"] + extras["metrics"] + extras["ray"]
 readme = here / "README.md"
 
 
@@ -34,13 +35,30 @@ setup(
     long_description_content_type="text/markdown",
     author=cfg["author"],
     author_email=cfg["author_email"],
-    license="Apache-2.0",
+    license="Apache-2.0 AND BSD-2-Clause AND BSD-3-Clause AND CC-BY-3.0",
+    license_files=["LICENSE", "THIRD_PARTY_NOTICES.md", "visionxl/assets/lpips/LICENSE"],
     url=cfg["git_url"],
-    keywords=cfg["keywords"],
+    project_urls={
+        "Documentation": f"{cfg['doc_host']}{cfg['doc_baseurl']}",
+        "Source": cfg["git_url"],
+        "Issues": f"{cfg['git_url']}/issues",
+        "Changelog": f"{cfg['git_url']}/blob/{cfg['branch']}/CHANGELOG.md",
+    },
+    keywords=cfg["keywords"].split(),
     classifiers=[
         "Development Status :: 3 - Alpha",
+        "Environment :: Console",
+        "Framework :: Jupyter",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Education",
         "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
         "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12, 13)),
+        "Topic :: Multimedia :: Video",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Processing",
+        "Typing :: Typed",
     ],
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=["visionxl", "visionxl.*"]),

@@ -2,6 +2,7 @@
 other hosts.
 """
 
+import functools
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -40,32 +41,41 @@ def read(page: Path) -> Links:
     return links
 
 
+def target_of(folder: Path, path: str) -> Path | None:
+    "The file that a link leads to from a page of a folder; None when there is none."
+    target = (folder / unquote(path)).resolve()
+    target = target / "index.html" if target.is_dir() else target
+    return target if target.exists() else None
+
+
+def broken(page: Path, links: Links, pages: dict[Path, Links], find) -> list[str]:
+    "What is wrong with the local links of a page. `find` is `target_of`, which may remember."
+    found = []
+    for url in links.links + links.loads:
+        u = urlsplit(url)
+        if u.scheme or url.startswith("//"):
+            continue
+        target = find(page.parent, u.path) if u.path else page
+        if target is None:
+            found.append(f"broken link {url}")
+        elif u.fragment and target in pages:
+            anchors = pages[target].ids | {"top"}
+            found += [] if unquote(u.fragment) in anchors else [f"no anchor {url}"]
+    return found
+
+
 def check(site: Path) -> list[str]:
     "One line for each broken link, missing anchor or remote file in the pages of a built site."
     pages = {p.resolve(): read(p) for p in sorted(site.rglob("*.html"))}
-    found = []
+    find, found = functools.cache(target_of), []
     for page, links in pages.items():
         name = page.relative_to(site.resolve())
-        found += [
-            f"{name}: loads {url} from elsewhere"
+        remote = [
+            f"loads {url} from elsewhere"
             for url in links.loads
             if urlsplit(url).scheme not in ("", "data") or url.startswith("//")
         ]
-        for url in links.links + links.loads:
-            u = urlsplit(url)
-            if u.scheme or url.startswith("//"):
-                continue
-            target = (page.parent / unquote(u.path)).resolve() if u.path else page
-            if target.is_dir():
-                target = target / "index.html"
-            if not target.exists():
-                found.append(f"{name}: broken link {url}")
-            elif (
-                u.fragment
-                and target in pages
-                and unquote(u.fragment) not in pages[target].ids | {"top"}
-            ):
-                found.append(f"{name}: no anchor {url}")
+        found += [f"{name}: {what}" for what in remote + broken(page, links, pages, find)]
     for css in site.rglob("*.css"):
         if "url(http" in css.read_text(encoding="utf-8"):
             found.append(f"{css.relative_to(site)}: loads from elsewhere")
