@@ -151,6 +151,20 @@ def hide_what_widgets_catch(recorder: Recorder) -> None:
     Output.__enter__, Output.__exit__ = begin, end
 
 
+def unfilled(source: str, names: dict) -> str | None:
+    """What is wrong with a stub of an exercise, or None: its assert must fail as it stands.
+
+    It runs on a copy of the notebook's names, so that the cells after it see nothing of it.
+    """
+    if "..." not in source or "assert" not in source:
+        return None
+    try:
+        exec(compile(source, "stub", "exec"), dict(names))
+    except Exception:
+        return None
+    return "the assert of this stub holds before anything is filled in"
+
+
 def run_cells(cells: list[dict]) -> dict:
     """Run the code cells in turn; stops at the first error.
 
@@ -165,7 +179,11 @@ def run_cells(cells: list[dict]) -> dict:
     sys.stdout, sys.stderr = Stream(recorder, "stdout"), Stream(recorder, "stderr")
     for number, cell in enumerate(cells):
         source, tags = "".join(cell["source"]), cell["metadata"].get("tags", [])
-        if cell["cell_type"] != "code" or not source.strip() or "skip-execution" in tags:
+        if cell["cell_type"] != "code" or not source.strip():
+            continue
+        if "skip-execution" in tags:
+            if wrong := unfilled(source, shell.user_ns):
+                return {"outputs": found, "error": f"cell {number}: {wrong}\n{source}"}
             continue
         print(f"cell {number}", file=terminal, flush=True)
         recorder.outputs = found[number] = []

@@ -1,21 +1,27 @@
 """Small pictures for notebooks: a drawing is a PNG with a palette, a photograph is a WebP.
 
-A photograph takes a third of the bytes as WebP and has no steps in its colours. JupyterLab, VS Code
-and the site show both; GitHub's own view of a notebook shows PNG only. JPEG has no transparent
-ground.
+A photograph takes three quarters of the bytes as WebP and has no steps in its colours. JupyterLab,
+VS Code and the site show it. GitHub's own view of a notebook is made by nbconvert, which knows PNG
+and JPEG but no WebP (7.17), and prints the name of the Python object in its place. So in lessons
+and how-to pages, which are opened there, a photograph is a JPEG on white, or a PNG where that is
+hardly larger: a JPEG has no transparent ground.
 """
 
 import base64
+import functools
 import io
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 LIMITS = (36_000, 32_000, 28_000, 24_000, 20_000)  # bytes of a picture
 SLIDER = 80_000  # bytes of all pictures of one slider
+PLAIN_LIMITS = (40_000, *LIMITS)  # where photographs are no WebP
+PLAIN_NOTEBOOK = 340_000  # bytes of such a notebook
 NOTEBOOK = 400_000  # bytes of a notebook, which decide about the limit of its pictures
 WIDEST = 1470  # pixels: 1.5 times the width of a page in JupyterLab
 RUNGS = (  # colours and size of each attempt, best first; only noise needs the smaller sizes
@@ -30,6 +36,14 @@ RUNGS = (  # colours and size of each attempt, best first; only noise needs the 
     (48, 0.6),
     (48, 0.5),
 )
+PLAIN = (  # quality of a JPEG, colours of a PNG, and size: photographs without WebP
+    (60, 64, 1.0),
+    (52, 48, 1.0),
+    (44, 40, 1.0),
+    (44, 40, 0.8),
+    (44, 40, 0.6),
+)
+GROUND = 1.15  # a PNG may be so much larger than a JPEG, for its ground and its sharp letters
 COLOURS = 4096  # a picture of more is a photograph
 QUALITIES = (  # of WebP, and size
     (72, 1.0),
@@ -110,25 +124,54 @@ def webp(image: Image.Image, quality: int) -> bytes:
     return file.getvalue()
 
 
-def attempts(image: Image.Image) -> Iterator[bytes]:
+def plain(image: Image.Image, quality: int, colours: int) -> bytes:
+    "A JPEG on white, or a PNG where that is hardly larger."
+    rgba, file = image.convert("RGBA"), io.BytesIO()
+    ground = Image.new("RGBA", rgba.size, "white")
+    ground.alpha_composite(rgba)
+    ground.convert("RGB").save(file, "JPEG", quality=quality, optimize=True, progressive=True)
+    drawn = quantised(image, colours)
+    return drawn if len(drawn) <= GROUND * file.tell() else file.getvalue()
+
+
+def on_github(path: Path) -> bool:
+    "Whether a notebook is one that students open on GitHub, where no WebP is shown."
+    return path.name == "index.ipynb" or path.parent.name in ("course", "howto")
+
+
+@functools.cache
+def attempt(picture: bytes, rung: int, webps: bool) -> bytes | None:
+    "The picture at one rung of its ladder, each of fewer bytes; None below the last."
+    image = Image.open(io.BytesIO(picture))
+    photo = image.convert("RGBA").getcolors(COLOURS) is None
+    ladder: tuple = RUNGS if not photo else QUALITIES if webps else PLAIN
+    if rung == len(ladder):
+        return None
+    *how, scale = ladder[rung]
+    make = quantised if not photo else webp if webps else plain
+    return make(scaled(image, scale), *how)
+
+
+def attempts(picture: bytes, webps: bool = True) -> Iterator[bytes]:
     "The picture in fewer and fewer bytes."
-    if image.convert("RGBA").getcolors(COLOURS) is None:
-        yield from (webp(scaled(image, scale), quality) for quality, scale in QUALITIES)
-    else:
-        yield from (quantised(scaled(image, scale), colours) for colours, scale in RUNGS)
+    rung = 0
+    while (small := attempt(picture, rung, webps)) is not None:
+        yield small
+        rung += 1
 
 
-def shrink(picture: bytes, limit: int = LIMITS[0]) -> bytes:
+def shrink(picture: bytes, limit: int = LIMITS[0], webps: bool = True) -> bytes:
     "A picture that looks the same in at most `limit` bytes, or in as few as the last attempt has."
     image = Image.open(io.BytesIO(picture))
-    done = image.mode == "P" or image.format == "WEBP"
-    if done and len(picture) <= limit and image.width <= WIDEST:
+    allowed = image.width <= WIDEST and (webps or image.format != "WEBP")
+    done = image.mode == "P" or image.format in ("WEBP", "JPEG")
+    if allowed and done and len(picture) <= limit:
         return picture
     small = picture
-    for small in attempts(image):
+    for small in attempts(picture, webps):
         if len(small) <= limit:
             break
-    return min(small, picture, key=len) if image.width <= WIDEST else small
+    return min(small, picture, key=len) if allowed else small
 
 
 def smaller(picture: bytes) -> bytes:
@@ -172,8 +215,9 @@ def put(output: dict, old: bytes, picture: bytes) -> None:
     "Store a picture in an output; one that has become smaller is shown at its old size."
     before, after = (Image.open(io.BytesIO(x)) for x in (old, picture))
     mime = MIMES[after.format or "PNG"]
-    if after.width < before.width <= WIDEST:
-        output["metadata"] = {mime: {"width": before.width}} | output.get("metadata", {})
+    shown = [m["width"] for m in output.get("metadata", {}).values() if "width" in m]
+    if shown or after.width < before.width <= WIDEST:
+        output["metadata"] = {mime: {"width": (shown or [before.width])[0]}}
     for other in MIMES.values():
         output["data"].pop(other, None)
     output["data"][mime] = base64.b64encode(picture).decode()
@@ -212,31 +256,35 @@ def webp_within(picture: bytes, limit: int) -> bytes:
     return small if len(small) < 0.85 * len(picture) else picture  # else it was coded before
 
 
-def shrink_outputs(cells: list[dict], old: bool = False) -> int:
+def shrink_outputs(cells: list[dict], old: bool = False, webps: bool = True) -> int:
     """Make the pictures of a notebook's cells small, in place; returns how many bytes that saved.
 
-    `old` pictures, which an earlier run has left, are coded anew as well where that helps.
+    `old` pictures, which an earlier run has left, are coded anew as well where that helps. Without
+    `webps` a photograph becomes a JPEG or PNG, but for those inside a page, such as a slider.
     """
     saved = shrink_pages(cells)
     found = [o for c in cells for o in c.get("outputs", []) if decoded(o)]
     before = [picture for picture in map(decoded, found) if picture]
-    start = [smaller(p) for p in before] if old else before
+    start = [smaller(p) for p in before] if old and webps else before
     rest = len(json.dumps(cells)) - sum(map(len, before)) * 4 / 3
     small = start
-    for limit in LIMITS:
-        small = [shrink(picture, limit) for picture in start]
-        if rest + sum(map(len, small)) * 4 / 3 <= NOTEBOOK:
+    limits, full = (LIMITS, NOTEBOOK) if webps else (PLAIN_LIMITS, PLAIN_NOTEBOOK)
+    for limit in limits:
+        small = [shrink(picture, limit, webps) for picture in start]
+        if rest + sum(map(len, small)) * 4 / 3 <= full:
             break
     for output, picture, new in zip(found, before, small, strict=True):
         put(output, picture, new)
     return saved + sum(map(len, before)) - sum(map(len, small))
 
 
-def keep_same(new: list[dict], old: list[dict]) -> None:
+def keep_same(new: list[dict], old: list[dict], webps: bool = True) -> None:
     "Take the bytes of an old picture where the new one, at the same place, shows the same."
     for cell, before in zip(new, old, strict=False):
         pairs = zip(cell.get("outputs", []), before.get("outputs", []), strict=False)
         for output, kept in pairs:
             one, two = decoded(output), decoded(kept)
+            if not webps and "image/webp" in kept.get("data", {}):
+                continue
             if one and two and one != two and same(one, two):
                 put(output, two, two)

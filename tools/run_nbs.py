@@ -205,8 +205,9 @@ def run(path: Path, timeout: int) -> str:
         print(f"{path.name}: {e}\nonce more", flush=True)
         execute(nb, path.parent, timeout)
     clean(nb, lesson=path.parent.name == "course")
-    pictures.shrink_outputs(nb.cells)
-    pictures.keep_same(nb.cells, before.cells)
+    webps = not pictures.on_github(path)
+    pictures.shrink_outputs(nb.cells, webps=webps)
+    pictures.keep_same(nb.cells, before.cells, webps)
     changed = "new outputs" if write(nb, path) else "as before"
     return f"{time.time() - start:.0f} s, {changed}"
 
@@ -214,7 +215,8 @@ def run(path: Path, timeout: int) -> str:
 def shrink(path: Path) -> str:
     "Make the kept pictures of one notebook small; says what that saved."
     nb = nbformat.read(path, as_version=4)
-    saved = pictures.shrink_outputs(nb.cells, old=True)
+    webps = not pictures.on_github(path)
+    saved = pictures.shrink_outputs(nb.cells, old=True, webps=webps)
     fold(nb, lesson=path.parent.name == "course")
     write(nb, path)
     return f"{path.stat().st_size / 1e3:.0f} kB, {saved / 1e3:.0f} kB saved"

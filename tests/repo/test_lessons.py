@@ -10,11 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 NBS = ROOT / "nbs"
 sys.path.insert(0, str(ROOT / "tools"))
+import pictures  # noqa: E402
 from docs_pages import LONG  # noqa: E402
 
 HOST = "https://colab.research.google.com/github/visionxl/visionxl/blob/main"
@@ -85,15 +87,36 @@ def prose(markdown: str) -> str:
     return re.sub(rf"{NUMBER}\s*%?<!--given-->", " ", markdown)
 
 
-def not_borne_out(nb: list[dict]) -> list[str]:
+def numbers(said: str) -> list[float]:
+    return [float(n) for n in re.findall(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?", said)]
+
+
+def cited(markdown: str) -> list[float] | None:
+    """The numbers of the file that a text names as its source, `<!--given: bench/results/a.md-->`.
+
+    None where the source is no file of ours: `<!--given: measured once, by ...-->`.
+    """
+    source = re.search(r"<!--given: (.+?)-->", markdown)
+    if source is None:
+        return []
+    file = ROOT / source[1]
+    return numbers(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def not_borne_out(nb: list[dict], captions: bool = True) -> list[str]:
     "Decimal numbers in texts and captions that neither an output nor the code holds."
     code = [c for c in nb if c["cell_type"] == "code"]
-    every = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
-    known = [float(n) for c in code for n in re.findall(every, printed(c))]
+    known = [v for c in code for v in numbers(printed(c))]
     known += [v for c in code for v in literals(text(c["source"]))]
-    said = [prose(s) for s in sources(nb, "markdown")]
-    said += [s for c in code for s in long_strings(text(c["source"]))]
-    return [n for s in said for n in re.findall(NUMBER, s) if not rounds_to(n, known)]
+    said = [s for s in sources(nb, "markdown") if cited(s) is not None]
+    found = [n for s in said for n in bare(prose(s), known + (cited(s) or []))]
+    strings = [s for c in code for s in long_strings(text(c["source"])) if captions]
+    return found + [n for s in strings for n in bare(s, known)]
+
+
+def bare(said: str, known: list[float]) -> list[str]:
+    "The decimal numbers of a text that none of the known ones gives."
+    return [n for n in re.findall(NUMBER, said) if not rounds_to(n, known)]
 
 
 def rounds_to(number: str, known: list[float]) -> bool:
@@ -166,10 +189,42 @@ def test_a_lesson_has_its_form(path):
     assert not missing, f"{path.name} lacks: {'; '.join(missing)}"
 
 
-@pytest.mark.parametrize("path", [NBS / "index.ipynb", *LESSONS], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(NBS.rglob("*.ipynb")), ids=lambda p: p.stem)
 def test_numbers_in_texts_are_those_of_the_outputs(path):
-    found = not_borne_out(cells(path))
+    "In lessons and how-to pages captions are texts, too; elsewhere code is full of messages."
+    captions = pictures.on_github(path)
+    found = not_borne_out(cells(path), captions)
     assert not found, f"{path.name}: in texts, but in no output: {', '.join(found)}"
+
+
+@pytest.mark.parametrize("path", [LESSONS[14], NBS / "index.ipynb"], ids=lambda p: p.stem)
+def test_what_is_said_of_the_ablation_is_in_its_file(path):
+    "Outputs that were made from an older file are stale, though their code has not changed."
+    kept = json.loads((ROOT / "bench" / "results" / "ablation.json").read_text(encoding="utf-8"))
+    shown = [v for c in cells(path) if c["cell_type"] == "code" for v in numbers(printed(c))]
+    means = {r["row"]: [] for r in kept["rows"]}
+    for r in kept["rows"]:
+        means[r["row"]].append(r["PSNR"])
+    for row in ("paper", "best"):
+        rows = means[row] if path.parent.name == "course" else [np.mean(means[row])]
+        missing = [f"{v:.2f}" for v in rows if not rounds_to(f"{v:.2f}", shown)]
+        assert not missing, f"{path.name} shows other figures of {row} than {missing}: run it again"
+
+
+def webps(nb: list[dict]) -> int:
+    "How many pictures GitHub's view of a notebook would leave out: it is nbconvert's."
+    outputs = [o for c in nb for o in c.get("outputs", [])]
+    return sum("image/webp" in o.get("data", {}) for o in outputs)
+
+
+@pytest.mark.parametrize(
+    "path", filter(pictures.on_github, sorted(NBS.rglob("*.ipynb"))), ids=lambda p: p.stem
+)
+def test_pictures_are_shown_on_github(path):
+    "When nbconvert knows WebP, its list says so, and this test may go."
+    known = pytest.importorskip("nbconvert").HTMLExporter().config.NbConvertBase
+    assert "image/webp" not in known.display_data_priority
+    assert not webps(cells(path)), f"{path.name}: tools/run_nbs.py --shrink makes them JPEG or PNG"
 
 
 def test_the_strips_are_what_their_script_draws():
@@ -203,11 +258,15 @@ def test_the_checks_can_fail():
     assert not_borne_out([run, lines("The paper says 31.5<!--given--> dB; version 1.2.3.")]) == []
     typed = "The middle one has 27.5 dB."
     assert not_borne_out([code(f"show(caption={typed!r})", typed)]) == ["27.5"]
+    measured = "It gains 7.7 dB. <!--given: {}-->"
+    assert not_borne_out([run, lines(measured.format("measured once, on a card"))]) == []
+    assert not_borne_out([run, lines(measured.format("CHANGELOG.md"))]) == ["7.7"]
     formatted = "show(caption=f'The middle one has {p:.1f} dB.')"
     computed = code(formatted, "The middle one has 27.5 dB.")
     assert not_borne_out([computed, lines("It has 27.5 dB.")]) == []
     assert len(form([lines("# A"), code("x = 1")], "nbs/course/01_a.ipynb")) == 12
     assert wide([code("x = " + "1 + " * 30 + "1")])
+    assert webps([{"outputs": [{"data": {"image/webp": ""}}]}]) == 1
 
 
 def test_terms_become_headings_on_the_site():

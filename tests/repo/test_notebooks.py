@@ -167,7 +167,8 @@ def test_all_notebooks_together_are_small():
 
 def test_pictures_are_small(path):
     found = [pictures.decoded(o) for c in cells(path) for o in c.get("outputs", [])]
-    large = [len(png) for png in found if png and len(png) > pictures.LIMITS[0]]
+    limit = (pictures.PLAIN_LIMITS if pictures.on_github(path) else pictures.LIMITS)[0]
+    large = [len(png) for png in found if png and len(png) > limit]
     assert not large, f"{path.name} has pictures of {large} bytes: run tools/run_nbs.py --shrink"
 
 

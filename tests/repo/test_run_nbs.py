@@ -87,3 +87,13 @@ def test_a_process_that_dies_twice_is_reported(tmp_path):
     path = notebook(tmp_path, "import os\nos.kill(os.getpid(), 9)")
     with pytest.raises(run_nbs.ChildDied, match="code -9"):
         run_nbs.run(path, 60)
+
+
+def test_a_stub_must_fail_before_it_is_filled_in(tmp_path):
+    stub = "#| eval: false\ndef twice(x):\n    return ...\n\n\nassert twice(2) == four\n"
+    path = notebook(tmp_path, "four = 4", stub, "print(four, 'twice' in globals())")
+    run_nbs.run(path, 60)
+    assert outputs(path)[2][0]["text"] == ["4 False\n"], "the stub has left its names behind"
+    path = notebook(tmp_path, "four = 4", stub.replace("== four", "or four"))
+    with pytest.raises(RuntimeError, match="holds before anything is filled in"):
+        run_nbs.run(path, 60)

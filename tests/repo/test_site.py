@@ -103,6 +103,67 @@ def test_search_finds_renoise(browser, site, where):
     assert not errors(browser)
 
 
+def test_search_finds_the_words_of_the_glossary(browser, site):
+    browser.get(f"{site}/index.html")
+    for word in ("adjoint", "null space", "tau", "flicker", "preset", "warping error"):
+        found = search(browser, word)
+        assert any(word in title.lower() for title in found), f"{word}: {found}"
+
+
+LESSONS = ("course/quickstart", "course/lowpass", "index", "reference/glossary")
+CUT_OFF = """return [...document.querySelectorAll('main pre, main .katex-display')]
+  .filter(e => e.scrollWidth > e.clientWidth + 1)
+  .filter(e => getComputedStyle(e).overflowX !== 'auto'
+    || !getComputedStyle(e).backgroundImage.includes('gradient'))
+  .map(e => e.textContent.trim().slice(0, 60))"""
+PALE = """
+const numbers = c => c.match(/[\\d.]+/g).map(Number)
+const light = v => [.2126, .7152, .0722].reduce((s, w, i) => {
+  const x = v[i] / 255; return s + w * (x <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4)}, 0)
+const paper = e => { for (; e; e = e.parentElement) {
+  const v = numbers(getComputedStyle(e).backgroundColor); if (v.length < 4 || v[3] > .5) return v }
+  return [255, 255, 255] }
+const found = {}, walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
+while (walk.nextNode()) {
+  const e = walk.currentNode.parentElement, said = walk.currentNode.textContent.trim()
+  if (!said || !e.getClientRects().length || e.closest('.katex-mathml, script, style')) continue
+  const style = getComputedStyle(e), on = paper(e), ink = numbers(style.color)
+  const mixed = ink.slice(0, 3).map((x, i) => (ink[3] ?? 1) * x + (1 - (ink[3] ?? 1)) * on[i])
+  const [a, b] = [light(mixed), light(on)].sort((x, y) => y - x)
+  const least = parseFloat(style.fontSize) >= 24 ? 3 : 4.5
+  if ((a + .05) / (b + .05) < least) found[`${style.color} on ${on}`] = said.slice(0, 40)
+}
+return found"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [390, 820, 1400])
+def test_nothing_is_cut_off_or_pale(browser, site, width, dark):
+    "A line that goes on beyond the edge scrolls and is shaded there; letters have contrast."
+    screen(browser, width, mobile=width < 800, dark=dark)
+    bad = {}
+    for page in LESSONS:
+        browser.get(f"{site}/{page}.html")
+        wait(lambda: not browser.find_elements("css selector", ".math:not(:has(.katex))"), 5)
+        if found := browser.execute_script(CUT_OFF):
+            bad[page, "cut off"] = found
+        if found := browser.execute_script(PALE):
+            bad[page, "pale"] = found
+    screen(browser, 1280)
+    assert not bad
+
+
+def test_the_arrow_keys_move_a_slider(browser, site):
+    from selenium.webdriver.common.keys import Keys
+
+    browser.get(f"{site}/course/quickstart.html")
+    handle = browser.find_element("css selector", "figure.slider input")
+    picture = "return document.querySelector('figure.slider img:not([hidden])').alt"
+    before = browser.execute_script(picture)
+    handle.send_keys(Keys.ARROW_RIGHT)
+    assert browser.execute_script(picture) != before
+
+
 def test_maths_is_drawn_from_our_own_files(browser, site):
     page = next(
         (p for p in SITE.rglob("*.html") if "katex.min.js" in p.read_text(encoding="utf-8")), None

@@ -48,13 +48,17 @@ def small_webp(
     png: bytes,  # a picture as PNG
     max_bytes: int,  # of the result
 ) -> bytes:  # WebP
-    "Return a picture as WebP: without loss, with few colours, or lossy, whichever fits first."
+    """Return a picture as WebP: a drawing without loss or with few colours, a photograph lossy,
+    because few colours give it steps. The first that fits is taken.
+    """
     from PIL import Image
 
     image = Image.open(io.BytesIO(png)).convert("RGBA")
     few = image.quantize(128, Image.Quantize.FASTOCTREE).convert("RGBA")  # enough for a drawing
-    ladder: list[tuple] = [(image, {"lossless": True}), (few, {"lossless": True})]
-    ladder += [(image, {"quality": q}) for q in (85, 70, 50)]
+    drawing: list[tuple] = [(image, {"lossless": True}), (few, {"lossless": True})]
+    photograph: list[tuple] = [(image, {"quality": q}) for q in (85, 70, 50)]
+    many = image.getcolors(4096) is None
+    ladder = photograph + drawing if many else drawing + photograph
     for picture, options in ladder:
         out = io.BytesIO()
         picture.save(out, "WEBP", method=4, **options)
