@@ -1,1 +1,3 @@
-"""The tables of the paper: as they were published, made again, judged by their orderings, written."""
+"""The tables of the paper: as they were published, made again, judged by their orderings, and
+written.
+"""
