@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import docs_check  # noqa: E402
+import docs_command  # noqa: E402
 import docs_pages  # noqa: E402
 import docs_tree  # noqa: E402
 from docs_tree import NBS, notebooks, page_name  # noqa: E402
@@ -90,6 +91,7 @@ def stage() -> list[str]:
         problems += stage_notebook(nb, pages)
     docs_pages.gallery(STAGE, ROOT)
     docs_pages.measures(STAGE, ROOT)
+    docs_command.write(STAGE)
     if (NBS / "images").is_dir():
         shutil.copytree(NBS / "images", STAGE / "images", dirs_exist_ok=True)
     return problems
@@ -111,6 +113,7 @@ def config() -> dict:
     contents = docs_tree.sidebar(lambda nb: page_name(nb) + ".ipynb", "index.ipynb")
     contents += [
         {"section": "What it does", "contents": ["gallery.qmd", "measures.qmd"]},
+        {"section": "The command line", "contents": ["command_line.qmd"]},
         {"section": "Every function", "contents": api_pages()},
     ]
     first = page_name(notebooks()[0]) + ".ipynb"
