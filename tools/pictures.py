@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-LIMITS = (36_000, 32_000, 28_000, 24_000, 20_000)  # bytes of a picture
+LIMITS = (30_000, 26_000, 22_000, 18_000)  # bytes of a picture
 SLIDER = 80_000  # bytes of all pictures of one slider
-PLAIN_LIMITS = (40_000, *LIMITS)  # where photographs are no WebP
+PLAIN_LIMITS = (40_000, 36_000, 32_000, 28_000, 24_000, 20_000)  # where photographs are no WebP
 PLAIN_NOTEBOOK = 340_000  # bytes of such a notebook
 NOTEBOOK = 400_000  # bytes of a notebook, which decide about the limit of its pictures
 WIDEST = 1470  # pixels: 1.5 times the width of a page in JupyterLab
@@ -46,9 +46,8 @@ PLAIN = (  # quality of a JPEG, colours of a PNG, and size: photographs without 
 GROUND = 1.15  # a PNG may be so much larger than a JPEG, for its ground and its sharp letters
 COLOURS = 4096  # a picture of more is a photograph
 QUALITIES = (  # of WebP, and size
-    (72, 1.0),
-    (66, 1.0),
-    (60, 1.0),
+    (62, 1.0),
+    (56, 1.0),
     (50, 1.0),
     (50, 0.7),
     (50, 0.5),

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 
 import visionxl
-from .media.encoders import CODECS, Codec, Encoding, Formats
+from .media.encoders import AS_USUAL, CODECS, Codec, Encoding, Formats
 from .media.frames import as_in_file, check_frames, fit, to_array, to_tensor
 from .media.pictures import IMAGES, VIDEOS, frame_files
 from .media.reading import Probe, decode, probe, read_frames
@@ -62,7 +62,7 @@ def write(
     """
     check_frames(x)
     check_out(path, overwrite)
-    with locked(path), writer(path, fps, overwrite, lossless, None, **notes) as add:
+    with locked(path), writer(path, fps, overwrite, lossless, None, AS_USUAL, **notes) as add:
         add(x)
     return Path(path)
 

@@ -76,9 +76,9 @@ class OwnOperator:
     ) -> tuple[int, int, int]:  # frames, height and width
         "What the clean video has; where the operator does not say it, what was measured."
         if self.shape is not None:
-            return self.shape[0], *self.shape[2:]
+            return self.shape[0], self.shape[2], self.shape[3]
         known = getattr(self.make, "clean_shape", None)
-        return tuple(measured) if known is None else known(measured)
+        return measured if known is None else known(measured)
 
     def at(
         self,
