@@ -3,8 +3,8 @@
 A photograph takes three quarters of the bytes as WebP and has no steps in its colours. JupyterLab,
 VS Code and the site show it. GitHub's own view of a notebook is made by nbconvert, which knows PNG
 and JPEG but no WebP (7.17), and prints the name of the Python object in its place. So in lessons
-and how-to pages, which are opened there, a photograph is a JPEG on white, or a PNG where that is
-hardly larger: a JPEG has no transparent ground.
+and how-to pages, which are opened there, a photograph is a JPEG on white, since a JPEG has no
+transparent ground, or a PNG where that is no larger.
 """
 
 import base64
@@ -37,13 +37,12 @@ RUNGS = (  # colours and size of each attempt, best first; only noise needs the 
     (48, 0.5),
 )
 PLAIN = (  # quality of a JPEG, colours of a PNG, and size: photographs without WebP
-    (60, 64, 1.0),
-    (52, 48, 1.0),
-    (44, 40, 1.0),
-    (44, 40, 0.8),
-    (44, 40, 0.6),
+    (56, 112, 1.0),
+    (50, 96, 1.0),
+    (44, 80, 1.0),
+    (44, 80, 0.8),
+    (44, 80, 0.6),
 )
-GROUND = 1.15  # a PNG may be so much larger than a JPEG, for its ground and its sharp letters
 COLOURS = 4096  # a picture of more is a photograph
 QUALITIES = (  # of WebP, and size
     (62, 1.0),
@@ -124,13 +123,13 @@ def webp(image: Image.Image, quality: int) -> bytes:
 
 
 def plain(image: Image.Image, quality: int, colours: int) -> bytes:
-    "A JPEG on white, or a PNG where that is hardly larger."
+    "A JPEG on white, or a PNG where that is no larger."
     rgba, file = image.convert("RGBA"), io.BytesIO()
     ground = Image.new("RGBA", rgba.size, "white")
     ground.alpha_composite(rgba)
     ground.convert("RGB").save(file, "JPEG", quality=quality, optimize=True, progressive=True)
     drawn = quantised(image, colours)
-    return drawn if len(drawn) <= GROUND * file.tell() else file.getvalue()
+    return min(drawn, file.getvalue(), key=len)
 
 
 def on_github(path: Path) -> bool:
