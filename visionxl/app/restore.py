@@ -39,7 +39,8 @@ from ..video import Video
 class PaddedPrior:
     """A prior that takes frames of any size: padded on the way in, cropped on the way out.
 
-    So the operator and the measurement keep the true size. All else is that of the prior inside.
+    A network wants sides that are multiples of its `factor`. It alone sees padded frames: the
+    operator and the measurement keep the true size. All else is that of the prior inside.
     """
 
     def __init__(
