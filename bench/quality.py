@@ -10,8 +10,9 @@
 
 Every cell is kept in bench/results/quality_cells, named by all that decides it: a killed run goes
 on where it was; a retrained prior, another setting or changed code is measured anew. The tables go
-to bench/results/quality[_SIZE].md, .tex and .json, a contact sheet per task beside them. Seeds are
-fixed; the clips are never trained or tuned on.
+to bench/results/quality[_SIZE].md, .tex and .json, a contact sheet per task beside them, and the
+middle frames of all rows into frames/, for the public table that `tools/results.py` makes. Seeds
+are fixed; the clips are never trained or tuned on.
 """
 
 import argparse
@@ -22,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from row_frames import strips  # noqa: E402
+
 from visionxl.measure.clip_metrics import UNITS  # noqa: E402
 from visionxl.measure.evaluate import notes  # noqa: E402
 from visionxl.measure.experiment.cell import file_stem  # noqa: E402
@@ -32,9 +35,19 @@ from visionxl.measure.experiment.grid import (  # noqa: E402
     mean_row,
     sheet,
 )
-from visionxl.measure.experiment.methods import find_method, wants  # noqa: E402
+from visionxl.measure.experiment.methods import (  # noqa: E402
+    about_the_top,
+    find_method,
+    wants,
+)
 from visionxl.measure.experiment.plain_priors import PLAIN_PRIORS  # noqa: E402
-from visionxl.measure.tables import BETTER, latex, markdown, number  # noqa: E402
+from visionxl.measure.tables import (  # noqa: E402
+    BETTER,
+    latex,
+    markdown,
+    number,
+    swapped,
+)
 from visionxl.operators.tasks import TASKS  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
@@ -60,7 +73,7 @@ MORE = {  # rows for the asking: solvers for images, frame by frame and in many 
     "psld": "PSLD",
 }
 COLUMNS = ("PSNR", "SSIM", "LPIPS", "ST-LPIPS", "FVD", "FVD windows", "warping", "residual")
-GOALS = ("PSNR", "SSIM", "ST-LPIPS")
+GOALS = ("PSNR", "SSIM", "LPIPS")  # of BENCH.md; the others are told beside them
 
 
 @dataclass(frozen=True)
@@ -118,10 +131,10 @@ def per_clip(found: dict, names: list[str]) -> str:
 
 
 def losses(found: dict) -> list[str]:
-    "Where another method's mean is ahead of `best`'s, among the goals and in LPIPS."
+    "Where another method's mean is ahead of `best`'s, among the goals and in ST-LPIPS."
     means = {line.key: mean_row(rows) for line, rows in found.items()}
     lost = []
-    for k in (*GOALS, "LPIPS"):
+    for k in (*GOALS, "ST-LPIPS"):
         for name, mean in means.items():
             other = name.startswith("best, ") or name == "best"  # its own variants are no rivals
             if other or k not in mean or k not in means["best"]:
@@ -132,26 +145,49 @@ def losses(found: dict) -> list[str]:
 
 
 def goals(all_found: dict) -> str:
-    "BENCH.md's goals, counted, and LPIPS beside them."
+    "BENCH.md's goals, counted, and ST-LPIPS beside them."
     lines, first = [], 0
     for task, found in all_found.items():
         by = {line.key: mean_row(rows) for line, rows in found.items()}
         if "best" not in by:
             continue
+        measured = [k for k in GOALS if k in by["best"]]
         lost = losses(found)
-        counted = [s for s in lost if not s.startswith("LPIPS")]
+        counted = [s for s in lost if not s.startswith("ST-")]
         first += not counted
-        said = "is first in PSNR, SSIM and ST-LPIPS"
+        said = f"is first in {', '.join(measured)}"
         if counted:
             said = "loses " + ", ".join(counted)
         text = f"- {task}: `best` {said}"
         if len(lost) > len(counted):
             text += "; loses " + ", ".join(s for s in lost if s not in counted)
-        elif "LPIPS" in by["best"]:
-            text += "; first in LPIPS too"
+        elif "ST-LPIPS" in by["best"]:
+            text += "; first in ST-LPIPS too"
         lines.append(text + calm(by))
-    head = f"`best` is first in PSNR, SSIM and ST-LPIPS on {first} of {len(lines)} tasks"
-    return f"{head} (goal: five of six).\n\n" + "\n".join(lines)
+    if not lines:
+        return "`best` was not asked for."
+    head = f"`best` is first in {', '.join(GOALS)} on {first} of {len(lines)} tasks"
+    return f"{head} (goal: five of six). Where LPIPS is not measured it does not count.\n\n" + (
+        "\n".join(lines)
+    )
+
+
+def share_of_the_network(all_found: dict) -> str:
+    "How far `best` is ahead of itself with another thing in place of its network."
+    lines = []
+    for task, found in all_found.items():
+        by = {line.key: mean_row(rows) for line, rows in found.items()}
+        others = [k for k in by if k.startswith("best, ")]
+        if "best" not in by or not others:
+            continue
+        said = []
+        for k in others:
+            text = f"{by['best']['PSNR'] - by[k]['PSNR']:+.2f} dB"
+            if "LPIPS" in by["best"]:
+                text += f", {by['best']['LPIPS'] - by[k]['LPIPS']:+.3f} LPIPS"
+            said.append(f"over {k.removeprefix('best, ')} {text}")
+        lines.append(f"- {task}: " + "; ".join(said))
+    return "\n".join(lines) or "Not measured: no row has another prior."
 
 
 def calm(by: dict) -> str:
@@ -167,22 +203,16 @@ def disagreements(all_found: dict) -> str:
     "Where LPIPS and ST-LPIPS put two methods in another order."
     out = []
     for task, found in all_found.items():
-        rows = [r for r in rows_of(found) if "LPIPS" in r and "ST-LPIPS" in r]
-        pairs = [(p, q) for i, p in enumerate(rows) for q in rows[i + 1 :]]
-        other = []
-        for p, q in pairs:
-            if (p["LPIPS"] - q["LPIPS"]) * (p["ST-LPIPS"] - q["ST-LPIPS"]) < 0:
-                ahead, behind = (p, q) if p["LPIPS"] < q["LPIPS"] else (q, p)
-                other.append(f"{ahead['method']} before {behind['method']}")
+        other, pairs = swapped(rows_of(found))
         if pairs:
             text = "; ".join(other) or "none"
-            out.append(f"- {task}: {len(other)} of {len(pairs)} pairs. By LPIPS: {text}")
+            out.append(f"- {task}: {len(other)} of {pairs} pairs. By LPIPS: {text}")
     if not out:
         return "Not measured: one of the two is missing."
     return "Pairs of methods that ST-LPIPS puts in the other order than LPIPS:\n\n" + "\n".join(out)
 
 
-def write(a: argparse.Namespace, grid: Grid, names: list, all_found: dict) -> str:
+def write(a: argparse.Namespace, grid: Grid, names: list, all_found: dict, films: dict) -> str:
     "Write the tables; under another name while tasks are missing, so that a kill spoils nothing."
     lines = lines_of(a)
     needed = any("prior" in wants(find_method(line.method)) for line in lines)
@@ -195,9 +225,14 @@ def write(a: argparse.Namespace, grid: Grid, names: list, all_found: dict) -> st
         f"# Quality\n\nClips: {', '.join(names)}; short side {a.size} pixels, {a.frames} frames, "
         f"seed {a.seed}; {prior}. Mean ± standard error over {len(names)} clips. {units}.\n\n"
     )
-    head += "\n".join(f"- {s}" for s in notes(grid.nets, len(names), windows))
+    said = notes(grid.nets, len(names), windows)
+    if needed:
+        said += about_the_top(grid.prior(a.prior), [line.method for line in lines])
+    head += "\n".join(f"- {s}" for s in said)
     tasks = [summary(t, f) + "\n\n" + per_clip(f, names) for t, f in all_found.items()]
-    page = [head, "## Goals", goals(all_found), "## LPIPS and ST-LPIPS", disagreements(all_found)]
+    page = [head, "## Goals", goals(all_found)]
+    page += ["## What the network gives", share_of_the_network(all_found)]
+    page += ["## LPIPS and ST-LPIPS", disagreements(all_found)]
     text = "\n\n".join([*page, "## Tasks", *tasks]) + "\n"
     done = set(a.tasks) == set(all_found)
     out = a.out / f"{'' if done else 'partial_'}quality_{a.size}.md"
@@ -209,6 +244,7 @@ def write(a: argparse.Namespace, grid: Grid, names: list, all_found: dict) -> st
     out.with_suffix(".tex").write_text("\n\n".join(tex) + "\n")
     where = {"size": a.size, "frames": a.frames, "clips": names, "seed": a.seed}
     kept = where | {"prior": prior_id, "rows": json_rows(all_found, names)}
+    kept["frames_of"] = strips(films, a.out, a.size)
     out.with_suffix(".json").write_text(json.dumps(kept, indent=1))
     return text
 
@@ -270,7 +306,7 @@ def main(argv: list | None = None) -> int:
     lines = lines_of(a)
     if not lines:
         sys.exit("no rows: give --methods, --method or --priors")
-    text, all_found = "", {}
+    text, all_found, films = "", {}, {}
     for task in a.tasks:
         rows = {}
         for line in (x for x in lines if x.fits(task)):
@@ -282,10 +318,14 @@ def main(argv: list | None = None) -> int:
                 "leave it out of --tasks, or add a method"
             )
         all_found[task] = {line: [grid(c) for c in cells] for line, cells in rows.items()}
+        for i, name in enumerate(names):
+            clean = grid.views(Cell("clean", task, name, a.size, a.frames))
+            made = {line.key: grid.views(cells[i]) for line, cells in rows.items()}
+            films[task, name] = {k: v["frame"] for k, v in ({"clean": clean} | made).items()}
         pictures = {"clean": grid.views(Cell("clean", task, names[0], a.size, a.frames))}
         pictures |= {line.label: grid.views(cells[0]) for line, cells in rows.items()}
         sheet(pictures, a.out / f"{file_stem('quality', str(a.size), task)}.webp", side=160)
-        text = write(a, grid, names, all_found)
+        text = write(a, grid, names, all_found, films)
     print(text)
     return 0
 

@@ -362,6 +362,11 @@ def measures(stage: Path, root: Path) -> None:
             body.append(f"The raw numbers: [{f.name}](results/{f.name}).\n")
     if len(body) == 2:
         body.append("No results are kept yet.")
+    else:
+        import results
+
+        results.write(out)
+        body.insert(2, "[Every row in one table](results/table.html), to sort and to filter.\n")
     (stage / "measures.qmd").write_text("\n\n".join(body), encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .extras.noise import noise_level
-from .operators.linear import LinearOperator
+from .operators.linear import LinearOperator, as_operator
 from .operators.known.properties import describe
 from .presets import choose
 from .prior.schedule import Schedule
@@ -134,6 +134,7 @@ def solve(
     Raises ValueError or TypeError with the remedy for what does not fit together, before any work
     is done, and FloatingPointError with the timestep where the prior overflows.
     """
+    A = as_operator(A)
     sigma_y = noise_level(sigma_y, y, A)
     recipe = describe(A, getattr(y, "device", "cpu")).recipe
     chosen = choose(preset, recipe, sigma_y, changes, **parts)

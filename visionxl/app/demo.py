@@ -65,7 +65,7 @@ def demo(
     that cannot be made, before any long work.
     """
     folder, source = _demo_folder(folder), Clip(video.sample_file(clip), frames)
-    how = {name: value for name, value in options.items() if name != "progress"}
+    how = {name: v for name, v in options.items() if name not in ("progress", "on_state")}
     settings = plan_file(source, task, simulate=True, **how).settings
     settings.load_prior()
     info = video.probe(source.path)

@@ -28,6 +28,7 @@ from .degradation.unknown import find_out, take_unknown
 from .progress import ClipProgress, reporter
 from .settings import NUMBERS, RestoreSettings, settings_for, what_happened
 from ..media.notes import noted_size
+from ..measure.experiment.identity import is_reference, load_object
 from ..operators.tasks import LinearOperator
 from ..prior.protocol import PriorLike, factor_of
 from ..steps.checks import clip_device
@@ -82,10 +83,11 @@ def _restore_window(
     checkpoint: Checkpoint,
     i: int,
     report: Callable[[Progress], None],
+    on_state: Callable | None,
 ) -> torch.Tensor:
     "One window through `solve`, which gives a state after each step; the last one has the result."
     device = clip_device(prior)
-    preset = settings.chosen()
+    preset = settings.chosen(A, device)
     states = solve(
         y.to(device),
         A,
@@ -95,6 +97,7 @@ def _restore_window(
         sigma_y=settings.degradation.sigma_y if preset.knows_noise else 0.0,
         resume=checkpoint.load_state(i, device),
         progress=report,
+        on_state=on_state,
     )
     for state in states:
         checkpoint.save_state(i, state)
@@ -108,6 +111,7 @@ def restore_frames(
     settings: RestoreSettings,
     checkpoint: Checkpoint | None = None,  # of an earlier run
     progress: bool | Callable[[ClipProgress], None] = True,  # show a bar, or call a function
+    on_state: Callable | str | None = None,  # called with each `State` of each window
 ) -> Iterator[torch.Tensor]:  # (n, 3, H, W), piece after piece, to be joined
     """The restored frames of a clip of any length, a window at a time.
 
@@ -117,7 +121,10 @@ def restore_frames(
     d, windows = settings.degradation, settings.windows(total, size)
     first = window_operator(d, windows[0], total, size)
     prior = PaddedPrior(settings.load_prior(), size)
-    settings.chosen().schedule(prior)
+    settings.chosen(first, clip_device(prior)).schedule(prior)
+    on_state = load_object(on_state) if is_reference(on_state) else on_state
+    if not (on_state is None or callable(on_state)):
+        raise TypeError(f"on_state={on_state!r}: give a function of a state, or my_file.py:f")
     buffer, checkpoint = FrameBuffer(frames), checkpoint or Checkpoint(None)
     show = reporter(progress)
 
@@ -132,7 +139,7 @@ def restore_frames(
                 def report(p: Progress, i: int = i) -> None:
                     show(ClipProgress(i, len(windows), p))
 
-                x = _restore_window(y, A, prior, settings, checkpoint, i, report)
+                x = _restore_window(y, A, prior, settings, checkpoint, i, report, on_state)
                 x = x if shown is None else torch.where(shown, y, x)
                 if len(windows) > 1:
                     x = _in_16_bits(x)
@@ -158,6 +165,11 @@ def _measurement(y: torch.Tensor | Video | str | Path) -> _Measured:
         info, clip = video.probe(y), video.read(y)
         return _Measured(clip.x, clip.fps, info.notes, quantisation(info.bits), Path(y).parent)
     y, fps = y if isinstance(y, Video) else (y, 25.0)
+    if isinstance(y, torch.Tensor) and y.ndim == 5 and not y.is_complex() and y.shape[2] in (1, 3):
+        raise ValueError(
+            f"{tuple(y.shape)} looks like a batch of {len(y)} clips: restore takes one, call it "
+            "for each; visionxl.solver.solve takes a batch"
+        )
     if isinstance(y, torch.Tensor) and y.ndim == 4 and y.shape[1] == 1:
         y = y.expand(-1, 3, -1, -1)
     return _Measured(y, fps, {}, 0.0, Path())
@@ -198,6 +210,7 @@ def restore(
     *,
     size: tuple[int, int] | None = None,  # (H, W) of the result; None: all there is
     progress: bool | Callable[[ClipProgress], None] = True,  # show a bar, or call a function
+    on_state: Callable | str | None = None,  # called with each `State`, or `my_file.py:f`
     **options: Any,  # fields of `Degradation`, and what `settings_for` takes: chunk, changes ...
 ) -> Video:  # x (T, 3, H, W) in [-1, 1], and its frame rate
     """The restored video of a measurement y = A x + n with A known (Eq. 1).
@@ -217,5 +230,6 @@ def restore(
     settings = settings_for(d, preset, seed, prior, **options).with_noise(m.rounding)
     T, *full = _clean_shape(m, settings.degradation, size)
     H, W = size or clean_size(m.notes, d, m.y.shape[-2:]) or full
-    x = torch.cat(list(restore_frames(m.y, T, tuple(full), settings, progress=progress)))
+    hooks = {"progress": progress, "on_state": on_state}
+    x = torch.cat(list(restore_frames(m.y, T, tuple(full), settings, **hooks)))
     return Video(x[..., :H, :W], m.fps / d.rate)

@@ -13,15 +13,18 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .clips import can_be_cut, plan_windows
 from .degradation.masks import PictureMask, is_box
 from .degradation.notes import from_notes
 from .degradation.own import AnyDegradation, as_degradation
 from .degradation.tasks import Degradation
+from ..measure.experiment.given import find_prior
 from ..measure.experiment.identity import is_reference, load_object
+from ..operators.known.properties import describe
 from ..operators.tasks import ALL_TASKS, LinearOperator
 from ..presets import choose
-from ..prior.latent import Prior
 from ..prior.protocol import as_prior
 from ..steps.preset import Preset
 
@@ -46,13 +49,21 @@ class RestoreSettings:
         self.chosen()
         plan_windows(1, self.chunk, self.overlap)
 
-    def chosen(self) -> Preset:
+    def chosen(
+        self,
+        A: LinearOperator | None = None,  # an operator of one's own, where it is made already
+        device: torch.device | str = "cpu",  # where to try it
+    ) -> Preset:
         """The preset for this degradation, with its changes.
 
-        Raises ValueError for a change that fits nothing.
+        `best` asks an operator of one's own what it is like, as `solve` does. Raises ValueError for
+        a change that fits nothing.
         """
         d = self.degradation
-        return choose(self.preset, d.task if d.bundled else None, d.sigma_y, self.changes)
+        recipe = d.task if d.bundled else None
+        if A is not None and not d.bundled:
+            recipe = describe(A, device).recipe
+        return choose(self.preset, recipe, d.sigma_y, self.changes)
 
     @property
     def called(self) -> str:
@@ -70,13 +81,13 @@ class RestoreSettings:
         return replace(self, degradation=replace(d, sigma_y=(d.sigma_y**2 + sigma**2) ** 0.5))
 
     def load_prior(self) -> Any:
-        """The prior itself.
+        """The prior itself, whichever way it was said: `find_prior` loads it.
 
         Raises FileNotFoundError where there is none, TypeError or ValueError for what can be none,
         with the remedy.
         """
-        found = Prior.load(self.prior) if isinstance(self.prior, (str, Path)) else self.prior
-        return as_prior(found)
+        said = str(self.prior) if isinstance(self.prior, Path) else self.prior
+        return as_prior(find_prior(said))
 
     def windows(
         self,
@@ -100,6 +111,8 @@ class RestoreSettings:
         "A short text that differs where any setting differs: a resumed run compares it."
         d = self.degradation
         parts = (d, self.chosen(), self.seed, str(self.prior), self.chunk, self.overlap)
+        if is_reference(self.prior):
+            parts += (Path(self.prior.rpartition(":")[0]).read_text(encoding="utf-8"),)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 # %% ../../nbs/reference/app/settings.ipynb #9e8c4cc7

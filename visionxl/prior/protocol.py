@@ -6,6 +6,7 @@
 __all__ = ['METHODS', 'PriorLike', 'as_prior', 'check_table', 'factor_of', 'last_timestep']
 
 # %% ../../nbs/reference/prior/protocol.ipynb #5363228a
+import inspect
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -48,6 +49,11 @@ def as_prior(
         )
     if isinstance(prior, type):
         raise TypeError(f"prior is the class {prior.__name__}: make one of it first")
+    if inspect.isroutine(prior):
+        raise TypeError(
+            f"prior is the function {prior.__name__}: where it is a denoiser f(x, sigma), "
+            "visionxl.prior.adapters.DenoiserPrior(f) makes a prior of it"
+        )
     missing = [m for m in METHODS if not callable(getattr(prior, m, None))]
     missing += [] if hasattr(prior, "alpha_bar") else ["alpha_bar"]
     if missing:

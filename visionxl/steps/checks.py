@@ -68,6 +68,11 @@ def check_input(
     if not 0 <= sigma_y < float("inf"):
         raise ValueError(f"sigma_y={sigma_y} must be 0 or more: it is a standard deviation")
     verify(A, y.device)
+    if A.measures_complex and not y.is_complex():
+        raise TypeError(
+            f"y is {y.dtype}, but {A!r} measures complex numbers: give them whole, "
+            "torch.complex(real, imaginary) joins the parts"
+        )
     pictures = not y.is_complex() and describe(A, y.device).kind != "frequencies"
     if pictures and float(y.abs().max()) > 1.5 + 6 * sigma_y:
         warnings.warn(
@@ -75,6 +80,18 @@ def check_input(
             "[-1, 1] hardly does: check its scale",
             stacklevel=4,
         )
+    elif pictures and A.in_shape[1] == 3 and float(y.min()) >= 0 and _keeps_black(A, y):
+        warnings.warn(
+            f"y lies in [{float(y.min()):.3g}, {float(y.max()):.3g}], nothing in it is darker than "
+            "middle grey: if your clip is in [0, 1], measure 2 * x - 1",
+            stacklevel=4,
+        )
+
+
+def _keeps_black(A: LinearOperator, y: Tensor) -> bool:
+    "Whether a black clip has a measurement that is black somewhere."
+    black = torch.full(tuple(A.in_shape), -1.0, dtype=y.dtype, device=y.device)
+    return float(A(black).min()) < -0.9
 
 
 def check_choices(

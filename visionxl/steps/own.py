@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, isfinite
 
 from .problem import Problem
 
@@ -80,6 +80,11 @@ class OwnStep:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         if got != wanted:
             raise ValueError(f"{self.slot}={self!r} returned {got}: return a tensor {wanted}")
+        if not isfinite(out).all():
+            raise FloatingPointError(
+                f"{self.slot}={self!r} returned NaN or Inf: it divides by zero or its steps are "
+                "too long"
+            )
         return out
 
     def guess(self, problem: Problem) -> None:

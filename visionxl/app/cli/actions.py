@@ -47,7 +47,7 @@ def _clip_of(a: argparse.Namespace) -> "Clip":
 
 def _solver_options(a: argparse.Namespace) -> dict:
     "The options of the solver, as `restore_file` takes them."
-    named = ("preset", "seed", "prior", "chunk", "overlap")
+    named = ("preset", "seed", "prior", "chunk", "overlap", "on_state")
     return {k: getattr(a, k) for k in named} | {
         "changes": dict(a.set),
         "progress": not a.quiet,

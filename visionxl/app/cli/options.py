@@ -193,7 +193,8 @@ def add_solver_options(
     g.add_argument(
         "--prior",
         default="tiny",
-        help="tiny (bundled), sdxl, a diffusers folder, or a hub id (tiny)",
+        help="tiny (bundled), sdxl, a diffusers folder, a hub id, or a file of yours "
+        "(my_prior.py:make) (tiny)",
     )
     g.add_argument(
         "--chunk", type=whole_number, help="frames restored at once (25): more need more memory"
@@ -207,5 +208,10 @@ def add_solver_options(
         metavar="NAME=VALUE",
         help="change one setting of the preset (renoise.eta=0.5), or one of its steps by the name "
         "of a variant (lowpass=NoFilter) or by a file of yours (renoise=my_steps.py:rule)",
+    )
+    g.add_argument(
+        "--on-state",
+        metavar="FILE.py:F",
+        help="a function of yours that is called with the state after each timestep",
     )
     g.add_argument("--quiet", action="store_true", help="no progress bar")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from .tasks import Degradation, check_noise
 from ...measure.experiment.identity import is_reference, load_object
+from ...operators.linear import as_operator, has_two_methods
 from ...operators.named import Chain, is_chain
 from ...operators.tasks import ALL_TASKS, LinearOperator
 
@@ -53,10 +54,12 @@ class OwnOperator:
         another shape.
         """
         A = self.make(tuple(shape))
+        A = as_operator(A) if has_two_methods(A) else A
         if not isinstance(A, LinearOperator):
             raise TypeError(
                 f"{self.label} gave {type(A).__name__}: it must return an operator, "
-                "a subclass of visionxl.operators.linear.LinearOperator"
+                "a subclass of visionxl.operators.linear.LinearOperator, or an object with "
+                "in_shape, out_shape, A(x) and A.AT(y)"
             )
         if tuple(A.in_shape) != tuple(shape):
             raise ValueError(
@@ -138,6 +141,7 @@ def as_degradation(
     made: object = load_object(label) if label else what
     noise = sigma_y or 0.0
     digest = source_digest(made)
+    made = as_operator(made) if has_two_methods(made) else made
     if isinstance(made, LinearOperator):
         shape = tuple(made.in_shape)
         return OwnOperator(label or repr(made), lambda _: made, digest, shape, noise)

@@ -49,6 +49,7 @@ class RunOptions:
     scratch: Path | None = None  # the folder for finished windows; None: beside the output
     progress: bool | Callable[[ClipProgress], None] = True  # show a bar, or call a function
     encoding: video.Encoding = video.Encoding()  # codec, quality and bits of the output
+    on_state: Callable | str | None = None  # called with each `State`, or `my_file.py:f`
 
     @classmethod
     def split(
@@ -67,7 +68,13 @@ def _restored(
     "The restored pieces of a plan, cropped to what is kept."
     H, W = plan.keep
     pieces = restore_frames(
-        measured, plan.total, plan.size, plan.settings, checkpoint, run.progress
+        measured,
+        plan.total,
+        plan.size,
+        plan.settings,
+        checkpoint,
+        run.progress,
+        run.on_state,
     )
     return (x[..., :H, :W] for x in pieces)
 

@@ -20,6 +20,7 @@ import torch
 from .. import metrics
 from ..clip_metrics import Networks, measure
 from .methods import run_method
+from ...operators.linear import as_operator
 from ...steps.checks import clip_device
 
 # %% ../../../nbs/reference/measure/experiment/cell.ipynb #567b843a
@@ -104,7 +105,7 @@ def run_cell(
 ) -> tuple[dict, tuple, torch.Tensor]:  # figures, I3D's answers, the restoration
     "Degrade a clip, restore it, measure it."
     x = x.to(clip_device(prior, x.device))
-    A = make(tuple(x.shape), seed)
+    A = as_operator(make(tuple(x.shape), seed))
     y = A(x)
     with warnings.catch_warnings(), Peak(x.device) as peak:
         warnings.filterwarnings("ignore", "this prior is trained up to")  # notes say it once

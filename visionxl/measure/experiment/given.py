@@ -6,6 +6,7 @@
 __all__ = ['find_operator', 'find_prior', 'by_name', 'at_size', 'davis_clips', 'default_clips']
 
 # %% ../../../nbs/reference/measure/experiment/given.ipynb #f4b47bdf
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +44,8 @@ def find_prior(
     "Return a prior, loaded, whichever way it is said."
     if is_reference(prior):
         prior = load_object(prior)
+        made = inspect.isfunction(prior) and not inspect.signature(prior).parameters
+        prior = prior() if made or isinstance(prior, type) else prior
     if not isinstance(prior, str):
         return prior
     if prior in PLAIN_PRIORS:

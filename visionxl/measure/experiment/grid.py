@@ -24,7 +24,7 @@ from visionxl.measure.experiment.given import (
     find_prior,
     by_name,
 )
-from ..clip_metrics import load_networks, video_distances
+from ..clip_metrics import UNITS, load_networks, video_distances
 from visionxl.measure.experiment.identity import (
     clip_identity,
     digest,
@@ -85,6 +85,11 @@ class Grid:
         self.size, self.frames, self.seeds = size, frames, tuple(seeds)
         self.metrics = None if metrics is None else by_name(metrics)
         self.own = {k: v for k, v in (self.metrics or {}).items() if callable(v)}
+        if unknown := set(self.metrics or ()) - set(self.own) - {*UNITS, "seconds", "GB"}:
+            raise ValueError(
+                f"metric {', '.join(sorted(unknown))} is unknown: choose among {', '.join(UNITS)}, "
+                "or give {name: f(x_true, x)}"
+            )
         self.nets = load_networks(fetch)
         if self.metrics is not None:
             for name in set(self.nets.nets) - {k.split()[0] for k in self.metrics}:

@@ -14,7 +14,7 @@ from ..experiment.cell import file_stem
 from ..experiment.grid import Cell, Grid, sheet
 from .judge import judge, sentences
 from .paper import Table
-from ..tables import latex, markdown
+from ..tables import latex, markdown, swapped
 from ..tables import table as text_table
 
 # %% ../../../nbs/reference/measure/reproduction/report.ipynb #685e4ea4
@@ -37,6 +37,10 @@ def report(
         "## What differs",
         "\n".join(f"- {s}" for s in said),
     ]
+    other, pairs = swapped(rows)
+    if pairs:
+        said = f"ST-LPIPS puts {len(other)} of {pairs} pairs of rows in another order than LPIPS"
+        page.insert(-2, f"{said}. By LPIPS: {'; '.join(other) or 'none'}.")
     (folder / f"{name}.md").write_text("\n\n".join(page) + "\n")
     (folder / f"{name}.tex").write_text(latex(rows, bold) + "\n")
     kept = [_plain(r) for r in rows]

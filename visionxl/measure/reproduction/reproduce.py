@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ..evaluate import notes
 from ..experiment.grid import Cell, Grid, mean_row
+from ..experiment.methods import about_the_top
 from .paper import TABLES, Claim, Row, Table
 from ..tables import table as text_table
 from ...presets import choose
@@ -54,15 +55,8 @@ def differences(
         "the paper: 25 frames at about one megapixel, many clips."
     )
     said.append(f"Seed {setup.seed}. Means over {count} clip{'s' * (count > 1)}.")
-    prior = grid.prior(setup.prior)
-    n = len(prior.alpha_bar)
-    top = getattr(prior, "t_max", n - 1)
-    from_noise = any(r.method in ("svi", "from_top", "diffir2vr") for r in table.rows)
-    if top < n - 1 and from_noise:
-        said.append(
-            f"The prior knows noise up to timestep {top} of {n} only: rows that start from noise "
-            "start there, from the measurement drowned in it."
-        )
+    names = dict.fromkeys(r.method for r in table.rows)
+    said += [f"{s[0].upper()}{s[1:]}." for s in about_the_top(grid.prior(setup.prior), names)]
     if "GB" in table.columns:
         said.append(
             "GB is the highest memory of each run by itself: on a card what PyTorch allocated "

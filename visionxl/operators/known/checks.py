@@ -34,8 +34,12 @@ def check_adjoint(
             torch.randn(s, generator=g, dtype=torch.float64).to(device)
             for s in (tuple(A.in_shape), tuple(A.out_shape))
         )
-        Ax, ATy = A(x), A.AT(y)
-        lhs, rhs, scale = (Ax * y).sum(), (x * ATy).sum(), Ax.norm() * y.norm()
+        Ax = A(x)
+        if Ax.is_complex():
+            y = torch.complex(y, torch.randn(y.shape, generator=g, dtype=y.dtype).to(device))
+        ATy = A.AT(y)
+        lhs, rhs = (Ax.conj() * y).real.sum(), (x * ATy).real.sum()
+        scale = Ax.norm() * y.norm()
         error = float((lhs - rhs).abs() / scale) if scale > 0 else float(ATy.norm())
         assert error <= tol, (
             f"{A!r} and its adjoint disagree (seed {seed}): <Ax, y> = {lhs:.12g}, "
@@ -121,7 +125,7 @@ def verify(
     Takes five products. Raises ValueError with the remedy. Does nothing for an operator whose
     attribute `verified` is true: that of the toolkit's own classes is.
     """
-    as_operator(A)
+    A = as_operator(A)
     if A.verified:
         return
     like = working_type(A, device)
@@ -150,7 +154,7 @@ def verify(
             "Give the transpose of forward, or let LinearOperator.from_function make it. "
             "To run it all the same set A.verified = True"
         )
-    A.verified = True
+    A.verified, A.measures_complex = True, Au.is_complex()
 
 # %% ../../../nbs/reference/operators/known/checks.ipynb #0e71d04c
 def clip_by_clip(

@@ -1,0 +1,191 @@
+"""The trial of a researcher who has read the site alone, again and again: `own_trial.py`."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import own_trial
+import pytest
+import torch
+
+from visionxl import video
+from visionxl.app.cli.main import main
+from visionxl.app.restore import restore
+from visionxl.measure.experiment.grid import Grid
+from visionxl.operators.known.checks import check_adjoint
+from visionxl.operators.tasks import task
+from visionxl.prior.check import check_prior
+from visionxl.prior.latent import Prior
+from visionxl.solver import solve
+
+FILE = Path(own_trial.__file__)
+ROOT = FILE.parents[1]
+OPERATORS = ("Interlaced", "dark_corners", "Scratched", "Fourier")
+PRIORS = ("soft_prior", "pixel_prior", "Flat")
+STEPS = {"renoise": "two_draws", "consistency": "landweber", "start": "from_the_measurement"}
+
+
+@pytest.fixture(scope="module")
+def x():
+    return video.sample("tears", 3).x[..., 40:88, 80:144].contiguous()  # (3, 3, 48, 64)
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return Prior.load("tiny", device="cpu")
+
+
+def own(name):
+    return getattr(own_trial, name)
+
+
+def psnr(a, b):
+    return float(-10 * torch.log10(((a.clamp(-1, 1) - b) / 2).square().mean()))
+
+
+def solved(*args, **kw):
+    *_, last = solve(*args, **kw)
+    return last.x
+
+
+def run(*args):
+    return main([str(a) for a in args])
+
+
+def sections():
+    "{thing of one's own: lines of code}."
+    parts = re.split(r"^# own: (.+)$", FILE.read_text(), flags=re.M)[1:]
+    return {
+        name: sum(1 for line in text.splitlines() if line.strip())
+        for name, text in zip(parts[::2], parts[1::2])
+    }
+
+
+def test_the_table_tells_the_truth():
+    "CONTRIBUTING.md says how many lines each thing takes."
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    said = dict(re.findall(r"^\| ([a-z][^|]+?) \| (\d+) \|", text, flags=re.M))
+    assert {name: int(n) for name, n in said.items()} == sections()
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators_give_one_answer_by_every_way(name, x, prior):
+    make = own(name)
+    A = make(x.shape)
+    check_adjoint(A)
+    y = A(x)
+    out = solved(y, A, prior)
+    for said in (A, make, f"{FILE}:{name}"):
+        again = restore(y, said, size=x.shape[-2:], progress=False).x
+        assert torch.equal(again, out.clamp(*again.aminmax())) or torch.allclose(again, out)
+    assert psnr(out, x) > psnr(A.AT(y), x) + 5
+
+
+@pytest.mark.parametrize("name", ["Interlaced", "dark_corners"])
+def test_operators_on_the_command_line(name, x, tmp_path):
+    clean = video.write(tmp_path / "clean.mkv", x, 24, lossless=True)
+    y, out, said = tmp_path / "y.mkv", tmp_path / "out.mkv", f"{FILE}:{name}"
+    assert run("degrade", clean, "-o", y, "--task", said) == 0
+    assert run("restore", y, "-o", out, "--task", said, "--quiet") == 0
+    assert psnr(video.read(out).x, x) > 30
+
+
+@pytest.mark.parametrize("slot, name", STEPS.items())
+def test_steps(slot, name, x, prior, tmp_path):
+    A = task("sr", x.shape)
+    y = A(x)
+    own_step = solved(y, A, prior, "paper", **{slot: own(name)})
+    assert not torch.equal(own_step, solved(y, A, prior, "paper"))
+    again = restore(y, "sr", preset="paper", progress=False, **{slot: own(name)}).x
+    assert torch.equal(again, own_step)
+    measured = video.write(tmp_path / "y.mkv", y, 24, lossless=True)
+    changed = ["--preset", "paper", "--set", f"{slot}={FILE}:{name}", "--quiet"]
+    assert run("restore", measured, "-o", tmp_path / "o.mkv", "--task", "sr", *changed) == 0
+
+
+def test_a_hook_sees_every_state(x, tmp_path, capsys):
+    y = task("sr", x.shape)(x)
+    seen = []
+    restore(y, "sr", preset="paper", progress=False, on_state=seen.append)
+    assert [s.t for s in seen] == [281, 241, 201, 161, 121, 81, 41, 1]
+    measured = video.write(tmp_path / "y.mkv", y, 24, lossless=True)
+    asked = ["--task", "sr", "--preset", "paper", "--quiet", "--on-state", f"{FILE}:watch"]
+    assert run("restore", measured, "-o", tmp_path / "o.mkv", *asked) == 0
+    assert capsys.readouterr().out.count("timestep") == 8
+    with pytest.raises(TypeError, match=r"on_state=3: give a function"):
+        restore(y, "sr", on_state=3, progress=False)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_priors(name, x, tmp_path):
+    A, prior = task("sr", x.shape), own(name)()
+    y = A(x)
+    if name != "pixel_prior":  # which is not trained, and so means nothing
+        print(check_prior(prior, x))
+    out = solved(y, A, prior, "paper", {"route.tau": 0.1})
+    changes = {"route.tau": 0.1}
+    again = restore(y, "sr", preset="paper", prior=prior, changes=changes, progress=False).x
+    assert torch.equal(again, out)
+    measured = video.write(tmp_path / "y.mkv", y, 24, lossless=True)
+    asked = ["--task", "sr", "--quiet", "--prior", f"{FILE}:{name}", "--set", "route.tau=0.1"]
+    if name != "pixel_prior":
+        assert run("restore", measured, "-o", tmp_path / "o.mkv", *asked) == 0
+
+
+def test_a_method_in_the_tables(x, tmp_path):
+    grid = Grid(
+        tmp_path,
+        clips={"tears": x},
+        operators=("sr", f"{FILE}:Interlaced"),
+        methods=("measured", f"{FILE}:median"),
+        metrics=("PSNR", "SSIM"),
+        say=lambda line: None,
+    )
+    rows = grid.table()
+    assert len(rows) == 4 and all(10 < r["PSNR"] < 60 for r in rows)
+    with pytest.raises(ValueError, match="metric PSNRR is unknown: choose among PSNR"):
+        Grid(tmp_path, clips={"tears": x}, metrics=("PSNRR",))
+
+
+def test_a_method_in_the_bench(tmp_path):
+    bench = [sys.executable, ROOT / "bench/quality.py", "--size", "48", "--frames", "3"]
+    bench += ["--count", "1", "--tasks", "sr", "--methods", "measured", "--priors"]
+    bench += ["--method", f"{FILE}:median", "--clips", Path(video.__file__).parent / "assets"]
+    done = subprocess.run([*bench, "--out", tmp_path], capture_output=True, text=True, check=True)
+    assert "own_trial.py:median" in done.stdout and "0 of 0" not in done.stdout
+
+
+def test_guidance_through_the_bundled_prior(x, prior):
+    A = task("sr", x.shape)
+    y = A(x)
+    free = dict(consistency=own("keep"), encode=own("keep_latents"), lowpass="NoFilter")
+    led = solved(y, A, prior, "paper", renoise=own("guided"), **free)
+    alone = solved(y, A, prior, "paper", **free)
+    miss = [float((A(v) - y).square().mean().sqrt()) for v in (led, alone)]
+    print(f"misses the measurement by {miss[0]:.4f}, the prior alone by {miss[1]:.4f}")
+    assert miss[0] < 0.8 * miss[1]
+
+
+def test_batches_and_types(x, prior):
+    A = task("sr", x.shape)
+    y = A(x)
+    out = solved(y, A, prior, "paper")
+    assert torch.equal(solved(torch.stack([y, y]), A, prior, "paper")[1], out)
+    assert psnr(solved(y.bfloat16(), A, prior, "paper"), out) > 40
+    with pytest.raises(ValueError, match="looks like a batch of 2 clips: restore takes one"):
+        restore(torch.stack([y, y]), "sr", progress=False)
+    F = own("Fourier")(x.shape)
+    with pytest.raises(TypeError, match="measures complex numbers: give them whole"):
+        next(solve(F(x).real, F, prior))
+
+
+def test_what_would_mislead_is_said(x, prior):
+    A = task("sr", x.shape)
+    y = A(x)
+    with pytest.raises(FloatingPointError, match="consistency=OwnStep.*returned NaN"):
+        list(solve(y, A, prior, "paper", consistency=lambda p, x_hat, a_t: x_hat / 0 * 0))
+    with pytest.raises(TypeError, match=r"DenoiserPrior\(f\) makes a prior"):
+        next(solve(y, A, own("soft")))
+    with pytest.warns(UserWarning, match="if your clip is in"):
+        next(solve(A(x / 2 + 0.5), A, prior, "paper"))
