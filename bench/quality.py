@@ -6,6 +6,7 @@
     python bench/quality.py --tasks sr+ --methods best admm_tv
     python bench/quality.py --tasks sr --methods measured svi_latent ddnm dps   more rivals
     python bench/quality.py --method my_method.py:f          a method of your own, as a row
+    python bench/quality.py --full --ray --workers 4         its cells shared among processes of Ray
     python bench/quality.py --priors "no prior" "dct prior"  `best` with other priors, as rows
 
 Every cell is kept in bench/results/quality_cells, named by all that decides it: a killed run goes
@@ -41,6 +42,7 @@ from visionxl.measure.experiment.methods import (  # noqa: E402
     wants,
 )
 from visionxl.measure.experiment.plain_priors import PLAIN_PRIORS  # noqa: E402
+from visionxl.measure.experiment.spread import fill  # noqa: E402
 from visionxl.measure.tables import (  # noqa: E402
     BETTER,
     latex,
@@ -49,6 +51,7 @@ from visionxl.measure.tables import (  # noqa: E402
     swapped,
 )
 from visionxl.operators.tasks import TASKS  # noqa: E402
+from visionxl.scale.command import add_crew_options, crew_for  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = {  # name: how the table calls it
@@ -292,7 +295,17 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--out", type=Path, default=RESULTS)
+    add_crew_options(p)
     return p
+
+
+def spread(a: argparse.Namespace, grid: Grid, lines: list[Line], names: list[str]) -> None:
+    "Run all cells by workers, where workers were asked for."
+    where = {line: (a.size, a.frames, a.seed, line.prior, {}, line.label) for line in lines}
+    fits = [(task, line) for task in a.tasks for line in lines if line.fits(task)]
+    cells = [Cell(line.method, task, n, *where[line]) for task, line in fits for n in names]
+    with crew_for(grid.for_workers(), a) as crew:
+        fill(grid, cells, crew)
 
 
 def main(argv: list | None = None) -> int:
@@ -306,6 +319,7 @@ def main(argv: list | None = None) -> int:
     lines = lines_of(a)
     if not lines:
         sys.exit("no rows: give --methods, --method or --priors")
+    spread(a, grid, lines, names)
     text, all_found, films = "", {}, {}
     for task in a.tasks:
         rows = {}

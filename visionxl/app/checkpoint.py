@@ -52,6 +52,13 @@ class Checkpoint:
             self._path("job.json").write_text(json.dumps(self.key))
         return True
 
+    def finished(
+        self,
+        i: int,  # number of a window
+    ) -> bool:
+        "Whether a window is kept."
+        return self._exists(f"{i:05d}.mkv")
+
     def load_window(
         self,
         i: int,  # its number

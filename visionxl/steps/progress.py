@@ -154,9 +154,11 @@ class CheckedPrior:
         frames: int,  # of the clip
     ) -> int:
         "How many frames the prior takes at once."
+        pixels = self.size[0] * self.size[1]
+        if hasattr(self.prior, "frames_at_once"):  # a pool: all workers shall be busy
+            return self.prior.frames_at_once(frames, pixels)
         if not hasattr(self.prior, "frames_per_batch"):
             return frames
-        pixels = self.size[0] * self.size[1]
         return self.prior.frames_per_batch or frames_for(pixels, self.prior.device)
 
     def checked(

@@ -9,6 +9,7 @@ __all__ = ['mean_row', 'Grid', 'Cell', 'NAMES', 'Peak', 'default_clips', 'sheet'
 import json
 import math
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -166,7 +167,7 @@ class Grid:
         "Return a cell's figures, from the folder or by running it."
         path = self.path(cell)
         if not path.exists():
-            self._run(cell, path)
+            self.keep(path, cell, *self.answer(cell, self.clip(cell)))
         row = json.loads(path.read_text())["row"]
         with np.load(path.with_suffix(".npz")) as f:
             if "out windows" in f:
@@ -174,10 +175,19 @@ class Grid:
                 row["features"] = tuple(sides)
         return row
 
-    def _run(self, cell: Cell, path: Path) -> None:
-        "Run a cell and write what came out."
+    def for_workers(self) -> "Grid":
+        "The same grid without what it has loaded, to be sent to other processes."
+        other = copy(self)
+        other.say, other._loaded, other._ids, other._clip = print, {}, {}, (None, None)
+        return other
+
+    def answer(
+        self,
+        cell: Cell,
+        x: torch.Tensor,  # (T, C, H, W) its clean clip
+    ) -> tuple[dict, dict]:  # figures, and arrays: views and I3D's answers
+        "Run a cell. Nothing is written."
         method, make = self.method(cell.method), self.operators.get(cell.task, cell.task)
-        x = self.clip(cell)
         prior = self.prior(cell.prior) if "prior" in wants(method) else None
         row, features, out = run_cell(
             method, find_operator(make), x, prior, self.nets, cell.seed, **cell.changes
@@ -186,6 +196,16 @@ class Grid:
         kept = views(out)
         for side, answers in zip(("ref", "out"), features):
             kept |= {f"{side} clip": answers[0], f"{side} windows": answers[1]}
+        return row, kept
+
+    def keep(
+        self,
+        path: Path,  # from `path`
+        cell: Cell,
+        row: dict,  # its figures
+        kept: dict,  # its arrays
+    ) -> None:
+        "Write what came out of a cell; it counts when all of it is there."
         np.savez_compressed(path.with_suffix(".npz"), **kept)
         tmp = path.with_suffix(".part")
         tmp.write_text(json.dumps({"cell": asdict(cell), "row": row}, default=str))

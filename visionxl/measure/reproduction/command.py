@@ -13,6 +13,8 @@ from typing import Any
 
 from ..evaluate_command import new_parser
 from ..experiment.grid import Grid, default_clips
+from ..experiment.spread import fill
+from ...scale.command import add_crew_options, crew_for
 from .paper import DATASETS, SIZES, TABLES, six_tasks
 from visionxl.measure.reproduction.reproduce import (
     Setup,
@@ -125,6 +127,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where cells, tables and pictures go (reproduce)",
     )
+    add_crew_options(p)
     return p
 
 
@@ -164,6 +167,8 @@ def main(
     if a.plan:
         print(plan_of(work_left(table, grid, cells)))
         return 0
+    with crew_for(grid.for_workers(), a) as crew:
+        fill(grid, [c for line in cells for c in line], crew)
     rows = run(table, grid, cells)
     said = differences(setup, grid, table, windows_of(rows))
     print(report(a.table, table, rows, said, folder))

@@ -1,0 +1,312 @@
+"""One worker and two: time per frame, efficiency, memory of the driver, and whether bits agree.
+
+    python bench/scale.py             25 and 100 frames of 32x48 (minutes)
+    python bench/scale.py --full      25, 100 and 400 frames, three rounds
+    python bench/scale.py --parts     only where the time of one frame goes
+    python bench/scale.py --queue     only the driver's memory with 10 and 1000 windows in line
+
+A film is measured, then restored from file to file by processes of Ray with one thread each; one
+worker and two take turns. Wall times need a quiet machine, so the load is written beside them,
+and CPU seconds of workers and driver, which a busy machine changes less. Efficiency is the time of
+one worker over twice the time of two. Writes bench/results/scale.json and scale.md.
+"""
+
+import argparse
+import json
+import os
+import resource
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch  # noqa: E402
+
+from visionxl import video  # noqa: E402
+from visionxl.app import restore as app_restore  # noqa: E402
+from visionxl.app.files.degrade_file import degrade_file  # noqa: E402
+from visionxl.app.files.restore_file import restore_file  # noqa: E402
+from visionxl.extras import motion  # noqa: E402
+from visionxl.measure.tables import markdown  # noqa: E402
+from visionxl.prior.latent import Prior  # noqa: E402
+from visionxl.scale.cluster import RayCrew  # noqa: E402
+from visionxl.scale.pack import packed, unpacked  # noqa: E402
+from visionxl.scale.pool import Pool  # noqa: E402
+
+OUT = Path(__file__).resolve().parent / "results"
+WINDOWS = {"chunk": 15, "overlap": 5}  # 25 frames are two windows of 15
+
+
+def driver_mb() -> float:
+    "Main memory of this process, shared libraries included, in MB."
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+class Watch:
+    "The largest memory of this process in a block, and its CPU seconds."
+
+    def __enter__(self) -> "Watch":
+        self.start, self.peak, self.on = driver_mb(), 0.0, True
+        self.began, self.cpu = time.perf_counter(), time.process_time()
+        self.thread = threading.Thread(target=self._look, daemon=True)
+        self.thread.start()
+        return self
+
+    def _look(self) -> None:
+        while self.on:
+            self.peak = max(self.peak, driver_mb())
+            time.sleep(0.02)
+
+    def __exit__(self, *error: object) -> None:
+        self.seconds = time.perf_counter() - self.began
+        self.cpu = time.process_time() - self.cpu
+        self.on = False
+        self.thread.join()
+
+
+def film(folder: Path, frames: int, size: tuple[int, int]) -> Path:
+    "A measured film: the sample clip, forwards and backwards as often as needed."
+    x = video.fit(video.sample("flower").x, *size)
+    there_and_back = torch.cat([x, x.flip(0)])
+    x = there_and_back.repeat(-(-frames // len(there_and_back)), 1, 1, 1)[:frames]
+    clean, y = folder / f"clean{frames}.mkv", folder / f"y{frames}.mkv"
+    video.write(clean, x, lossless=True)
+    degrade_file(clean, y, "deblur")
+    return y
+
+
+def cpu_of(crew: RayCrew) -> float:
+    "CPU seconds of the workers so far: those of the processes on this machine."
+    ticks = 0
+    for worker in crew.staff:
+        fields = Path(f"/proc/{worker.where[1]}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def timed_run(pool: Pool, y: Path, out: Path, settings: dict) -> tuple[dict, bytes]:
+    "One restoration from file to file, and what it took."
+    before = cpu_of(pool.crew)
+    with Watch() as watch:
+        done = restore_file(y, out, prior=pool, progress=False, overwrite=True, **settings)
+    windows = done.plan.settings.windows(done.frames, done.plan.size)
+    return {
+        "frames": done.frames,
+        "computed": sum(b - a for a, b in windows),
+        "seconds": watch.seconds,
+        "CPU of workers": cpu_of(pool.crew) - before,
+        "CPU of driver": watch.cpu,
+        "driver MB": watch.peak - watch.start,
+        "load": os.getloadavg()[0],
+    }, out.read_bytes()
+
+
+def compare(a: argparse.Namespace, folder: Path, settings: dict) -> list[dict]:
+    "One worker and two in turns, on films of several lengths."
+    prior, rows, results = Prior.load("tiny", device="cpu"), [], {}
+    films = {n: film(folder, n, a.size) for n in a.frames}
+    with RayCrew(prior, 1, threads=1, store=0.3) as one, RayCrew(prior, 2, threads=1) as two:
+        pools = {n: Pool(prior, crew=c, name="tiny") for n, c in ((1, one), (2, two))}
+        for pool in pools.values():
+            while not all(w.ready() for w in pool.crew.staff):
+                time.sleep(0.1)
+            timed_run(pool, films[a.frames[0]], folder / "warm.mkv", settings)
+        for k in range(a.repeat):
+            for frames, y in films.items():
+                for workers, pool in pools.items():
+                    row, made = timed_run(pool, y, folder / "x.mkv", settings)
+                    same = results.setdefault(frames, made) == made
+                    rows.append({"workers": workers, "round": k} | row | {"same bits": same})
+                    print(rows[-1], flush=True)
+    return rows
+
+
+def summary(rows: list[dict]) -> list[dict]:
+    "For each length: the best time of one worker and of two, and what follows."
+    out = []
+    for frames in sorted({r["frames"] for r in rows}):
+        mine = [r for r in rows if r["frames"] == frames]
+        best = {n: min((r for r in mine if r["workers"] == n), key=_seconds) for n in (1, 2)}
+        cpu = {n: best[n]["CPU of workers"] + best[n]["CPU of driver"] for n in (1, 2)}
+        for n in (1, 2):
+            b = best[n]
+            out.append(
+                {
+                    "frames": frames,
+                    "workers": n,
+                    "seconds": f"{b['seconds']:.1f}",
+                    "ms per computed frame": f"{1000 * b['seconds'] / b['computed']:.0f}",
+                    "CPU ms per computed frame": f"{1000 * cpu[n] / b['computed']:.0f}",
+                    "efficiency": f"{best[1]['seconds'] / (n * b['seconds']):.2f}",
+                    "driver MB": f"{b['driver MB']:.0f}",
+                    "load": f"{b['load']:.1f}",
+                    "same bits": "yes" if all(r["same bits"] for r in mine) else "NO",
+                }
+            )
+    return out
+
+
+def _seconds(row: dict) -> float:
+    return row["seconds"]
+
+
+class Stages:
+    "CPU seconds by stage, of functions that do not contain each other."
+
+    def __init__(self):
+        self.seconds: dict = defaultdict(float)
+
+    def wrap(self, owner: object, name: str, stage: str) -> None:
+        "Replace an attribute by its timed self."
+        f = getattr(owner, name)
+
+        def timed(*args: object, **kw: object) -> object:
+            began = time.process_time()
+            try:
+                return f(*args, **kw)
+            finally:
+                self.seconds[stage] += time.process_time() - began
+
+        setattr(owner, name, timed)
+
+
+def parts(a: argparse.Namespace, folder: Path, settings: dict) -> list[dict]:
+    "Where the CPU time of one frame goes: one process, one window, from file to file."
+    prior, stages = Prior.load("tiny", device="cpu"), Stages()
+    y = film(folder, WINDOWS["chunk"], a.size)
+    for name in ("encode", "decode", "eps"):
+        stages.wrap(prior, name, "networks")
+    stages.wrap(motion, "estimate_motion", "motion")
+    stages.wrap(app_restore, "restore_window", "windows")
+    restore_file(y, folder / "warm.mkv", prior=prior, progress=False, **settings)
+    stages.seconds.clear()
+    began = time.process_time()
+    done = restore_file(y, folder / "parts.mkv", prior=prior, progress=False, **settings)
+    whole = time.process_time() - began
+    x = video.read(y).x
+    parcel_began = time.process_time()
+    for _ in range(20):
+        unpacked(packed(x))
+    moving = 2 * (time.process_time() - parcel_began) / 20
+    s = stages.seconds
+    found = {
+        "networks": s["networks"],
+        "motion": s["motion"],
+        "consistency and the rest of the loop": s["windows"] - s["networks"] - s["motion"],
+        "files": whole - s["windows"],
+        "packing and unpacking frames, there and back": moving,
+    }
+    total = whole + moving
+    return [
+        {
+            "part": k,
+            "CPU ms per frame": f"{1000 * v / done.frames:.2f}",
+            "share": f"{v / total:.1%}",
+        }
+        for k, v in found.items()
+    ]
+
+
+def queue(counts: tuple[int, ...] = (10, 1000)) -> list[dict]:
+    "The driver's memory with so many windows of 25 frames of 96x160 in line."
+    rows = []
+    with RayCrew(0, 2, threads=1, store=0.3) as crew:
+        for n in (4, *counts):  # the first round loads what is needed
+            x = torch.rand(25, 3, 96, 160)
+            taken = [0]
+
+            def pieces(n: int = n, x: torch.Tensor = x, taken: list = taken):
+                for i in range(n):
+                    taken[0] = i + 1
+                    yield (x + i,)
+
+            ahead = 0
+            with Watch() as watch:
+                for i, _ in enumerate(crew.map(_answer, pieces())):
+                    ahead = max(ahead, taken[0] - i)
+            rows.append(
+                {
+                    "windows": n,
+                    "MB of a window": f"{x.nbytes / 1e6:.1f}",
+                    "driver's peak MB above start": f"{watch.peak - watch.start:.0f}",
+                    "driver's peak MB": f"{watch.peak:.0f}",
+                    "windows taken before their turn": ahead,
+                    "ms for a window": f"{1000 * watch.seconds / n:.1f}",
+                }
+            )
+    return rows[1:]
+
+
+def _answer(thing: int, x: torch.Tensor) -> torch.Tensor:
+    "What a worker does with a window here: nearly nothing."
+    return x + thing
+
+
+def parser() -> argparse.ArgumentParser:
+    "The command's options."
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("--full", action="store_true")
+    p.add_argument("--frames", type=int, nargs="+", help="lengths of the films")
+    p.add_argument("--size", type=int, nargs=2, default=(32, 48), metavar=("H", "W"))
+    p.add_argument("--repeat", type=int, help="rounds (2; 3 with --full)")
+    p.add_argument("--steps", type=int, default=8, help="route.steps: the cost of a frame (8)")
+    p.add_argument("--parts", action="store_true", help="only where the time goes")
+    p.add_argument("--queue", action="store_true", help="only the driver's memory")
+    p.add_argument("--out", type=Path, default=OUT)
+    return p
+
+
+def main(argv: list | None = None) -> int:
+    "Measure, print, keep."
+    a = parser().parse_args(argv)
+    a.frames = a.frames or ([25, 100, 400] if a.full else [25, 100])
+    a.repeat = a.repeat or (3 if a.full else 2)
+    torch.set_num_threads(1)
+    settings = {**WINDOWS, "changes": {"route.steps": a.steps}}
+    every = not (a.parts or a.queue)
+    path = a.out / "scale.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    with tempfile.TemporaryDirectory() as name:
+        if every or a.parts:
+            kept["parts"] = parts(a, Path(name), settings)
+        if every or a.queue:
+            kept["queue"] = queue()
+        if every:
+            kept["rows"] = compare(a, Path(name), settings)
+            kept["size"], kept["steps"] = list(a.size), a.steps
+    a.out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(kept, indent=1))
+    text = page(kept)
+    (a.out / "scale.md").write_text(text)
+    print(text)
+    return 0
+
+
+def page(kept: dict) -> str:
+    "What was measured, as Markdown."
+    said = ["# One worker and two"]
+    if "rows" in kept:
+        said += [
+            f"Films of {kept['size'][0]}x{kept['size'][1]}, `best` with route.steps="
+            f"{kept['steps']}, windows of 15 frames that share 5, float32, one thread for each "
+            "worker; the best of the rounds, from file to file. A frame that two windows share is "
+            "computed twice.",
+            markdown(summary(kept["rows"]), bold=False),
+        ]
+    if "parts" in kept:
+        said += ["## Where the time goes", markdown(kept["parts"], bold=False)]
+    if "queue" in kept:
+        said += ["## The driver's memory", markdown(kept["queue"], bold=False)]
+    return "\n\n".join(said) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""One small cluster for all tests here, with one thread for each worker: the clips are tiny."""
+
+import pytest
+import torch
+
+from visionxl import video
+from visionxl.prior.latent import Prior
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_thread():
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n)
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    "A cluster of this machine with a small object store, ended after the last test."
+    ray = pytest.importorskip("ray")
+    from visionxl.scale.cluster import connect
+
+    if ray.is_initialized():
+        ray.shutdown()
+    connect(workers=4, store=0.3)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    "The bundled prior, one frame at a time."
+    return Prior.load("tiny", device="cpu", frames_per_batch=1)
+
+
+@pytest.fixture(scope="session")
+def clip():
+    "Five real frames."
+    return video.fit(video.sample("flower", 5).x, 32, 48)

@@ -1,0 +1,202 @@
+"""What breaks in a cluster: a worker, a node, the store, the driver. The same bytes come out.
+
+Each starts processes and ends some of them, so they are slow. `make test-all` runs them.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from short_runs import SHORT, at_work
+
+from visionxl import video
+from visionxl.app.files.degrade_file import degrade_file
+from visionxl.app.files.restore_file import restore_file
+from visionxl.prior.latent import Prior
+from visionxl.scale.pool import Pool
+
+pytestmark = pytest.mark.slow
+OPTIONS = ["--chunk", "5", "--overlap", "2", "--quiet", "--set", "route.steps=8"]
+OPTIONS += ["--codec", "ffv1"]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def plain():
+    "The bundled prior as the command line loads it."
+    return Prior.load("tiny", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    "A blurred film of four windows, and its restoration by nobody but this process."
+    folder = tmp_path_factory.mktemp("faults")
+    clean, y, x = (folder / f"{name}.mkv" for name in ("clean", "y", "alone"))
+    video.write(clean, video.fit(video.sample("flower", 14).x, 32, 48), lossless=True)
+    degrade_file(clean, y, "deblur")
+    restore_file(y, x, **SHORT)
+    return y, x.read_bytes()
+
+
+def disturb(crew, how: int, times: int) -> threading.Thread:
+    "Send a signal to so many workers, each in the middle of its window."
+
+    def send():
+        hit = []
+        for _ in range(times):
+            hit.append(at_work(crew, hit))
+            os.kill(hit[-1][1], how)
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("workers, times", [(2, 1), (3, 2)])
+def test_killed_workers(cluster, plain, measured, tmp_path, workers, times):
+    y, want = measured
+    with Pool(plain, workers=workers, whole=True, name="tiny") as pool:
+        thread = disturb(pool.crew, signal.SIGKILL, times)
+        restore_file(y, tmp_path / "x.mkv", prior=pool, **SHORT)
+        thread.join(10)
+        assert pool.crew.lost == times and pool.crew.hired == workers + times
+    assert (tmp_path / "x.mkv").read_bytes() == want
+
+
+def test_a_worker_that_hangs(cluster, plain, measured, tmp_path):
+    "It is stopped by a signal, and its window is done by another when the limit is over."
+    y, want = measured
+    with Pool(plain, workers=2, whole=True, name="tiny", limit=30) as pool:
+        thread = disturb(pool.crew, signal.SIGSTOP, 1)
+        restore_file(y, tmp_path / "x.mkv", prior=pool, **SHORT)
+        thread.join(10)
+        assert pool.crew.lost == 1
+    assert (tmp_path / "x.mkv").read_bytes() == want
+
+
+def test_killed_while_frames_are_spread(cluster, tiny, clip):
+    "A pool that spreads frames loses a worker between two calls and within one."
+    z = tiny.encode(clip.repeat(20, 1, 1, 1))
+    with Pool(tiny, workers=2) as pool:
+        thread = disturb(pool.crew, signal.SIGKILL, 1)
+        for _ in range(4):
+            assert pool.eps(z, 100).equal(tiny.eps(z, 100))
+        thread.join(10)
+        assert pool.crew.lost == 1
+
+
+def script(tmp_path, code: str, **env) -> subprocess.CompletedProcess:
+    "A program of its own, with a cluster of its own."
+    path = tmp_path / "program.py"
+    path.write_text(code)
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **env}
+    return subprocess.run(
+        [sys.executable, str(path)], env=env, capture_output=True, text=True, timeout=240
+    )
+
+
+FULL = """
+import threading, time
+import numpy as np, torch
+from visionxl.scale.cluster import load_ray; ray = load_ray()
+from visionxl.scale.cluster import RayCrew
+torch.set_num_threads(1)
+ray.init(num_cpus=2, object_store_memory=80_000_000, include_dashboard=False, log_to_driver=False,
+         _node_ip_address="127.0.0.1",
+         _system_config={"automatic_object_spilling_enabled": False})
+hoard = [ray.put(np.zeros(55_000_000, np.uint8))]  # somebody else's
+threading.Timer(15, hoard.clear).start()
+seen = []
+with RayCrew(3, 2) as crew:
+    run = crew.call
+    def pieces():
+        for i in range(8):
+            yield (torch.full((5_000_000,), float(i)),)  # 20 MB
+    for i, v in enumerate(crew.map(lambda thing, v: v + thing, pieces())):
+        assert torch.equal(v, torch.full((5_000_000,), i + 3.0))
+        seen.append(i)
+    assert crew.lost == 0
+print("whole", seen, "hoard", len(hoard))
+"""
+
+
+def test_a_full_store(tmp_path):
+    "No room, and no disk to move things to: pieces wait until there is room again."
+    done = script(tmp_path, FULL)
+    assert "whole [0, 1, 2, 3, 4, 5, 6, 7] hoard 0" in done.stdout, done.stderr[-3000:]
+
+
+NODE = """
+import sys, threading, time
+import torch
+from visionxl.scale.cluster import load_ray
+ray = load_ray()
+from ray.cluster_utils import Cluster
+from short_runs import SHORT, at_work
+from visionxl.app.files.restore_file import restore_file
+from visionxl.prior.latent import Prior
+from visionxl.scale.pool import Pool
+torch.set_num_threads(1)
+cluster = Cluster(initialize_head=True, head_node_args={
+    "num_cpus": 1, "object_store_memory": 100_000_000, "include_dashboard": False})
+second = cluster.add_node(num_cpus=2, object_store_memory=100_000_000)
+ray.init(address=cluster.address, log_to_driver=False)
+tiny = Prior.load("tiny", device="cpu")
+with Pool(tiny, workers=3, whole=True, name="tiny") as pool:
+    pool.crew.patience = 20
+    def pull():
+        while not all(w.ready() for w in pool.crew.staff):
+            time.sleep(0.1)
+        at_work(pool.crew)
+        cluster.remove_node(second, allow_graceful=False)
+    thread = threading.Thread(target=pull, daemon=True)
+    thread.start()
+    restore_file(sys.argv[1], sys.argv[2], prior=pool, **SHORT)
+    thread.join(60)
+    print("lost", pool.crew.lost)
+"""
+
+
+def test_a_node_that_goes_away(measured, tmp_path):
+    "Two of three workers are on a node that dies; there is no room for others, one finishes."
+    y, want = measured
+    code = NODE.replace("sys.argv[1]", repr(str(y)))
+    code = code.replace("sys.argv[2]", repr(str(tmp_path / "x.mkv")))
+    done = script(tmp_path, code, PYTHONPATH=f"{ROOT}:{ROOT / 'tests'}")
+    assert (tmp_path / "x.mkv").exists(), done.stdout + done.stderr[-3000:]
+    assert (tmp_path / "x.mkv").read_bytes() == want
+    lost = int(done.stdout.split("lost")[1])
+    assert lost >= 1, "the node died after the work"
+
+
+@pytest.mark.parametrize("how, code", [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_the_driver_is_stopped_and_started_again(measured, tmp_path, how, code):
+    y, want = measured
+    x, kept = tmp_path / "x.mkv", tmp_path / ".x.mkv.unfinished"
+    command = [sys.executable, "-m", "visionxl", "restore", str(y), "-o", str(x), *OPTIONS]
+    command += ["--ray", "--workers", "2"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    until = time.time() + 200
+    while not (kept / "00000.mkv").exists() and first.poll() is None and time.time() < until:
+        time.sleep(0.05)
+    first.send_signal(how)
+    said = first.communicate(timeout=60)[1]
+    assert first.returncode == code, said
+    assert not x.exists() and (kept / "00000.mkv").exists()
+    before = (kept / "00000.mkv").stat().st_mtime_ns, (kept / "00000.mkv").read_bytes()
+    stamps = []
+
+    second = subprocess.Popen([*command, "--resume"], env=env, stderr=subprocess.PIPE, text=True)
+    while second.poll() is None:
+        if (kept / "00000.mkv").exists():
+            stamps.append((kept / "00000.mkv").stat().st_mtime_ns)
+        time.sleep(0.05)
+    assert second.returncode == 0, second.stderr.read()
+    assert set(stamps) == {before[0]}, "a finished window was done again"
+    assert x.read_bytes() == want and not kept.exists()
