@@ -62,7 +62,8 @@ setup(
     ],
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=["visionxl", "visionxl.*"]),
-    include_package_data=True,
+    package_data={"visionxl": ["py.typed", "assets/**/*"]},
+    include_package_data=False,
     install_requires=cfg["requirements"].split(),
     extras_require=extras,
     entry_points={
