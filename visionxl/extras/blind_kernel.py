@@ -193,7 +193,7 @@ def _smaller(x: Tensor, scale: float) -> Tensor:
     "Grey frames (T, H, W) at another size."
     if scale == 1:
         return x
-    options = {"mode": "bicubic", "antialias": True}
+    options: dict[str, Any] = {"mode": "bicubic", "antialias": True}
     return F.interpolate(x[:, None], scale_factor=scale, **options)[:, 0]
 
 

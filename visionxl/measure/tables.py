@@ -33,7 +33,7 @@ DIGITS = {
 
 
 def number(
-    v: object,  # a figure, a string, or None
+    v: str | float | None,  # a figure, a string, or nothing
     name: str = "",  # the metric's name, a key of `DIGITS`; others get three digits, from 10 on two
 ) -> str:
     """Return a figure as it stands in a table; '-' for None and NaN.

@@ -87,6 +87,7 @@ class Blur(LinearOperator):
 
     def factors(self) -> Factors | None:
         (kh, kw), (H, W) = self.kernels, self.in_shape[2:]
+        basis: Cosine | Fourier
         if self.boundary == "circular":
             basis, gains = Fourier(), fourier_gains
         elif self.boundary == "symmetric" and is_even(kh) and is_even(kw):
@@ -151,6 +152,7 @@ class Blur2d(LinearOperator):
         k, (H, W) = self.kernel, self.in_shape[2:]
         odd = k.shape[0] % 2 == k.shape[1] % 2 == 1
         even = odd and torch.equal(k, k.flip(0)) and torch.equal(k, k.flip(1))
+        basis: Cosine | Fourier
         if self.boundary == "circular":
             basis, gains = Fourier(), fourier_gains
         elif self.boundary == "symmetric" and even:

@@ -204,6 +204,7 @@ def task(
         raise ValueError(f"task {name!r} is unknown: choose one of {', '.join(ALL_TASKS)}")
     T = TemporalMean(shape, window, temporal) if name.endswith("+") else None
     inner = shape if T is None else T.out_shape
+    S: LinearOperator
     if name.startswith("deblur"):
         S = Blur.gaussian(inner, kernel_size, sigma, boundary)
     elif name.startswith("sr"):

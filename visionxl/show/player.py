@@ -13,6 +13,7 @@ import json
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -132,7 +133,7 @@ class Player:
         self,
         before: Tensor | np.ndarray,  # video (T, C, h, w) in [-1, 1]
         after: Tensor | np.ndarray,  # video (T, C, H, W) in [-1, 1]
-        **options: object,  # fps, labels, caption, max_bytes: see `player_html`
+        **options: Any,  # fps, labels, caption, max_bytes: see `player_html`
     ):
         self.page, self.caption = player_html(before, after, **options), options.get("caption", "")
         h, w = after.shape[-2:]

@@ -8,6 +8,7 @@ __all__ = ['enlarge', 'scores', 'busiest', 'before_after', 'html_table', 'kernel
 # %% ../../nbs/reference/show/report.ipynb #c415f0c2
 import html
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from string import Template
 
@@ -114,7 +115,7 @@ def html_table(
     return f'<table class="{cls}">{"".join(lines)}</table>'
 
 
-def _html_line(cells: list, tag: str) -> str:
+def _html_line(cells: Iterable, tag: str) -> str:
     "Return one line of an HTML table."
     inside = "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in cells)
     return f"<tr>{inside}</tr>"

@@ -6,7 +6,6 @@
 __all__ = ['Point', 'State', 'check_range', 'check_trained', 'Route', 'Problem', 'Batched']
 
 # %% ../../nbs/reference/steps/problem.ipynb #89a23d4d
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -127,7 +126,7 @@ class Problem:
     schedule: Schedule  # the timesteps, down and up
     sigma_y: float = 0.0  # standard deviation of the noise in `y`, in units of [-1, 1]
     start_frames: int = 0  # how many frames the start encodes
-    noise: Callable | None = None  # number of the step -> its noise, see `steps.renoise.Draws`
+    noise: Any = None  # number of the step -> its noise, see `steps.renoise.Draws`
 
     @property
     def frames(self) -> int:

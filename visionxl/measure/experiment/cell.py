@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,7 +102,7 @@ def run_cell(
     prior: object | None = None,  # for methods that want one
     nets: Networks | None = None,  # who judges; None: nobody
     seed: int = 0,  # of masks and noise
-    **changes: object,  # settings of the method
+    **changes: Any,  # settings of the method
 ) -> tuple[dict, tuple, torch.Tensor]:  # figures, I3D's answers, the restoration
     "Degrade a clip, restore it, measure it."
     x = x.to(clip_device(prior, x.device))

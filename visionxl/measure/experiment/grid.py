@@ -148,7 +148,7 @@ class Grid:
         operator = self.operators.get(cell.task, cell.task)
         if ("clip", cell.clip) not in self._ids:
             self._ids["clip", cell.clip] = clip_identity(self.clips[cell.clip])
-        parts = method_identity(method, cell.task, cell.changes)
+        parts: list = method_identity(method, cell.task, cell.changes)
         parts += [operator if isinstance(operator, str) else identity(operator)]
         if is_reference(operator):
             parts += [identity(load_object(operator))]

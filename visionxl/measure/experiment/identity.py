@@ -16,6 +16,7 @@ import textwrap
 from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -134,7 +135,7 @@ def _is_ours(module: ModuleType | None) -> bool:
     return bool(file) and "site-packages" not in file and not file.startswith(sys.base_prefix)
 
 
-def _source(thing: object) -> str:
+def _source(thing: Any) -> str:
     "Return the code of a function or class; its byte code where the source is not known."
     try:
         return code_of(inspect.getsource(thing))
@@ -154,7 +155,7 @@ def _names(function: object) -> dict:
 # %% ../../../nbs/reference/measure/experiment/identity.ipynb #213f53ec
 def is_reference(
     text: object,  # anything
-) -> bool:
+) -> TypeGuard[str]:
     "Return whether this is text of the form `file.py:name`."
     return isinstance(text, str) and re.fullmatch(r".+\.py:[A-Za-z_]\w*", text) is not None
 

@@ -9,6 +9,7 @@ __all__ = ['SOLVED', 'METHODS', 'NAMES', 'last_state', 'solve_with', 'find_metho
 # %% ../../../nbs/reference/measure/experiment/methods.ipynb #24bed747
 import inspect
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 
@@ -63,7 +64,7 @@ def solve_with(
 
 
 def find_method(
-    method: str | Callable | object,  # a name, `file.py:f`, a function, or a Preset
+    method: Any,  # a name, `file.py:f`, a function, or a Preset
 ) -> Callable:  # f(y, A, ...) -> x
     "Return a method as a function, whichever way it is said. Raises ValueError for unknown names."
     if is_reference(method):

@@ -39,8 +39,8 @@ def report(
     ]
     other, pairs = swapped(rows)
     if pairs:
-        said = f"ST-LPIPS puts {len(other)} of {pairs} pairs of rows in another order than LPIPS"
-        page.insert(-2, f"{said}. By LPIPS: {'; '.join(other) or 'none'}.")
+        apart = f"ST-LPIPS puts {len(other)} of {pairs} pairs of rows in another order than LPIPS"
+        page.insert(-2, f"{apart}. By LPIPS: {'; '.join(other) or 'none'}.")
     (folder / f"{name}.md").write_text("\n\n".join(page) + "\n")
     (folder / f"{name}.tex").write_text(latex(rows, bold) + "\n")
     kept = [_plain(r) for r in rows]

@@ -6,6 +6,7 @@
 __all__ = ['ROUNDING', 'History', 'CGPolynomial', 'plain_number', 'scalar_cg', 'two_point_rule', 'merge_eigenvalues']
 
 # %% ../../../nbs/reference/operators/fast/polynomial.ipynb #ceeb4b95
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,9 +24,9 @@ class History(list):
 
     def __init__(
         self,
-        norms: list[float] = (),  # residual norms, one more than steps
-        alpha: list[float] = (),  # step lengths
-        beta: list[float] = (),  # shares of the last direction in the next
+        norms: Sequence[float] = (),  # residual norms, one more than steps
+        alpha: Sequence[float] = (),  # step lengths
+        beta: Sequence[float] = (),  # shares of the last direction in the next
     ):
         super().__init__(norms)
         self.alpha = list(alpha)

@@ -8,6 +8,7 @@ __all__ = ['CLIPS', 'PAPER_TFLOPS', 'EVALUATIONS', 'WAYS', 'Plan', 'plan']
 # %% ../../../nbs/reference/prior/machine/plan.ipynb #ab0a7957
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -82,7 +83,7 @@ def _weights(net: torch.nn.Module) -> int:
 
 _TURNS = {"offload": True}
 _LEAN = {"offload": True, "host": True}
-WAYS = (  # from the fastest to the leanest
+WAYS: tuple[dict[str, Any], ...] = (  # from the fastest to the leanest
     *({"frames": n} for n in (8, 4, 2, 1)),
     *(way | {"frames": 1} for way in (_TURNS, _LEAN, _LEAN | {"tile": 512}, _LEAN | {"tile": 256})),
 )

@@ -45,11 +45,11 @@ class Fit:
     "How a clip gets into a frame of another size: scaled, then cut or given bars, never stretched."
 
     source: tuple[int, int]  # (h, w) of the clip
-    size: tuple[int, int]  # (H, W) of the result
+    size: tuple[int, ...]  # (H, W) of the result
     scaled: tuple[int, int]  # (h, w) of the clip after scaling
 
     @property
-    def window(self) -> tuple[slice, slice]:
+    def window(self) -> tuple[slice, ...]:
         "Where the clip's picture stands in the result: rows and columns, bars left out."
         return tuple(_middle(big, min(big, part)) for big, part in zip(self.size, self.scaled))
 
