@@ -17,7 +17,7 @@ from statistics import mean
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
-from visionxl.measure.evaluate import UNITS  # noqa: E402
+from visionxl.measure.clip_metrics import UNITS  # noqa: E402
 from visionxl.measure.tables import BETTER, DIGITS  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results"

@@ -146,8 +146,8 @@ def test_one_version():
 # ---------------------------------------------------------------- pickles
 
 MAY = {  # each has a reason in SECURITY.md
-    "visionxl/measure/i3d.py": "pickle",  # a reader that refuses all but arrays
-    "visionxl/measure/networks.py": "torch.load",  # of an installed package, weights_only
+    "visionxl/measure/perception/i3d.py": "pickle",  # a reader that refuses all but arrays
+    "visionxl/measure/perception/networks.py": "torch.load",  # an installed package, weights_only
 }
 
 
