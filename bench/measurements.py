@@ -4,7 +4,8 @@
     python bench/measurements.py estimate               how well the noise is estimated
     python bench/measurements.py denoise                against NLM, BM3D and OpenCV's video filter
     python bench/measurements.py mask                   boxes, a logo, a subtitle, blocks
-    python bench/measurements.py blind                  unknown Gaussian, motion and window
+    python bench/measurements.py denoise_plus           the same of a mean over seven frames
+    python bench/measurements.py blind                  unknown Gaussian, motion, path and window
     python bench/measurements.py compression            JPEG and H.264
     python bench/measurements.py noise --clips test     clips that nothing was chosen on
     python bench/measurements.py --show                 the tables of all that has been measured
@@ -243,6 +244,27 @@ def denoise(bench: Bench, found: dict) -> None:
                 bench("denoise", f"{clip}, {level}, {name}", cell)
 
 
+def denoise_plus(bench: Bench, found: dict) -> None:
+    "Noise of 25 of 255 on a mean over seven frames, in files, against what is usual."
+    level = 25
+    for clip, x in found.items():
+        A = task("denoise+", tuple(x.shape))
+        y = video.as_in_file(A(x) + level / 127.5 * draw(x.shape, level))
+
+        def tv(A=A, y=y, x=x):
+            tried = [admm_tv(y, A, (level / 127.5) ** 2 / f) for f in TV_WEIGHTS[2:6]]
+            return min(tried, key=lambda v: float((v - x).square().mean()))
+
+        rivals = {
+            "best": lambda A=A, y=y: bench.restored(y, A, sigma_y="estimate"),
+            "total variation": tv,
+            "NLM": lambda y=y, x=x: best_nlm(y, level, False, x),
+            "measured": lambda y=y: y,
+        }
+        for name, f in rivals.items():
+            bench("denoise_plus", f"{clip}, {name}", lambda f=f, x=x: bench.scores(f(), x))
+
+
 def holes(shape: tuple) -> dict:
     "Masks (T, 1, H, W) that hide wide parts: {name: weights}."
     T, _, H, W = shape
@@ -298,6 +320,7 @@ def mask(bench: Bench, found: dict) -> None:
 def blind(bench: Bench, found: dict) -> None:
     "Blurs that nobody measured: what is found, and what is restored with it."
     from visionxl.extras.blind import find_blur, find_window, kernel_likeness
+    from visionxl.extras.blind_kernel import find_kernel
     from visionxl.operators.blurs import Blur, Blur2d
     from visionxl.operators.cameras import motion_kernel
 
@@ -325,6 +348,20 @@ def blind(bench: Bench, found: dict) -> None:
             row |= {"likeness": kernel_likeness(seen.kernel, path)}
             return row | restored_with(bench, x, y, A, seen.operator(shape))
 
+        def free(clip=clip, x=x, shape=shape):
+            true = bent_path(15, len(clip))
+            A = Blur2d(shape, true)
+            y = video.as_in_file(A(x))
+            kernel = find_kernel(y, 19)
+            row = {"likeness": kernel_likeness(kernel, true)}
+            row["likeness of a pixel"] = float(true.max() / true.norm())
+            return row | restored_with(bench, x, y, A, Blur2d(shape, kernel), 0.03)
+
+        def sparsest(x=x, shape=shape, sigma=sigma):
+            y = video.as_in_file(Blur.gaussian(shape, 61, sigma)(x))
+            width, out = by_sparsity(y)
+            return {"true": sigma, "found": width, "rival": psnr_of(out, x)}
+
         def windows(clip=clip):
             long = clip_of(clip, 25)
             right = []
@@ -334,22 +371,59 @@ def blind(bench: Bench, found: dict) -> None:
             return {"windows right of 6": float(sum(right))}
 
         bench("blind", f"{clip}, gaussian", gaussian)
+        bench("blind", f"{clip}, gaussian, by sparsity and Wiener", sparsest)
         bench("blind", f"{clip}, motion", motion)
+        bench("blind", f"{clip}, path", free)
         bench("blind", f"{clip}, window", windows)
 
 
-def restored_with(bench: Bench, x, y, A, found) -> dict:
-    "PSNR of the measurement, of the result with the true operator, and with the found one."
+def psnr_of(v: torch.Tensor, x: torch.Tensor) -> float:
+    return metrics.psnr(metrics.to_unit(v), metrics.to_unit(x))
 
-    def psnr(v):
-        return metrics.psnr(metrics.to_unit(v), metrics.to_unit(x))
 
-    options = {"sigma_y": 2 / 255 / 12**0.5}
+def restored_with(bench: Bench, x, y, A, found, sigma_found=2 / 255 / 12**0.5) -> dict:
+    """PSNR of the measurement, of the result with the true operator, and with the found one, told
+    of more noise where the kernel is less sure.
+    """
     return {
-        "measured": psnr(y),
-        "with the true": psnr(bench.restored(y, A, **options)),
-        "with the found": psnr(bench.restored(y, found, **options)),
+        "measured": psnr_of(y, x),
+        "with the true": psnr_of(bench.restored(y, A, sigma_y=2 / 255 / 12**0.5), x),
+        "with the found": psnr_of(bench.restored(y, found, sigma_y=sigma_found), x),
     }
+
+
+def bent_path(n: int, seed: int, steps: int = 400) -> torch.Tensor:
+    "The path of a hand as a kernel (n, n): a speed that wanders, and what it adds up to."
+    g = torch.Generator().manual_seed(seed)
+    speed, at, places = torch.randn(2, generator=g), torch.zeros(2), []
+    for _ in range(steps):
+        speed = 0.97 * speed + 0.35 * torch.randn(2, generator=g)
+        at = at + 0.05 * speed
+        places.append(at)
+    p = torch.stack(places) - torch.stack(places).mean(0)
+    p = p / p.abs().max() * (n // 2 - 1.5) + n // 2
+    k = torch.zeros(n, n, dtype=torch.float64)
+    for i, j in p.round().long().tolist():
+        k[i, j] += 1
+    return k / k.sum()
+
+
+def by_sparsity(y: torch.Tensor) -> tuple[float, torch.Tensor]:
+    """The width of a Gaussian, and the film that a Wiener filter makes with it, of least |slopes|_1
+    over |slopes|_2 (Krishnan et al. 2011): a classical rival.
+    """
+    from visionxl.operators.blurs import Blur
+    from visionxl.steps.consistency import proximal
+
+    tried = {}
+    mean = y.mean((-2, -1), keepdim=True).expand_as(y).contiguous()
+    for width in map(float, np.geomspace(0.6, 6, 24)):
+        A = Blur.gaussian(tuple(y.shape), 61, width)
+        v = proximal(A, y, mean, 2e-3)
+        d = v.diff(dim=-1)
+        tried[width] = float(d.abs().mean() / d.square().mean().sqrt()), v
+    best = min(tried, key=lambda w: tried[w][0])
+    return best, tried[best][1]
 
 
 def clip_of(name: str, frames: int) -> torch.Tensor:
@@ -381,6 +455,8 @@ def compression(bench: Bench, found: dict) -> None:
                 "bilateral": lambda y=y: torch.stack(
                     [from_bytes(cv2.bilateralFilter(to_bytes(f), 5, 12, 3)) for f in y]
                 ),
+                "deblocked by ffmpeg": lambda y=y: deblocked(y),
+                "by its steps": lambda x=x, y=y, name=name: by_steps(x, y, name),
             }
             for rival, f in rivals.items():
                 bench(
@@ -390,17 +466,83 @@ def compression(bench: Bench, found: dict) -> None:
                 )
 
 
+def by_steps(x: torch.Tensor, y: torch.Tensor, name: str) -> torch.Tensor:
+    """Noise as large as the codec's steps say, shrunk along the motion; JPEG's intervals are kept.
+
+    An H.264 clip has lost about 1.5 times the root of its quantiser's step: four pieces, crf 23 to
+    35, are within a tenth of that.
+    """
+    from visionxl.extras.jpeg import clean_jpeg, read_jpeg
+    from visionxl.extras.shrinkage import denoise_video
+
+    if name.startswith("JPEG"):
+        files = [c.tobytes() for c in jpeg_files(x, int(name.split()[-1]))]
+        return clean_jpeg(y, [read_jpeg(f) for f in files])
+    step = quantiser_step(h264_file(x, int(name.split()[-1])))
+    return denoise_video(y, 1.5 * step**0.5 / 127.5)
+
+
+def quantiser_step(data) -> float:
+    "The mean step of an H.264 film, in grey levels, from what its decoder exports of each block."
+    import struct
+
+    import av
+
+    data.seek(0)
+    found = []
+    with av.open(data) as box:
+        box.streams.video[0].codec_context.options = {"export_side_data": "venc_params"}
+        for frame in box.decode(video=0):
+            for side in frame.side_data:
+                if "ENC_PARAMS" not in str(side.type):
+                    continue
+                raw = bytes(side)
+                (blocks,) = struct.unpack_from("I", raw, 0)
+                offset, size = struct.unpack_from("QQ", raw, 8)
+                (qp,) = struct.unpack_from("i", raw, 28)
+                places = range(offset, offset + blocks * size, size)
+                deltas = [struct.unpack_from("5i", raw, i)[4] for i in places]
+                found.append(qp + sum(deltas) / max(1, blocks))
+    return 0.625 * 2 ** (sum(found) / len(found) / 6)
+
+
+def deblocked(y: torch.Tensor) -> torch.Tensor:
+    "The film after ffmpeg's deblocking filter, as strong as it can be."
+    import av
+
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=y.shape[-1], height=y.shape[-2], format="yuv444p")
+    strong = graph.add("deblock", "filter=strong:block=8")
+    sink = graph.add("buffersink")
+    source.link_to(strong)
+    strong.link_to(sink)
+    graph.configure()
+    out = []
+    for f in y:
+        frame = av.VideoFrame.from_ndarray(to_bytes(f), format="rgb24").reformat(format="yuv444p")
+        source.push(frame)
+        out.append(from_bytes(sink.pull().to_ndarray(format="rgb24")))
+    return torch.stack(out)
+
+
+def jpeg_files(x: torch.Tensor, quality: int) -> list:
+    "Every frame as a JPEG file."
+    import cv2
+
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    return [cv2.imencode(".jpg", to_bytes(f)[..., ::-1], options)[1] for f in x]
+
+
 def by_jpeg(x: torch.Tensor, quality: int) -> torch.Tensor:
     "Every frame as JPEG holds it."
     import cv2
 
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    coded = [cv2.imencode(".jpg", to_bytes(f)[..., ::-1], options)[1] for f in x]
-    return torch.stack([from_bytes(cv2.imdecode(c, 1)[..., ::-1].copy()) for c in coded])
+    files = jpeg_files(x, quality)
+    return torch.stack([from_bytes(cv2.imdecode(c, 1)[..., ::-1].copy()) for c in files])
 
 
-def by_h264(x: torch.Tensor, crf: int) -> torch.Tensor:
-    "The clip as H.264 holds it."
+def h264_file(x: torch.Tensor, crf: int):
+    "The clip as an H.264 film."
     import io
 
     import av
@@ -412,6 +554,14 @@ def by_h264(x: torch.Tensor, crf: int) -> torch.Tensor:
         for f in x:
             box.mux(stream.encode(av.VideoFrame.from_ndarray(to_bytes(f), format="rgb24")))
         box.mux(stream.encode())
+    return data
+
+
+def by_h264(x: torch.Tensor, crf: int) -> torch.Tensor:
+    "The clip as H.264 holds it."
+    import av
+
+    data = h264_file(x, crf)
     data.seek(0)
     with av.open(data) as box:
         return torch.stack([from_bytes(f.to_ndarray(format="rgb24")) for f in box.decode(video=0)])
@@ -421,6 +571,7 @@ TABLES = {
     "noise": noise,
     "estimate": estimate,
     "denoise": denoise,
+    "denoise_plus": denoise_plus,
     "mask": mask,
     "blind": blind,
     "compression": compression,
