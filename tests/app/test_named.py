@@ -73,14 +73,14 @@ def test_there_and_back_through_a_file(tmp_path, x, line, capsys):
     assert (A(out.x) - y.x).square().mean() < nothing / 10
 
 
-@pytest.mark.parametrize("line", LINES[:4] + LINES[5:7] + LINES[14:15])
+@pytest.mark.parametrize("line", [*LINES[:2], *LINES[5:7], "motion:length=5,bicubic:factor=2"])
 def test_best_is_ahead_of_the_measurement(x, line):
+    x = x[:3, :, :48, :64]
     y = degrade(x, line)
     out = restore(y, line, prior=Plain(), progress=False).x
     clean = x[..., : out.shape[-2], : out.shape[-1]]
-    same = clean.shape == out.shape == y.shape
-    measured = y if same else enlarge(y, *out.shape[-2:])
-    assert psnr(out, clean) > psnr(measured, clean) + (1 if same else 0.2)
+    measured = enlarge(y, *out.shape[-2:])[..., : clean.shape[-2], : clean.shape[-1]]
+    assert psnr(out[..., : clean.shape[-2], : clean.shape[-1]], clean) > psnr(measured, clean) + 0.2
 
 
 def test_noise_and_notes(x):
