@@ -20,6 +20,7 @@ GROUPS = {  # a folder of nbs/reference and of visionxl, in the order of their i
     "steps": "The five steps",
     "extras": "What best adds",
     "compare": "What it is compared with",
+    "scale": "More than one worker",
     "measure": "Measuring",
     "show": "Showing",
     "app": "The application",
