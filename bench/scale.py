@@ -39,7 +39,7 @@ from visionxl.scale.pack import packed, unpacked  # noqa: E402
 from visionxl.scale.pool import Pool  # noqa: E402
 
 OUT = Path(__file__).resolve().parent / "results"
-WINDOWS = {"chunk": 15, "overlap": 5}  # 25 frames are two windows of 15
+WINDOWS = {"chunk": 15, "overlap": 5, "encoding": video.Encoding("ffv1")}  # 25 frames are two
 
 
 def driver_mb() -> float:
