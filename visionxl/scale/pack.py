@@ -13,6 +13,7 @@ import warnings
 from collections import ChainMap
 from copy import copy, deepcopy
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,19 +64,26 @@ def _reduced_weight(p: torch.nn.Parameter) -> tuple:
     return _weight, (p.data, p.requires_grad)
 
 
+@cache
+def _packer() -> type:
+    "Ray's pickler for functions of all kinds, with ours for tensors."
+    from ray.cloudpickle import CloudPickler
+
+    own = {Tensor: _reduced, torch.nn.Parameter: _reduced_weight}
+    table = ChainMap(own, CloudPickler.dispatch_table)
+    return type("Packer", (CloudPickler,), {"dispatch_table": table})
+
+
 def packed(
     thing: Any,  # a prior, a function, arguments: functions of a notebook, too
 ) -> Packed:
     "An object ready to be sent to another process: large arrays apart, tensors from any device."
-    from ray.cloudpickle import CloudPickler, register_pickle_by_value
+    from ray.cloudpickle import register_pickle_by_value
 
     for name in [n for n in sys.modules if n.startswith(OWN_FILES)]:
         register_pickle_by_value(sys.modules[name])  # no other machine has such a file
     file, outside = io.BytesIO(), []
-    pickler = CloudPickler(file, protocol=5, buffer_callback=outside.append)
-    own = {Tensor: _reduced, torch.nn.Parameter: _reduced_weight}
-    pickler.dispatch_table = ChainMap(own, pickler.dispatch_table)
-    pickler.dump(thing)
+    _packer()(file, protocol=5, buffer_callback=outside.append).dump(thing)
     arrays = [np.frombuffer(b.raw(), np.uint8) for b in outside]
     return Packed(file.getvalue(), arrays)
 
