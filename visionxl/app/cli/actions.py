@@ -97,6 +97,7 @@ def _restore(a: argparse.Namespace) -> None:
     from visionxl.app.files.report_file import report_file
     from visionxl.app.files.restore_file import restore_file
     from visionxl.app.files.simulate_file import simulate_file
+    from visionxl.scale.command import pool_for
 
     if a.report:
         _page_name(a.report, a.overwrite)
@@ -106,7 +107,9 @@ def _restore(a: argparse.Namespace) -> None:
     kept = {"overwrite": a.overwrite, "resume": a.resume, "encoding": _encoding(a)}
     scratch = Path(a.scratch) if a.scratch else None
     options = kept | _solver_options(a) | _degradation_numbers(a)
-    done = run(_clip_of(a), a.out, a.task, scratch=scratch, **options)
+    with pool_for(a.prior, a) as prior:
+        options["prior"] = prior
+        done = run(_clip_of(a), a.out, a.task, scratch=scratch, **options)
     if done.rows:
         from visionxl.show.report import table
 

@@ -18,6 +18,7 @@ from visionxl.app.cli.options import (
     add_task_options,
     whole_number,
 )
+from ...scale.command import add_crew_options
 
 # %% ../../../nbs/reference/app/cli/commands.ipynb #d965efa3
 class OneSentence(argparse.ArgumentParser):
@@ -95,6 +96,7 @@ def _restore_command(subs: argparse._SubParsersAction) -> None:
     )
     add_output_options(r)
     add_solver_options(r)
+    add_crew_options(r)
     r.add_argument(
         "--simulate",
         action="store_true",
