@@ -13,6 +13,7 @@ from measure.alexnet import torch_layers
 
 from visionxl.measure import evaluate as E
 from visionxl.measure import metrics as M
+from visionxl.measure.clip_metrics import load_networks
 from visionxl.measure.perception import i3d as I
 from visionxl.measure.perception import networks as N
 from visionxl.measure.perception import weights as W
@@ -126,7 +127,7 @@ def test_download_is_checked_before_it_gets_its_name(tmp_path):
 
 
 def test_lpips_is_there_without_any_download(nowhere):
-    nets = E.load_networks()
+    nets = load_networks()
     assert "LPIPS" in nets.nets and "FVD" in nets.missing
     row, features = E.measure(clip(0, (2, 3, 40, 40)), clip(1, (2, 3, 40, 40)), nets)
     assert row["LPIPS"] > 0 and features == ()

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from visionxl import video
+from visionxl.measure import clip_metrics, evaluate_command
 from visionxl.measure import evaluate as E
 from visionxl.measure import metrics as M
 from visionxl.measure import tables as T
@@ -61,13 +62,14 @@ def prior(monkeypatch):
 def test_evaluate_equals_the_metrics_and_names_what_is_missing(clips, tmp_path, capsys):
     x = video.read(clips / "flower.mp4").x
     video.write(tmp_path / "noisy.mp4", x + 0.1, lossless=True)
-    assert E.main([str(clips / "flower.mp4"), str(tmp_path / "noisy.mp4"), "--json"]) == 0
+    asked = [str(clips / "flower.mp4"), str(tmp_path / "noisy.mp4"), "--json"]
+    assert evaluate_command.main(asked) == 0
     found = json.loads(capsys.readouterr().out)
     row, out = found["rows"][0], video.read(tmp_path / "noisy.mp4").x
     assert row["PSNR"] == pytest.approx(M.psnr(M.to_unit(x), M.to_unit(out)))
     assert row["SSIM"] == pytest.approx(M.ssim(M.to_unit(x), M.to_unit(out)))
     assert row["warping"] == pytest.approx(1000 * M.warping_error(M.to_unit(x), M.to_unit(out)))
-    missing = E.load_networks().missing
+    missing = clip_metrics.load_networks().missing
     assert (
         all(any(name in n for n in found["notes"]) for name in missing)
         and found["warping_of_reference"] >= 0
@@ -77,7 +79,7 @@ def test_evaluate_equals_the_metrics_and_names_what_is_missing(clips, tmp_path, 
 def test_evaluate_folders_of_clips(clips, tmp_path, capsys):
     for name in ("flower", "tears"):
         video.write(tmp_path / f"{name}.mkv", -video.read(clips / f"{name}.mp4").x)
-    E.main([str(clips), str(clips), str(tmp_path), "--markdown"])
+    evaluate_command.main([str(clips), str(clips), str(tmp_path), "--markdown"])
     text = capsys.readouterr().out
     assert text.splitlines()[0].startswith("| method | PSNR | SSIM") and "**100.00**" in text
     (tmp_path / "tears.mkv").rename(tmp_path / "other.mkv")
@@ -296,11 +298,11 @@ def test_the_work_that_is_left_is_counted(clips, tmp_path, prior):
     name = "flower"
     table = R.Table("own", (R.Row("paper", "paper", {}), R.Row("CG", "cg", {})))
     cells = R.cells_of(table, [name], 32, 25, "tiny", 0)
-    rows = R.work(table, grid, cells)
+    rows = R.work_left(table, grid, cells)
     assert [r["frames through networks"] for r in rows] == ["775", "0"]
     assert "0.0 hours" in R.plan_of(rows) and "1.0 hours" in R.plan_of(rows, 775 / 3600)
     grid(cells[1][0])
-    assert [r["kept"] for r in R.work(table, grid, cells)] == ["0", "1"]
+    assert [r["kept"] for r in R.work_left(table, grid, cells)] == ["0", "1"]
 
 
 def test_orderings_are_said_in_words():
