@@ -67,3 +67,20 @@ def test_solver(run, tmp_path):
     rows = json.loads((tmp_path / "solver.json").read_text())["rows"]
     assert {r["method"] for r in rows} >= {"as released", "official", "best"}
     assert all(r["total"] > 0 for r in rows)
+
+
+@photos
+def test_measurements(run, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    bench = importlib.import_module("measurements")
+    monkeypatch.setattr(bench, "RESULTS", tmp_path)
+    run("measurements", "estimate", "--only", "flower 20")
+    cells = json.loads((tmp_path / "measurements.json").read_text())["estimate"]
+    assert 22 < cells["flower 20, 25"]["file"] < 28 and len(cells) == 10
+    assert "mean, sample clips" in (tmp_path / "measurements.md").read_text()
+    x = bench.clips("sample")["flower 20"][:3]
+    assert 15 < bench.quantiser_step(bench.h264_file(x, 23)) < 25
+    y = bench.by_jpeg(x, 30)
+    assert bench.psnr_of(bench.by_steps(x, y, "JPEG 30"), x) > bench.psnr_of(y, x) + 0.2
+    assert bench.deblocked(y).shape == y.shape
+    assert float(bench.bent_path(15, 0).sum()) == pytest.approx(1)
