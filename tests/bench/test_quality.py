@@ -101,11 +101,12 @@ def test_rows_of_others_are_added_or_refused_with_a_remedy(tmp_path, capsys):
 @pytest.mark.parametrize("width", [390, 1400])
 def test_the_page_sorts_filters_and_shows_frames(tmp_path, width):
     import results
-    from repo.browser import errors, open_chromium
+    from repo.browser import errors, open_chromium, screen
 
     page = results.write(tmp_path)
     browser = open_chromium(width)
     try:
+        screen(browser, width, mobile=width < 500)
         browser.get(page.as_uri())
         find = browser.find_elements
         assert len(find("css selector", "tbody tr")) > 5
