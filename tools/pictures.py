@@ -42,6 +42,7 @@ PLAIN = (  # quality of a JPEG, colours of a PNG, and size: photographs without 
     (44, 80, 1.0),
     (44, 80, 0.8),
     (44, 80, 0.6),
+    (44, 80, 0.5),
 )
 COLOURS = 4096  # a picture of more is a photograph
 QUALITIES = (  # of WebP, and size
