@@ -21,7 +21,7 @@ from PIL import Image
 LIMITS = (30_000, 26_000, 22_000, 18_000)  # bytes of a picture
 SLIDER = 80_000  # bytes of all pictures of one slider
 PLAIN_LIMITS = (40_000, 36_000, 32_000, 28_000, 24_000, 20_000)  # where photographs are no WebP
-PLAIN_NOTEBOOK = 340_000  # bytes of such a notebook
+PLAIN_NOTEBOOK = 325_000  # bytes of such a notebook
 NOTEBOOK = 400_000  # bytes of a notebook, which decide about the limit of its pictures
 WIDEST = 1470  # pixels: 1.5 times the width of a page in JupyterLab
 RUNGS = (  # colours and size of each attempt, best first; only noise needs the smaller sizes
