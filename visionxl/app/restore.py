@@ -219,13 +219,15 @@ class _Measured(NamedTuple):
     folder: Path
 
 
-def _measurement(y: torch.Tensor | Video | str | Path) -> _Measured:
-    "What is to be restored, wherever it comes from."
+def _measurement(y: torch.Tensor | Video | str | Path, task: Any = None) -> _Measured:
+    "What is to be restored, wherever it comes from; an own operator measures what it likes."
     if isinstance(y, (str, Path)):
         info, clip = video.probe(y), video.read(y)
         return _Measured(clip.x, clip.fps, info.notes, quantisation(info.bits), Path(y).parent)
     y, fps = y if isinstance(y, Video) else (y, 25.0)
-    if isinstance(y, torch.Tensor) and y.ndim == 5 and not y.is_complex() and y.shape[2] in (1, 3):
+    own = isinstance(task, LinearOperator) or callable(task)
+    batch = isinstance(y, torch.Tensor) and y.ndim == 5 and not y.is_complex()
+    if batch and not own and y.shape[2] in (1, 3):
         raise ValueError(
             f"{tuple(y.shape)} looks like a batch of {len(y)} clips: restore takes one, call it "
             "for each; visionxl.solver.solve takes a batch"
@@ -280,7 +282,7 @@ def restore(
     what happened. For an operator of one's own whose frames change size, `size` is that of the
     clean clip. Raises ValueError, TypeError or FileNotFoundError with the remedy.
     """
-    m = _measurement(y)
+    m = _measurement(y, task)
     numbers = {k: options.pop(k) for k in list(options) if k in NUMBERS}
     numbers, unknown = take_unknown(numbers, task)
     task = task or ("inpaint" if unknown.colour else None)
