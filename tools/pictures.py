@@ -143,11 +143,11 @@ def attempt(picture: bytes, rung: int, webps: bool) -> bytes | None:
     "The picture at one rung of its ladder, each of fewer bytes; None below the last."
     image = Image.open(io.BytesIO(picture))
     photo = image.convert("RGBA").getcolors(COLOURS) is None
-    ladder: tuple = RUNGS if not photo else QUALITIES if webps else PLAIN
+    of_photos: tuple = (QUALITIES, webp) if webps else (PLAIN, plain)
+    ladder, make = of_photos if photo else (RUNGS, quantised)
     if rung == len(ladder):
         return None
     *how, scale = ladder[rung]
-    make = quantised if not photo else webp if webps else plain
     return make(scaled(image, scale), *how)
 
 
