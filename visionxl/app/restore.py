@@ -25,7 +25,7 @@ from visionxl.app.degradation.measurement import (
     without_hidden,
 )
 from .degradation.notes import clean_size
-from .degradation.own import AnyDegradation
+from .degradation.own import AnyDegradation, OwnOperator
 from .degradation.unknown import find_out, take_unknown
 from .progress import ClipProgress, reporter
 from .settings import NUMBERS, RestoreSettings, settings_for, what_happened
@@ -225,7 +225,7 @@ def _measurement(y: torch.Tensor | Video | str | Path, task: Any = None) -> _Mea
         info, clip = video.probe(y), video.read(y)
         return _Measured(clip.x, clip.fps, info.notes, quantisation(info.bits), Path(y).parent)
     y, fps = y if isinstance(y, Video) else (y, 25.0)
-    own = isinstance(task, LinearOperator) or callable(task)
+    own = isinstance(task, LinearOperator | OwnOperator) or callable(task) or is_reference(task)
     batch = isinstance(y, torch.Tensor) and y.ndim == 5 and not y.is_complex()
     if batch and not own and y.shape[2] in (1, 3):
         raise ValueError(
