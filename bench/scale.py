@@ -34,7 +34,7 @@ from visionxl.app.files.restore_file import restore_file  # noqa: E402
 from visionxl.extras import motion  # noqa: E402
 from visionxl.measure.tables import markdown  # noqa: E402
 from visionxl.prior.latent import Prior  # noqa: E402
-from visionxl.scale.cluster import RayCrew  # noqa: E402
+from visionxl.scale.cluster import RayCrew, connect  # noqa: E402
 from visionxl.scale.pack import packed, unpacked  # noqa: E402
 from visionxl.scale.pool import Pool  # noqa: E402
 
@@ -111,7 +111,8 @@ def compare(a: argparse.Namespace, folder: Path, settings: dict) -> list[dict]:
     "One worker and two in turns, on films of several lengths."
     prior, rows, results = Prior.load("tiny", device="cpu"), [], {}
     films = {n: film(folder, n, a.size) for n in a.frames}
-    with RayCrew(prior, 1, threads=1, store=0.3) as one, RayCrew(prior, 2, threads=1) as two:
+    connect(workers=3, store=0.3)  # room for both crews
+    with RayCrew(prior, 1, threads=1) as one, RayCrew(prior, 2, threads=1) as two:
         pools = {n: Pool(prior, crew=c, name="tiny") for n, c in ((1, one), (2, two))}
         for pool in pools.values():
             while not all(w.ready() for w in pool.crew.staff):

@@ -101,7 +101,6 @@ def script(tmp_path, code: str, **env) -> subprocess.CompletedProcess:
 
 
 FULL = """
-import threading, time
 import numpy as np, torch
 from visionxl.scale.cluster import load_ray; ray = load_ray()
 from visionxl.scale.cluster import RayCrew
@@ -110,7 +109,6 @@ ray.init(num_cpus=2, object_store_memory=80_000_000, include_dashboard=False, lo
          _node_ip_address="127.0.0.1",
          _system_config={"automatic_object_spilling_enabled": False})
 hoard = [ray.put(np.zeros(55_000_000, np.uint8))]  # somebody else's
-threading.Timer(15, hoard.clear).start()
 seen = []
 with RayCrew(3, 2) as crew:
     run = crew.call
@@ -121,14 +119,14 @@ with RayCrew(3, 2) as crew:
         assert torch.equal(v, torch.full((5_000_000,), i + 3.0))
         seen.append(i)
     assert crew.lost == 0
-print("whole", seen, "hoard", len(hoard))
+print("whole", seen)
 """
 
 
 def test_a_full_store(tmp_path):
-    "No room, and no disk to move things to: pieces wait until there is room again."
+    "Somebody else fills two thirds of it, and Ray may move nothing away: all results are right."
     done = script(tmp_path, FULL)
-    assert "whole [0, 1, 2, 3, 4, 5, 6, 7] hoard 0" in done.stdout, done.stderr[-3000:]
+    assert "whole [0, 1, 2, 3, 4, 5, 6, 7]" in done.stdout, done.stderr[-3000:]
 
 
 NODE = """

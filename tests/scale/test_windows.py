@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from short_runs import SHORT
 
@@ -163,7 +164,8 @@ def test_cells_of_a_grid(tmp_path):
         alone, spread = (g(cell) for g in grids)
         for name in alone:
             if name not in ("seconds", "GB", "features"):
-                assert alone[name] == spread[name], name
+                same = np.array_equal(alone[name], spread[name], equal_nan=True)
+                assert same, name  # ST-LPIPS is nan where its weights are missing
         views = [g.views(cell) for g in grids]
         assert all((views[0][k] == views[1][k]).all() for k in views[0])
 
