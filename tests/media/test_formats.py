@@ -305,3 +305,16 @@ def test_absurd_sizes_are_refused_before_memory_is_taken(tmp_path):
 
 def test_colours_by_default():
     assert Colours() == (1, 1, 1)
+
+
+@pytest.mark.parametrize("size", [(200, 48), (32, 48), (30, 30), (48, 40)])
+def test_films_too_small_for_h265(tmp_path, size):
+    "x265 writes past its memory there, so the same bits go into H.264."
+    x = torch.rand(5, 3, *size) * 2 - 1
+    too_small = pytest.warns(UserWarning, match="too small for H.265")
+    for _ in range(3):
+        with too_small, V.writer(tmp_path / "a.mp4", 24, True, encoding=Encoding(bits=10)) as add:
+            add(x)
+    with av.open(str(tmp_path / "a.mp4")) as box:
+        assert box.streams.video[0].codec_context.name == "h264"
+    assert V.probe(tmp_path / "a.mp4").bits == 10 and V.read(tmp_path / "a.mp4").x.shape == x.shape

@@ -25,6 +25,7 @@ from ..measure.experiment.identity import is_reference, load_object
 from ..operators.known.properties import describe
 from ..operators.tasks import ALL_TASKS, LinearOperator
 from ..presets import choose
+from ..prior.latent import Prior
 from ..prior.protocol import as_prior
 from ..steps.preset import Preset
 
@@ -44,6 +45,7 @@ class RestoreSettings:
     chunk: int = 25  # frames restored at once
     overlap: int = 8  # frames that windows share at least
     changes: dict = field(default_factory=dict)  # of the preset: dotted settings and whole steps
+    vae: str | None = None  # another autoencoder for the prior, a folder or a hub id
 
     def __post_init__(self):
         self.chosen()
@@ -87,6 +89,8 @@ class RestoreSettings:
         with the remedy.
         """
         said = str(self.prior) if isinstance(self.prior, Path) else self.prior
+        if self.vae and isinstance(said, str) and not is_reference(said):
+            return Prior.load(said, vae=self.vae)
         return as_prior(find_prior(said))
 
     def windows(
@@ -110,7 +114,7 @@ class RestoreSettings:
     def key(self) -> str:
         "A short text that differs where any setting differs: a resumed run compares it."
         d = self.degradation
-        parts = (d, self.chosen(), self.seed, str(self.prior), self.chunk, self.overlap)
+        parts = (d, self.chosen(), self.seed, str(self.prior), self.vae, self.chunk, self.overlap)
         if is_reference(self.prior):
             parts += (Path(self.prior.rpartition(":")[0]).read_text(encoding="utf-8"),)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
@@ -195,6 +199,7 @@ def settings_for(
     chunk: int | None = None,  # None: 25
     overlap: int | None = None,  # None: 8
     changes: dict | None = None,  # of the preset, for instance {"route.tau": 0.2}
+    vae: str | None = None,  # another autoencoder for the prior
     **steps: Any,  # whole steps by their slots, or settings by their dotted names
 ) -> RestoreSettings:
     """The settings of a restoration, with defaults where nothing is said.
@@ -209,7 +214,7 @@ def settings_for(
     changes = own_steps({**(changes or {}), **steps})
     lengths = {"chunk": chunk, "overlap": overlap}
     lengths = {k: v for k, v in lengths.items() if v is not None}
-    settings = RestoreSettings(d, preset, seed, prior, changes=changes, **lengths)
+    settings = RestoreSettings(d, preset, seed, prior, changes=changes, vae=vae, **lengths)
     masks = d.bundled and d.task.startswith("inpaint")
     if seed and not masks and not settings.chosen().uses_seed:
         warnings.warn(f"seed={seed} changes nothing: this preset draws no noise", stacklevel=3)

@@ -8,6 +8,7 @@ __all__ = ['CLOCK', 'open_sink']
 # %% ../../nbs/reference/media/codecs.ipynb #13d037db
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fractions import Fraction
@@ -32,6 +33,23 @@ from .tracks import Tracks
 
 # %% ../../nbs/reference/media/codecs.ipynb #d3679b29
 CLOCK = Fraction(1, 90000)  # seconds; in which the times of uneven frames are told
+
+
+def _for_small_frames(codec: Codec, height: int, width: int) -> Codec:
+    """The encoder itself, or one of H.264 for frames that are too small for x265.
+
+    It has no frames below 32 pixels, and with more than 8 bits and loss x265 4.1 writes past its
+    memory where a frame is less than 50 pixels wide.
+    """
+    least = 64 if codec.deep and codec.subsampled else 32
+    if codec.name != "libx265" or (width >= least and height >= 32):
+        return codec
+    if not codec.subsampled:
+        return H264_LOSSLESS
+    if codec.pixels.endswith("12le"):
+        raise ValueError(f"H.265 with 12 bits needs {least} columns, not {width}: take --bits 10")
+    warnings.warn(f"frames of {width}x{height} are too small for H.265: written as H.264")
+    return Codec("libx264", codec.pixels, {"crf": codec.options["crf"]})
 
 
 class _Encoder:
@@ -83,12 +101,9 @@ class _Encoder:
         import av
 
         H, W = x.shape[-2:]
-        small = min(H, W) < 32  # H.265 has no such frames
-        if small and self.codec.name == "libx265" and not self.codec.subsampled:
-            self.codec = H264_LOSSLESS
+        if self.stream is None:
+            self.codec = _for_small_frames(self.codec, H, W)
         codec, matrix = self.codec, self.colours.matrix
-        if small and codec.name == "libx265":
-            raise ValueError(f"H.265 has no frames of {W}x{H}, below 32 pixels: take --codec h264")
         if codec.subsampled:
             x = F.pad(x, (0, W % 2, 0, H % 2), mode="replicate")
         a = to_array(x, codec.deep)

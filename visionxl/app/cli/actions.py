@@ -11,67 +11,9 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from visionxl.app.files.clip import Clip
-    from visionxl.media.encoders import Encoding
-
-# %% ../../../nbs/reference/app/cli/actions.ipynb #c5524b44
-_NUMBERS = (
-    *("factor", "sigma", "kernel_size", "keep", "mask_seed", "mask"),
-    *("window", "boundary", "temporal", "sigma_y", "mask_color", "blind"),
-)
-
-
-def _degradation_numbers(a: argparse.Namespace) -> dict:
-    "The options of the degradation that were given."
-    return {k: getattr(a, k) for k in _NUMBERS if getattr(a, k) is not None}
-
-# %% ../../../nbs/reference/app/cli/actions.ipynb #34d50edd
-def _clip_of(a: argparse.Namespace) -> "Clip":
-    "IN, or the part of it that was asked for."
-    from visionxl.app.files.clip import Clip
-
-    if a.letterbox and not a.size:
-        raise ValueError("--letterbox needs --size bucket: without a size nothing is cropped")
-    if a.size and (a.height or a.width):
-        raise ValueError("--size chooses both sides: leave out --height and --width")
-    clip = Clip(
-        *(Path(a.input), a.frames, a.start, a.height, a.width),
-        interlaced=a.interlaced,
-        fps=a.fps,
-    )
-    return clip.in_bucket(a.letterbox) if a.size else clip
-
-
-def _solver_options(a: argparse.Namespace) -> dict:
-    "The options of the solver, as `restore_file` takes them."
-    named = ("preset", "seed", "prior", "chunk", "overlap", "on_state")
-    return {k: getattr(a, k) for k in named} | {
-        "changes": dict(a.set),
-        "progress": not a.quiet,
-    }
-
-
-def _encoding(a: argparse.Namespace) -> "Encoding":
-    "How OUT shall be coded. Raises ValueError for what does not go together."
-    from visionxl.media.encoders import CODECS, Encoding, encoder_for
-
-    wish, suffix = Encoding(a.codec, a.crf, a.bits), Path(a.out).suffix.lower()
-    if suffix in CODECS:
-        encoder_for(suffix, wish)
-    elif a.codec or a.crf is not None:
-        raise ValueError(f"{a.out} is no film: --codec and --crf belong to .mp4, .mov, .mkv, .webm")
-    return wish
-
-
-def _warn_of_loss(path: str) -> None:
-    "Say on stderr what the result will not keep of the input."
-    from visionxl.video import probe
-
-    for remark in probe(path).remarks:
-        print(f"visionxl: {path}: {remark}", file=sys.stderr)
+from .arguments import clip_of, degradation_numbers, solver_options
+from .restoring import restore
 
 # %% ../../../nbs/reference/app/cli/actions.ipynb #e7f200e3
 def _degrade(a: argparse.Namespace) -> None:
@@ -80,7 +22,7 @@ def _degrade(a: argparse.Namespace) -> None:
     from visionxl.app.settings import what_happened
     from visionxl.operators.named import is_chain
 
-    numbers, clip = _degradation_numbers(a), _clip_of(a)
+    numbers, clip = degradation_numbers(a), clip_of(a, Path(a.input))
     size = clip.survey()[1:] if "mask" in numbers else None
     name = a.task or (None if "mask" in numbers else "deblur+")
     d = what_happened(name, size=size, seed=a.seed, **numbers)
@@ -91,64 +33,29 @@ def _degrade(a: argparse.Namespace) -> None:
         f"  visionxl restore {shlex.quote(a.out)} -o restored.mp4{hint}"
     )
 
-# %% ../../../nbs/reference/app/cli/actions.ipynb #f1e4e1b0
-def _restore(a: argparse.Namespace) -> None:
-    "`visionxl restore`."
-    from visionxl.app.files.report_file import report_file
-    from visionxl.app.files.restore_file import restore_file
-    from visionxl.app.files.simulate_file import simulate_file
-    from visionxl.scale.command import pool_for
-
-    if a.report:
-        _page_name(a.report, a.overwrite)
-    if not a.quiet:
-        _warn_of_loss(a.input)
-    run = simulate_file if a.simulate else restore_file
-    kept = {"overwrite": a.overwrite, "resume": a.resume, "encoding": _encoding(a)}
-    scratch = Path(a.scratch) if a.scratch else None
-    options = kept | _solver_options(a) | _degradation_numbers(a)
-    with pool_for(a.prior, a) as prior:
-        options["prior"] = prior
-        done = run(_clip_of(a), a.out, a.task, scratch=scratch, **options)
-    if done.rows:
-        from visionxl.show.report import table
-
-        print(table(done.rows))
-    print(
-        f"{done.path}: {done.frames} frames of {done.size[1]}x{done.size[0]} at "
-        f"{done.plan.fps:.5g} per second, restored in {done.seconds:.0f} s"
-    )
-    if a.report:
-        print(report_file(done, a.report))
-
-
-def _page_name(name: str, overwrite: bool) -> None:
-    "Raise for a name that a report cannot have."
-    path = Path(name)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"--report {path} is a web page: give it a name that ends in .html")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist: create it first")
-    if path.exists() and not overwrite:
-        raise FileExistsError(
-            f"{path} exists: choose another name, or allow replacing it (--overwrite)"
-        )
-
 # %% ../../../nbs/reference/app/cli/actions.ipynb #27018f9f
 def _info(a: argparse.Namespace) -> None:
     "`visionxl info`."
+    from visionxl.media.contents import beside, colour_name, losses
+    from visionxl.media.notes import finite
     from visionxl.video import probe
 
     p = probe(a.input)
+    kept, lost = beside(a.input), losses(a.input, a.out)
     if a.json:
-        print(json.dumps(p._asdict()))
+        facts = p._asdict() | {"colours": p.colours._asdict(), "beside": kept, "lost": lost}
+        print(json.dumps(finite(facts), allow_nan=False))
         return
     print(
         f"{a.input}: {p.frames} frames of {p.width}x{p.height}, {p.fps:.5g} per second, "
-        f"{p.codec}, {p.bits} bits per colour"
+        f"{p.codec}, {p.bits} bits per colour, {colour_name(p.colours)}"
     )
     if "task" in p.notes or "operator" in p.notes:
         print("a measurement: " + ", ".join(f"{k}={v}" for k, v in p.notes.items()))
+    if kept:
+        print("goes along: " + "; ".join(kept))
+    for sentence in lost:
+        print(f"lost: {sentence}")
     for remark in p.remarks:
         print(f"note: {remark}")
 
@@ -174,16 +81,20 @@ def _doctor(a: argparse.Namespace) -> None:
     print(report(a.plan, a.prior, a.vram))
 
 
+def _demo_options(a: argparse.Namespace) -> dict:
+    return solver_options(a) | {"progress": not a.quiet and sys.stderr.isatty()}
+
+
 def _demo(a: argparse.Namespace) -> None:
     "`visionxl demo`."
     from visionxl.app.demo import demo
 
-    for line in demo(Path(a.out), a.clip, a.task, frames=a.frames, **_solver_options(a)):
+    for line in demo(Path(a.out), a.clip, a.task, frames=a.frames, **_demo_options(a)):
         print(line, flush=True)
 
 # %% ../../../nbs/reference/app/cli/actions.ipynb #47248d76
 _ACTIONS = {
-    "restore": _restore,
+    "restore": restore,
     "degrade": _degrade,
     "demo": _demo,
     "info": _info,

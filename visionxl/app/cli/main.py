@@ -8,18 +8,45 @@ __all__ = ['main']
 # %% ../../../nbs/reference/app/cli/main.ipynb #f9b9a38b
 import argparse
 import os
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from .actions import act
-from .commands import parser
+from .commands import command_parser, parser
+from .config import with_config
+from .errors import explain, is_expected
 
 # %% ../../../nbs/reference/app/cli/main.ipynb #1817a5fc
 def _parse(argv: list[str]) -> argparse.Namespace:
     "The arguments; `evaluate` and `reproduce` read theirs themselves."
     if argv[:1] in (["evaluate"], ["reproduce"]):
         return argparse.Namespace(command=argv[0], rest=argv[1:])
-    return parser().parse_args(argv)
+    p = parser()
+    command = command_parser(p, argv[0]) if argv else None
+    if command is not None and "--config" in command.format_help():
+        argv = [argv[0], *with_config(argv[1:], command)]
+    return p.parse_args(argv)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    "A context in which the system's wish to end (SIGTERM) is an interruption like Ctrl-C."
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def main(
@@ -33,29 +60,13 @@ def main(
     """
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     try:
-        a = _parse(sys.argv[1:] if argv is None else list(argv))
-        with warnings.catch_warnings():
+        with _stoppable(), warnings.catch_warnings():
             warnings.showwarning = _say_warning
-            return act(a)
-    except KeyboardInterrupt:
-        return _say("interrupted; the same command with --resume goes on where it was stopped", 130)
-    except (ValueError, TypeError, OSError, ArithmeticError) as e:
-        return _say(_sentence(e), 1)
-    except MemoryError:
-        return _say(
-            "not enough memory: try a smaller --chunk, or a smaller --height and --width", 1
-        )
-    except Exception as e:
-        if os.environ.get("VISIONXL_DEBUG"):
+            return act(_parse(sys.argv[1:] if argv is None else list(argv)))
+    except (Exception, KeyboardInterrupt) as e:
+        if os.environ.get("VISIONXL_DEBUG") and not is_expected(e):
             raise
-        return _say(f"unexpected {type(e).__name__}: {e} (set VISIONXL_DEBUG=1 to see where)", 1)
-
-
-def _sentence(e: Exception) -> str:
-    "What an exception says, without the number of the error."
-    if isinstance(e, OSError) and e.strerror:
-        return f"{e.filename}: {e.strerror}" if e.filename else e.strerror
-    return str(e)
+        return _say(*explain(e))
 
 
 def _say(message: object, code: int) -> int:

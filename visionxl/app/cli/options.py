@@ -73,12 +73,21 @@ def preset_change(
 def add_clip_options(
     p: argparse.ArgumentParser,
     out: str,  # help of --out: what is written
+    many: bool = False,  # whether IN may be several
 ) -> None:
     "Add IN, OUT, and which part of IN is taken at which size."
+    several = ", or several, or a folder of videos" if many else ""
     p.add_argument(
         "input",
         metavar="IN",
-        help="a video (mp4, mov, webm, mkv, gif) or a folder of frames (png, jpg, webp, tif)",
+        nargs="+" if many else None,
+        help="a video (mp4, mov, webm, mkv, gif) or a folder of frames (png, jpg, webp, tif)"
+        + several,
+    )
+    p.add_argument(
+        "--config",
+        metavar="FILE.toml",
+        help="a file with a line for each of these flags; what stands here counts more",
     )
     p.add_argument("-o", "--out", metavar="OUT", required=True, help=out)
     p.add_argument(
@@ -197,6 +206,11 @@ def add_solver_options(
         "(my_prior.py:make) (tiny)",
     )
     g.add_argument(
+        "--vae",
+        metavar="FOLDER|ID",
+        help="another autoencoder for the prior, say madebyollin/taesdxl, which is small and fast",
+    )
+    g.add_argument(
         "--chunk", type=whole_number, help="frames restored at once (25): more need more memory"
     )
     g.add_argument("--overlap", type=int, help="frames that chunks share (8)")
@@ -214,4 +228,6 @@ def add_solver_options(
         metavar="FILE.py:F",
         help="a function of yours that is called with the state after each timestep",
     )
-    g.add_argument("--quiet", action="store_true", help="no progress bar")
+    g.add_argument(
+        "--quiet", action="store_true", help="no progress bar; there is none without a terminal"
+    )

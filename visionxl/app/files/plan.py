@@ -6,6 +6,7 @@
 __all__ = ['Plan', 'plan_file']
 
 # %% ../../../nbs/reference/app/files/plan.ipynb #be956765
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -126,6 +127,22 @@ def _restoration(clip: Clip, info: video.Probe, settings: RestoreSettings) -> Pl
     return Plan(read, False, total, size, keep, clip.rate(info) / d.rate, settings, info)
 
 
+def _check_memory(plan: Plan) -> None:
+    "Raise ValueError where not even the frames of one window fit into this machine's memory."
+    windows = plan.settings.windows(plan.total, plan.size)
+    longest = max(b - a for a, b in windows)
+    need = 4 * 3 * 4 * longest * plan.size[0] * plan.size[1]  # four videos of 32-bit colours
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not known on this system
+        return
+    if need > there:
+        raise ValueError(
+            f"{longest} frames of {plan.size[1]}x{plan.size[0]} take {need / 1e9:.0f} GB at least, "
+            f"this machine has {there / 1e9:.0f}: choose a smaller --chunk, --height or --factor"
+        )
+
+
 def plan_file(
     clip: Clip | str | Path,  # the measurement; with `simulate` a clean video
     task: (
@@ -159,6 +176,7 @@ def plan_file(
     else:
         plan = _restoration(clip, info, settings.with_noise(quantisation(info.bits)))
     d.check(plan.total)
+    _check_memory(plan)
     first = next(plan.measured())
     if not simulate:
         check_mask(first, plan.settings.degradation)
