@@ -28,6 +28,7 @@ from .degradation.notes import clean_size
 from .degradation.own import AnyDegradation, OwnOperator
 from .degradation.unknown import find_out, take_unknown
 from .progress import ClipProgress, reporter
+from .scenes import scene_around
 from .settings import NUMBERS, RestoreSettings, settings_for, what_happened
 from ..media.notes import noted_size
 from ..measure.experiment.identity import is_reference, load_object
@@ -161,13 +162,14 @@ def restore_frames(
     checkpoint: Checkpoint | None = None,  # of an earlier run
     progress: bool | Callable[[ClipProgress], None] = True,  # show a bar, or call a function
     on_state: Callable | str | None = None,  # called with each `State` of each window
+    cuts: tuple[int, ...] = (),  # first frames of scenes, which no window straddles
 ) -> Iterator[torch.Tensor]:  # (n, 3, H, W), piece after piece, to be joined
     """The restored frames of a clip of any length, a window at a time.
 
     Memory is that of one window, whatever the length of the clip. Raises ValueError or
     FileNotFoundError, with the remedy, at the call and not at the first frame.
     """
-    d, windows = settings.degradation, settings.windows(total, size)
+    d, windows = settings.degradation, settings.windows(total, size, cuts)
     first = window_operator(d, windows[0], total, size)
     prior = settings.load_prior()
     padded = PaddedPrior(prior, size)
@@ -182,7 +184,8 @@ def restore_frames(
     def todo():
         for i in left:
             a, b = windows[i]
-            y = buffer.take(a, a + first.out_shape[0])
+            known = first.out_shape[0] if len(windows) == 1 else b - a
+            y = buffer.take(a, a + known)
             yield i, Window(y, (a, b), total, size, replace(settings, prior=None))
 
     def tell(i: int, p: Progress) -> None:
@@ -204,7 +207,9 @@ def restore_frames(
                     tell(i, WHOLE)
             else:
                 x = checkpoint.load_window(i)
-            yield (a, b), fade_weights((a, b), total, settings.overlap, d.reach), x
+            start, end = scene_around((a, b), total, cuts)
+            inside = (a - start, b - start)
+            yield (a, b), fade_weights(inside, end - start, settings.overlap, d.reach), x
 
     return crossfade(restored(), total)
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from .clips import can_be_cut, plan_windows
+from .scenes import scenes
 from .degradation.masks import PictureMask, is_box
 from .degradation.notes import from_notes
 from .degradation.own import AnyDegradation, as_degradation
@@ -97,8 +98,12 @@ class RestoreSettings:
         self,
         total: int,  # frames of the clip
         size: tuple[int, int],  # (H, W) of the restored frames
+        cuts: tuple[int, ...] = (),  # first frames of scenes, see `find_cuts`
     ) -> list[tuple[int, int]]:  # (first, last + 1)
-        "The windows of a clip. Raises ValueError where they are too small for the task."
+        """The windows of a clip; none straddles a cut, except after a mean over time.
+
+        Raises ValueError where they are too small for the task.
+        """
         d = self.degradation
         d.check(total)
         need = 2 * d.reach + 1
@@ -109,7 +114,13 @@ class RestoreSettings:
             )
         if total > self.chunk and not can_be_cut(d, size):
             return [(0, total)]
-        return plan_windows(total, self.chunk, self.overlap)
+        if d.reach or (cuts and not can_be_cut(d, size)):
+            cuts = ()
+        found = []
+        for start, end in scenes(total, cuts):
+            inside = plan_windows(end - start, self.chunk, self.overlap)
+            found += [(start + a, start + b) for a, b in inside]
+        return found
 
     def key(self) -> str:
         "A short text that differs where any setting differs: a resumed run compares it."

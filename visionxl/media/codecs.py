@@ -48,7 +48,8 @@ def _for_small_frames(codec: Codec, height: int, width: int) -> Codec:
         return H264_LOSSLESS
     if codec.pixels.endswith("12le"):
         raise ValueError(f"H.265 with 12 bits needs {least} columns, not {width}: take --bits 10")
-    warnings.warn(f"frames of {width}x{height} are too small for H.265: written as H.264")
+    said = f"frames of {width}x{height} are too small for H.265: written as H.264"
+    warnings.warn(said, stacklevel=2)
     return Codec("libx264", codec.pixels, {"crf": codec.options["crf"]})
 
 

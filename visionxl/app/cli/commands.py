@@ -113,6 +113,12 @@ def _restore_command(subs: argparse._SubParsersAction) -> None:
         help="go on with a run of the same command that was stopped",
     )
     r.add_argument(
+        "--cuts",
+        choices=["find", "ignore"],
+        default="find",
+        help="no window of frames straddles a cut between scenes, or cuts are ignored (find)",
+    )
+    r.add_argument(
         "--preview",
         type=whole_number,
         metavar="N",

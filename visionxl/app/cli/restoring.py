@@ -84,6 +84,7 @@ def _run(a: argparse.Namespace, job: "Job") -> "Outcome":
     run, clip = simulate_file if a.simulate else restore_file, clip_of(a, job.source)
     options = solver_options(a) | degradation_numbers(a)
     options |= {"overwrite": a.overwrite, "encoding": _encoding(a, job.out)}
+    options |= {"cuts": a.cuts}
     options |= {"progress": _progress(a), "scratch": Path(a.scratch) if a.scratch else None}
     with pool_for(a.prior, a) as prior:
         options["prior"] = prior

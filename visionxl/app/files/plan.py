@@ -23,6 +23,7 @@ from ..degradation.own import AnyDegradation
 from ..degradation.unknown import Unknown, find_out, take_unknown
 from .clip import Clip, as_clip
 from ...media.encoders import AS_USUAL, bits_for
+from ..scenes import find_cuts
 from ..settings import NUMBERS, RestoreSettings, settings_for, what_happened
 from ...operators.tasks import LinearOperator
 from ...steps.preset import Preset
@@ -42,6 +43,12 @@ class Plan:
     fps: float  # frames per second
     settings: RestoreSettings
     info: video.Probe  # what the file says about itself
+    cuts: tuple[int, ...] = ()  # first frames of scenes, which no window straddles
+
+    @property
+    def windows(self) -> list[tuple[int, int]]:  # (first, last + 1)
+        "What is restored at once."
+        return self.settings.windows(self.total, self.size, self.cuts)
 
     def encoding(
         self,
@@ -79,10 +86,10 @@ class Plan:
     ) -> Checkpoint:
         "Where this run keeps what it has done. Raises OSError where the disk has no room for that."
         folder = scratch or out.parent
-        windows = self.settings.windows(self.total, self.size)
+        windows = self.windows
         if len(windows) > 1:
             check_room(folder, sum(b - a for a, b in windows), self.size)
-        key = self.settings.key() + self.clip.stamp()
+        key = self.settings.key() + self.clip.stamp() + repr(self.cuts)
         return Checkpoint(folder / f".{out.name}.unfinished", key, resume)
 
 # %% ../../../nbs/reference/app/files/plan.ipynb #88f80014
@@ -129,8 +136,7 @@ def _restoration(clip: Clip, info: video.Probe, settings: RestoreSettings) -> Pl
 
 def _check_memory(plan: Plan) -> None:
     "Raise ValueError where not even the frames of one window fit into this machine's memory."
-    windows = plan.settings.windows(plan.total, plan.size)
-    longest = max(b - a for a, b in windows)
+    longest = max(b - a for a, b in plan.windows)
     need = 4 * 3 * 4 * longest * plan.size[0] * plan.size[1]  # four videos of 32-bit colours
     try:
         there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -152,6 +158,7 @@ def plan_file(
     seed: int = 0,  # of the solver's noise, and of the mask where nothing else is said
     prior: Any = "tiny",  # a name, a folder, a hub id, or a loaded prior
     simulate: bool = False,  # whether the clip is degraded first
+    cuts: str = "find",  # of scenes: find them, or "ignore" them
     **options: Any,  # fields of `Degradation`, and what `settings_for` takes
 ) -> Plan:
     """How a clip will be restored, decided after looking at every frame of it.
@@ -176,6 +183,10 @@ def plan_file(
     else:
         plan = _restoration(clip, info, settings.with_noise(quantisation(info.bits)))
     d.check(plan.total)
+    if cuts not in ("find", "ignore"):
+        raise ValueError(f"cuts={cuts!r}: choose find or ignore")
+    if cuts == "find" and d.bundled and not d.reach:
+        plan = replace(plan, cuts=find_cuts(plan.clip))
     _check_memory(plan)
     first = next(plan.measured())
     if not simulate:

@@ -75,6 +75,7 @@ def _restored(
         checkpoint,
         run.progress,
         run.on_state,
+        plan.cuts,
     )
     return (x[..., :H, :W] for x in pieces)
 
