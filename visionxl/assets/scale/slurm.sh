@@ -7,10 +7,10 @@
 #SBATCH --time=24:00:00
 #SBATCH --signal=B:TERM@120
 #SBATCH --requeue
-# sbatch slurm.sh CLIPS RESTORED
+# sbatch slurm.sh CLIP RESTORED
 # Two minutes before its time is over the command is stopped; the next job goes on where it was.
 set -euo pipefail
-clips=$1 restored=$2
+clip=$1 restored=$2
 export RAY_USAGE_STATS_ENABLED=0
 cards=$((SLURM_JOB_NUM_NODES * ${SLURM_GPUS_ON_NODE:-2}))
 
@@ -29,7 +29,7 @@ if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
     sleep 20
 fi
 
-visionxl restore "$clips" -o "$restored" --prior sdxl --ray --workers "$cards" --resume &
+visionxl restore "$clip" -o "$restored" --prior sdxl --ray --workers "$cards" --resume &
 work=$!
 trap "kill $work" TERM
 wait $work || wait $work
