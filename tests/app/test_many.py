@@ -326,3 +326,15 @@ def test_speed_of_refusals(clip):
     for _ in range(3):
         assert run("restore", clip, "-o", "a.mp4", "--task", "sr", "--codec", "prores") == 1
     assert time.time() - began < 5
+
+
+def test_json_of_evaluate_is_json(clip, capsys):
+    "A metric that was not measured is null, not a bare NaN."
+    video.write("one.mp4", video.read(clip).x[:1])
+    assert run("evaluate", "one.mp4", "one.mp4", "--json") == 0
+    said = capsys.readouterr().out
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    assert json.loads(said, parse_constant=refuse)["rows"][0]["FVD"] is None

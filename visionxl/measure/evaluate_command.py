@@ -9,6 +9,7 @@ __all__ = ['new_parser', 'parser', 'main']
 import argparse
 import json
 
+from ..media.notes import finite
 from .clip_metrics import Networks, load_networks
 from .evaluate import evaluate, notes
 from .tables import markdown, table
@@ -68,7 +69,7 @@ def main(
     said = notes(nets, len(found[0]["clips"]), sum(found[0]["windows"]))
     if a.json:
         page = {"reference": a.reference, "rows": found, "warping_of_reference": own}
-        print(json.dumps(page | {"notes": said}, indent=1))
+        print(json.dumps(finite(page | {"notes": said}), indent=1, allow_nan=False))
         return 0
     print(markdown(found) if a.markdown else table(found))
     print(f"\nwarping of the reference itself: {own:.2f}", *said, sep="\n")
