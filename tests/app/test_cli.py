@@ -109,9 +109,8 @@ def test_simulate_prints_metrics_and_writes_a_page(tmp_path, clean, capsys):
     said = capsys.readouterr()
     assert (
         re.search(r"best +\d+\.\d+ +0\.\d+", said.out)
-        and "frame" in said.err
-        and "100%" in said.err
     )
+    assert "%" not in said.err, "no bar without a terminal"
     assert (
         len(list((tmp_path / "frames").glob("*.png"))) == 3
         and "PSNR" in (tmp_path / "r.html").read_text()
