@@ -35,7 +35,7 @@ setup(
     long_description_content_type="text/markdown",
     author=cfg["author"],
     author_email=cfg["author_email"],
-    license="Apache-2.0 AND BSD-2-Clause AND BSD-3-Clause AND CC-BY-3.0",
+    license_expression="Apache-2.0 AND BSD-2-Clause AND BSD-3-Clause AND CC-BY-3.0",
     license_files=["LICENSE", "THIRD_PARTY_NOTICES.md", "visionxl/assets/lpips/LICENSE"],
     url=cfg["git_url"],
     project_urls={

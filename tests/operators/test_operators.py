@@ -57,6 +57,19 @@ def draw(*shape, seed=0, dtype=torch.float64):
     return torch.randn(shape, generator=rng(seed), dtype=dtype)
 
 
+class OnlyTwoMethods:
+    "A stranger's operator: two shapes and two methods, without our base class."
+
+    in_shape = out_shape = S
+    box = Blur.box(S, 3)
+
+    def __call__(self, x):
+        return self.box(x)
+
+    def AT(self, y):
+        return self.box.AT(y)
+
+
 OPERATORS = [
     Identity(S),
     Identity(ONE),
@@ -108,6 +121,7 @@ OPERATORS += [
     TemporalMean(S, 3) @ Blur.gaussian(S, 5, 1.0),
     LinearOperator.from_function(Blur.box(S, 3).forward, S),
     FrameFilter(ODD, draw(5, 7)),
+    linear.TwoMethods(OnlyTwoMethods()),
 ]
 OPERATORS += [
     from_scipy(np.asarray(draw(8, 144)), S, (1, 1, 2, 4)),
