@@ -3,6 +3,8 @@
 import time
 
 from visionxl import video
+from visionxl.app.files.degrade_file import degrade_file
+from visionxl.app.files.restore_file import restore_file
 from visionxl.operators.tasks import task
 from visionxl.solver import solve
 
@@ -19,6 +21,15 @@ def restored(prior, clip, preset="paper", name="deblur", **options):
     for state in solve(A(clip), A, prior, preset, FEW, **options):
         pass
     return state.x
+
+
+def restored_alone(folder, name, frames, size):
+    "A degraded film of several windows, and the bytes of its restoration by this process alone."
+    clean, y, x = (folder / f"{part}.mkv" for part in ("clean", "y", "alone"))
+    video.write(clean, video.fit(video.sample("flower", frames).x, *size), lossless=True)
+    degrade_file(clean, y, name)
+    restore_file(y, x, **SHORT)
+    return y, x.read_bytes()
 
 
 def at_work(crew, but=()):

@@ -13,10 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
-from short_runs import SHORT, at_work
+from short_runs import SHORT, at_work, restored_alone
 
-from visionxl import video
-from visionxl.app.files.degrade_file import degrade_file
 from visionxl.app.files.restore_file import restore_file
 from visionxl.prior.latent import Prior
 from visionxl.scale.pool import Pool
@@ -36,12 +34,7 @@ def plain():
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     "A blurred film of four windows, and its restoration by nobody but this process."
-    folder = tmp_path_factory.mktemp("faults")
-    clean, y, x = (folder / f"{name}.mkv" for name in ("clean", "y", "alone"))
-    video.write(clean, video.fit(video.sample("flower", 14).x, 32, 48), lossless=True)
-    degrade_file(clean, y, "deblur")
-    restore_file(y, x, **SHORT)
-    return y, x.read_bytes()
+    return restored_alone(tmp_path_factory.mktemp("faults"), "deblur", 14, (32, 48))
 
 
 def disturb(crew, how: int, times: int) -> threading.Thread:

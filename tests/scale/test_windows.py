@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from short_runs import SHORT
+from short_runs import SHORT, restored_alone
 
 from visionxl import video
 from visionxl.app.files.degrade_file import degrade_file
@@ -30,12 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     "A film of four windows with half of its pixels hidden, and its restoration by one."
-    folder = tmp_path_factory.mktemp("windows")
-    clean, y, x = (folder / f"{name}.mkv" for name in ("clean", "y", "alone"))
-    video.write(clean, video.fit(video.sample("flower", 12).x, 34, 46), lossless=True)
-    degrade_file(clean, y, "inpaint")
-    restore_file(y, x, **SHORT)
-    return y, x.read_bytes()
+    return restored_alone(tmp_path_factory.mktemp("windows"), "inpaint", 12, (34, 46))
 
 
 @pytest.mark.parametrize("whole", [False, True])

@@ -26,10 +26,10 @@ from visionxl.app.degradation.measurement import (
 )
 from .degradation.notes import clean_size
 from .degradation.own import AnyDegradation, OwnOperator
-from .degradation.unknown import find_out, take_unknown
+from .degradation.unknown import find_out
 from .progress import ClipProgress, reporter
 from .scenes import scene_around
-from .settings import NUMBERS, RestoreSettings, settings_for, what_happened
+from .settings import RestoreSettings, settings_for, split_options
 from ..media.notes import noted_size
 from ..measure.experiment.identity import is_reference, load_object
 from ..operators.tasks import LinearOperator
@@ -288,11 +288,8 @@ def restore(
     clean clip. Raises ValueError, TypeError or FileNotFoundError with the remedy.
     """
     m = _measurement(y, task)
-    numbers = {k: options.pop(k) for k in list(options) if k in NUMBERS}
-    numbers, unknown = take_unknown(numbers, task)
-    task = task or ("inpaint" if unknown.colour else None)
     shape = tuple(m.y.shape[-2:]) if torch.is_tensor(m.y) else None
-    d = what_happened(task, m.notes, shape, m.folder, seed, **numbers)
+    d, unknown, options = split_options(options, task, m.notes, shape, m.folder, seed)
     d = find_out(d, unknown, lambda: iter(m.y))
     settings = settings_for(d, preset, seed, prior, **options).with_noise(m.rounding)
     T, *full = _clean_shape(m, settings.degradation, size)

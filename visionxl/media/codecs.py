@@ -26,7 +26,7 @@ from visionxl.media.encoders import (
     H264_LOSSLESS,
     Codec,
     Encoding,
-    encoder_for,
+    film_encoder,
 )
 from .frames import to_array
 from .tracks import Tracks
@@ -218,11 +218,10 @@ def open_sink(
             f"a gif ({path}) has 256 colours and cannot hold a measurement: "
             "write .mkv, .mp4, .webm or a folder of png"
         )
-    if suffix in CODECS:
-        codec = CODECS[suffix].lossless if lossless else encoder_for(suffix, encoding)
+    without_loss = lossless and suffix in CODECS
+    codec = CODECS[suffix].lossless if without_loss else film_encoder(path, encoding)
+    if codec is not None:
         return _codec_sink(tmp, fps, codec, encoding.colours, notes, tracks)
-    if encoding.codec is not None or encoding.crf is not None:
-        raise ValueError(f"{path} is no film: --codec and --crf belong to .mp4, .mov, .mkv, .webm")
     if suffix == ".gif":
         return _gif_sink(tmp, fps, tracks)
     return _png_sink(tmp, fps, notes, (encoding.bits or 8) > 8)

@@ -25,13 +25,10 @@ if TYPE_CHECKING:
 # %% ../../../nbs/reference/app/cli/restoring.ipynb #add5fa88
 def _encoding(a: argparse.Namespace, out: Path) -> "Encoding":
     "How the output shall be coded. Raises ValueError for what does not go together."
-    from visionxl.media.encoders import CODECS, Encoding, encoder_for
+    from visionxl.media.encoders import Encoding, film_encoder
 
-    wish, suffix = Encoding(a.codec, a.crf, a.bits), out.suffix.lower()
-    if suffix in CODECS:
-        encoder_for(suffix, wish)
-    elif a.codec or a.crf is not None:
-        raise ValueError(f"{out} is no film: --codec and --crf belong to .mp4, .mov, .mkv, .webm")
+    wish = Encoding(a.codec, a.crf, a.bits)
+    film_encoder(out, wish)
     return wish
 
 

@@ -20,11 +20,11 @@ from ..clips import degrade_frames
 from ..degradation.measurement import check_mask, check_measured, quantisation
 from ..degradation.notes import clean_size
 from ..degradation.own import AnyDegradation
-from ..degradation.unknown import Unknown, find_out, take_unknown
+from ..degradation.unknown import Unknown, find_out
 from .clip import Clip, as_clip
 from ...media.encoders import AS_USUAL, bits_for
 from ..scenes import find_cuts
-from ..settings import NUMBERS, RestoreSettings, settings_for, what_happened
+from ..settings import RestoreSettings, settings_for, split_options
 from ...operators.tasks import LinearOperator
 from ...steps.preset import Preset
 
@@ -167,12 +167,8 @@ def plan_file(
     """
     clip = as_clip(clip)
     info = video.probe(clip.path)
-    numbers = {k: options.pop(k) for k in list(options) if k in NUMBERS}
-    notes = {} if simulate else info.notes
-    size = (info.height, info.width)
-    numbers, unknown = take_unknown(numbers, task)
-    task = task or ("inpaint" if unknown.colour else None)
-    d = what_happened(task, notes, size, clip.path.parent, seed, **numbers)
+    notes, size = {} if simulate else info.notes, (info.height, info.width)
+    d, unknown, options = split_options(options, task, notes, size, clip.path.parent, seed)
     if simulate and unknown != Unknown():
         raise ValueError("a clean clip tells no noise and no blur: leave out --simulate")
     read = _as_measured(clip, d)
