@@ -28,7 +28,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from visionxl import video  # noqa: E402
-from visionxl.extras.noise import estimate_noise  # noqa: E402
+from visionxl.extras.estimates.noise import estimate_noise  # noqa: E402
 from visionxl.extras.starts import admm_tv  # noqa: E402
 from visionxl.measure import metrics  # noqa: E402
 from visionxl.measure.experiment.given import at_size, default_clips  # noqa: E402
@@ -319,8 +319,8 @@ def mask(bench: Bench, found: dict) -> None:
 
 def blind(bench: Bench, found: dict) -> None:
     "Blurs that nobody measured: what is found, and what is restored with it."
-    from visionxl.extras.blind import find_blur, find_window, kernel_likeness
-    from visionxl.extras.blind_kernel import find_kernel
+    from visionxl.extras.estimates.blind import find_blur, find_window, kernel_likeness
+    from visionxl.extras.estimates.blind_kernel import find_kernel
     from visionxl.operators.blurs import Blur, Blur2d
     from visionxl.operators.cameras import motion_kernel
 
@@ -475,8 +475,8 @@ def by_steps(x: torch.Tensor, y: torch.Tensor, name: str) -> torch.Tensor:
     An H.264 clip has lost about 1.5 times the root of its quantiser's step: four pieces, crf 23 to
     35, are within a tenth of that.
     """
-    from visionxl.extras.jpeg import clean_jpeg, read_jpeg
-    from visionxl.extras.shrinkage import denoise_video
+    from visionxl.extras.estimates.jpeg import clean_jpeg, read_jpeg
+    from visionxl.extras.photographs.shrinkage import denoise_video
 
     if name.startswith("JPEG"):
         files = [c.tobytes() for c in jpeg_files(x, int(name.split()[-1]))]

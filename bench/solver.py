@@ -32,7 +32,7 @@ import as_released  # noqa: E402
 from visionxl import solver  # noqa: E402
 from visionxl.compare import released as released_steps  # noqa: E402
 from visionxl.extras import motion  # noqa: E402
-from visionxl.extras import photo_proximal as best_steps  # noqa: E402
+from visionxl.extras.photographs import photo_proximal as best_steps  # noqa: E402
 from visionxl.measure.experiment.grid import Peak  # noqa: E402
 from visionxl.operators.tasks import task  # noqa: E402
 from visionxl.presets import choose  # noqa: E402

@@ -74,7 +74,7 @@ def about(run: dict, large: dict) -> str:
             "Most of what `best` is ahead of ADMM-TV comes from the average along the motion "
             "(`visionxl.extras.motion`), which needs no network; the last column is what the "
             "prior adds to that, together with the consistency step in the photographs' metric "
-            "(`visionxl.extras.photo_spectrum`) on the inpaintings.",
+            "(`visionxl.extras.photographs.photo_spectrum`) on the inpaintings.",
             f"The same at short side {large['size']}, {large['frames']} frames "
             f"(`bench/results/quality_{large['size']}.md`), PSNR in dB / SSIM and gains in dB:",
             table(large, ("best",), {"PSNR": 2, "SSIM": 4}),

@@ -20,7 +20,8 @@ from visionxl.compare import (
 )
 from .compare.released import official
 from .compare.rivals import RIVALS
-from .extras import photo_proximal, results, starts
+from .extras import results, starts
+from .extras.photographs import photo_proximal
 from .extras.best import best
 from .steps import consistency, inversion, lowpass, problem, renoise, tweedie
 from .steps.preset import Preset, changed

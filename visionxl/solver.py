@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .extras.noise import noise_level
+from .extras.estimates.noise import noise_level
 from .operators.linear import LinearOperator, as_operator
 from .operators.known.properties import describe
 from .presets import choose

@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import minimize
 
 from visionxl.compare import rivals as B
-from visionxl.extras import tv as V
+from visionxl.extras.photographs import tv as V
 from visionxl.operators.tasks import TASKS, Blur2d, Identity, Mask, TemporalMean, task
 from visionxl.solver import solve
 

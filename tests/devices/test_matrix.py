@@ -14,8 +14,8 @@ from visionxl.app.degradation.measurement import degrade
 from visionxl.app.degradation.tasks import Degradation
 from visionxl.app.restore import restore
 from visionxl.compare.rivals import RIVALS
-from visionxl.extras.photo_spectrum import smooth_step
-from visionxl.extras.tv import admm
+from visionxl.extras.photographs.photo_spectrum import smooth_step
+from visionxl.extras.photographs.tv import admm
 from visionxl.measure.experiment import grid
 from visionxl.measure.experiment.methods import find_method, run_method
 from visionxl.operators.tasks import TASKS, task

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from visionxl import video
-from visionxl.extras.blind import find_blur, find_window, kernel_likeness, power_over_time
-from visionxl.extras.blind_spectrum import BlurSpectrum, power_spectrum
+from visionxl.extras.estimates.blind import find_blur, find_window, kernel_likeness, power_over_time
+from visionxl.extras.estimates.blind_spectrum import BlurSpectrum, power_spectrum
 from visionxl.media.frames import as_in_file
 from visionxl.operators.blurs import Blur, Blur2d
 from visionxl.operators.cameras import disk_kernel, motion_kernel

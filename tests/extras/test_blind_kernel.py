@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from visionxl import video
-from visionxl.extras.blind import kernel_likeness
-from visionxl.extras.blind_kernel import (
+from visionxl.extras.estimates.blind import kernel_likeness
+from visionxl.extras.estimates.blind_kernel import (
     check_tells,
     fade_out,
     find_kernel,

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from visionxl import video
-from visionxl.extras.camera_noise import NoiseCurve, fit_noise_curve, stabilise, unstabilise
+from visionxl.extras.estimates.camera_noise import (
+    NoiseCurve,
+    fit_noise_curve,
+    stabilise,
+    unstabilise,
+)
 
 
 @pytest.fixture(scope="module")

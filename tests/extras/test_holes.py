@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from visionxl import video
-from visionxl.extras.holes import (
+from visionxl.extras.estimates.holes import (
     carry_along,
     fill_as_plates,
     fill_from_around,
@@ -14,7 +14,7 @@ from visionxl.extras.holes import (
     shrink_mask,
     wide_holes,
 )
-from visionxl.extras.photo_spectrum import smooth_solution
+from visionxl.extras.photographs.photo_spectrum import smooth_solution
 from visionxl.extras.starts import Regularised, first_guess
 from visionxl.operators.tasks import Mask, task
 from visionxl.steps.problem import Problem

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from visionxl import video
-from visionxl.extras.jpeg import clean_jpeg, into_intervals, jpeg_noise, read_jpeg
+from visionxl.extras.estimates.jpeg import clean_jpeg, into_intervals, jpeg_noise, read_jpeg
 
 
 def coded(x, quality, subsampling):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import truncnorm
 
-from visionxl.extras.noise import (
+from visionxl.extras.estimates.noise import (
     STENCILS,
     clipped_moments,
     differences,

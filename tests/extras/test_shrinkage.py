@@ -5,8 +5,8 @@ import torch
 
 from visionxl import video
 from visionxl.extras.motion import estimate_motion
-from visionxl.extras.shrink_steps import ShrinkNoise, Shrunk
-from visionxl.extras.shrinkage import (
+from visionxl.extras.photographs.shrink_steps import ShrinkNoise, Shrunk
+from visionxl.extras.photographs.shrinkage import (
     PATCH,
     align_neighbours,
     denoise_video,
@@ -16,7 +16,7 @@ from visionxl.extras.shrinkage import (
     shrink,
     shrink_along,
 )
-from visionxl.extras.tv import dct_matrix
+from visionxl.extras.photographs.tv import dct_matrix
 from visionxl.operators.tasks import task
 from visionxl.presets import choose
 from visionxl.steps.consistency import Consistent

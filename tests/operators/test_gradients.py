@@ -6,7 +6,7 @@ from own_operators import Bayer, Plain, Radial, slanted
 from steps.test_consistency import draw, off
 from torch.autograd import gradcheck as full_gradcheck
 
-from visionxl.extras.photo_spectrum import smooth_step
+from visionxl.extras.photographs.photo_spectrum import smooth_step
 from visionxl.operators.fast.spectral import spectral_cg
 from visionxl.operators.known.checks import verify
 from visionxl.operators.known.properties import describe

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from own_operators import Bayer, Kernel, Plain, Radial, Rows, slanted
 from steps.test_consistency import draw, off
 
-from visionxl.extras.photo_spectrum import smooth_step
+from visionxl.extras.photographs.photo_spectrum import smooth_step
 from visionxl.operators.blurs import FrameFilter
 from visionxl.operators.fast.bases import Fourier
 from visionxl.operators.fast.frames import cg_by_frame, frames_apart

@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter
 from visionxl import solver
 from visionxl.compare.released import InvertFirst, OneStream
 from visionxl.extras import motion
-from visionxl.extras.noise import estimate_noise
+from visionxl.extras.estimates.noise import estimate_noise
 from visionxl.extras.results import Blend
 from visionxl.operators.tasks import LinearOperator, task
 from visionxl.presets import PRESETS, choose

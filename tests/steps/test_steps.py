@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from visionxl.extras.photo_spectrum import (
+from visionxl.extras.photographs.photo_spectrum import (
     PhotoSpectrum,
     fill_holes,
     fill_smoothly,

@@ -18,7 +18,7 @@ from .key_frames import diffir2vr
 from .warped import warped
 from ..extras.best import best
 from ..extras.motion import estimate_motion, has_motion, motion_average
-from ..extras.photo_spectrum import smooth_step
+from ..extras.photographs.photo_spectrum import smooth_step
 from ..extras.starts import TV_TUNED, admm_tv, check_measurement, upsample
 from ..operators.linear import LinearOperator
 from ..operators.known.properties import describe

@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from .motion import AlongMotion
-from .photo_proximal import PhotoProximal
+from .photographs.photo_proximal import PhotoProximal
 from .results import Blend, Mean
-from .shrink_steps import Denoised, ShrinkNoise, Shrunk
+from .photographs.shrink_steps import Denoised, ShrinkNoise, Shrunk
 from .starts import TV, Regularised
 from ..steps.inversion import Invert
 from ..steps.lowpass import NoFilter

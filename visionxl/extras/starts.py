@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .holes import fill_wide_holes
-from .photo_spectrum import smooth_solution
-from .tv import admm
+from .estimates.holes import fill_wide_holes
+from .photographs.photo_spectrum import smooth_solution
+from .photographs.tv import admm
 from ..operators.linear import LinearOperator
 from ..operators.known.properties import describe
 from ..steps.inversion import to_size
@@ -48,7 +48,7 @@ def first_guess(
 @dataclass(frozen=True)
 class Regularised:
     """Invert the regularised solution, `first_guess`: a good start in general, also for operators
-    of one's own. Wide holes of a mask are filled along the motion, see `extras.holes`.
+    of one's own. Wide holes of a mask are filled along the motion, see `extras.estimates.holes`.
     """
 
     slack: float = 1e-4  # least ratio of the measurement's error to the filled video's, > 0

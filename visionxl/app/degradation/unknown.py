@@ -16,8 +16,8 @@ import torch
 from .masks import PictureMask
 from .own import AnyDegradation, OwnOperator
 from .tasks import Degradation
-from ...extras.blind import FoundBlur, find_blur, find_window
-from ...extras.noise import estimate_noise
+from ...extras.estimates.blind import FoundBlur, find_blur, find_window
+from ...extras.estimates.noise import estimate_noise
 from ...operators.linear import LinearOperator
 from ...operators.tasks import Mask, TemporalMean, after_time
 
