@@ -10,9 +10,9 @@ here = Path(__file__).parent
 parser = ConfigParser(delimiters=["="])
 parser.read(here / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
-extras = {k: cfg[f"{k}_requirements"].split() for k in ("notebook", "metrics", "ray", "dev")}
-extras["all"] = extras["notebook"] + extras["metrics"] + extras["ray"]
-extras["dev"] += extras["notebook"] + extras["metrics"] + extras["ray"]
+extras = {k: cfg[f"{k}_requirements"].split() for k in ("notebook", "metrics", "ray", "app", "dev")}
+extras["all"] = extras["notebook"] + extras["metrics"] + extras["ray"] + extras["app"]
+extras["dev"] += extras["notebook"] + extras["metrics"] + extras["ray"] + extras["app"]
 readme = here / "README.md"
 
 

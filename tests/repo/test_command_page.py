@@ -12,7 +12,7 @@ import docs_command  # noqa: E402
 
 from visionxl.app.cli.main import main  # noqa: E402
 
-COMMANDS = ("restore", "degrade", "demo", "info", "doctor", "evaluate", "reproduce")
+COMMANDS = ("restore", "degrade", "demo", "info", "doctor", "app", "evaluate", "reproduce")
 
 
 def section(name: str) -> str:

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "visionxl"
 HAND_WRITTEN = {"__init__", "__main__", "_modidx"}
-LAZY = ["diffusers", "transformers", "matplotlib", "cv2", "av", "ipywidgets", "ray"]
+LAZY = ["diffusers", "transformers", "matplotlib", "cv2", "av", "ipywidgets", "ray", "nicegui"]
 # they subclass diffusers' classes, and are imported only when a prior is loaded
 NEEDS_DIFFUSERS = {
     "prior.autoencoder",

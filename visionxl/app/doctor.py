@@ -28,6 +28,7 @@ EXTRAS = {  # what each of them is for
     "ipywidgets": "notebooks",
     "stlpips-pytorch": "the metric ST-LPIPS",
     "ray": "many machines",
+    "nicegui": "visionxl app",
 }
 
 

@@ -81,6 +81,13 @@ def _doctor(a: argparse.Namespace) -> None:
     print(report(a.plan, a.prior, a.vram))
 
 
+def _app(a: argparse.Namespace) -> None:
+    "`visionxl app`."
+    from visionxl.app.page.page import serve
+
+    serve(a.port, not a.no_browser, a.folder, **solver_options(a))
+
+
 def _demo_options(a: argparse.Namespace) -> dict:
     return solver_options(a) | {"progress": not a.quiet and sys.stderr.isatty()}
 
@@ -99,6 +106,7 @@ _ACTIONS = {
     "demo": _demo,
     "info": _info,
     "doctor": _doctor,
+    "app": _app,
     "evaluate": _evaluate,
     "reproduce": _reproduce,
 }

@@ -10,7 +10,6 @@ import argparse
 from typing import Any, NoReturn
 
 from ... import __version__
-from .completion import PrintCompletion
 from visionxl.app.cli.options import (
     TASK_NAMES,
     add_clip_options,
@@ -26,6 +25,8 @@ class OneSentence(argparse.ArgumentParser):
     "A parser that says in one sentence what it did not understand, and leaves with code 2."
 
     def error(self, message: str) -> NoReturn:
+        if message.endswith(": IN"):
+            message += "; a name that begins with a dash comes last, behind --"
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
@@ -58,6 +59,8 @@ _EXAMPLES = {
   visionxl info measured.mkv --json""",
     "doctor": """visionxl doctor
   visionxl doctor --plan 25x768x1280 --prior sdxl --vram 12""",
+    "app": """visionxl app
+  visionxl app --port 0 --no-browser --folder films/""",
     "evaluate": "visionxl evaluate clean.mp4 restored.mp4 other.mp4",
     "reproduce": """visionxl reproduce table3
   visionxl reproduce --help""",
@@ -151,6 +154,17 @@ def _degrade_command(subs: argparse._SubParsersAction) -> None:
     d.add_argument("--seed", type=int, default=0, help="of the mask and of the noise (0)")
 
 
+def _app_command(subs: argparse._SubParsersAction) -> None:
+    text = "show a page in the browser that does all this, on this machine only"
+    p = _command(subs, "app", text)
+    p.add_argument("--port", type=int, default=8090, help="of 127.0.0.1; 0 is any (8090)")
+    p.add_argument("--no-browser", action="store_true", help="only say the address")
+    p.add_argument(
+        "--folder", help="where clips and results stay (a folder that goes away at the end)"
+    )
+    add_solver_options(p)
+
+
 def _doctor_command(subs: argparse._SubParsersAction) -> None:
     text = "say what is installed, which weights are here, and what fits into memory"
     d = _command(subs, "doctor", text)
@@ -203,12 +217,6 @@ def parser() -> argparse.ArgumentParser:
         description="Restore degraded video with a latent image diffusion model (VISION-XL).",
     )
     p.add_argument("--version", action="version", version=f"visionxl {__version__}")
-    p.add_argument(
-        "--print-completion",
-        action=PrintCompletion,
-        choices=["bash", "zsh"],
-        help="print what makes the Tab key of this shell complete commands, options and files",
-    )
     subs = p.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _restore_command(subs)
     _degrade_command(subs)
@@ -220,6 +228,7 @@ def parser() -> argparse.ArgumentParser:
     )
     i.add_argument("--json", action="store_true", help="as JSON")
     _doctor_command(subs)
+    _app_command(subs)
     e = _command(subs, "evaluate", "measure restored videos against the clean one", add_help=False)
     e.add_argument("rest", nargs=argparse.REMAINDER, help="CLEAN RESTORED... and options")
     text = "print one of the paper's tables with our numbers beside it"
