@@ -30,6 +30,7 @@ from .degradation.unknown import find_out
 from .progress import ClipProgress, reporter
 from .scenes import scene_around
 from .settings import RestoreSettings, settings_for, split_options
+from .tiles import TiledPrior
 from ..media.notes import noted_size
 from ..measure.experiment.identity import is_reference, load_object
 from ..operators.tasks import LinearOperator
@@ -98,7 +99,8 @@ def restore_window(
     **hooks: Any,  # of `solve`: progress, resume, on_state
 ) -> torch.Tensor:  # (T, 3, H, W) in main memory
     "One window through `solve`, here or on a worker: the same bits."
-    d, padded = w.settings.degradation, PaddedPrior(prior, w.size)
+    d, tile = w.settings.degradation, w.settings.tile
+    padded = PaddedPrior(prior if tile is None else TiledPrior(prior, tile), w.size)
     A, device = window_operator(d, w.frames, w.total, w.size), clip_device(padded)
     y, shown = without_hidden(w.y, A, d)
     preset = w.settings.chosen(A, device)

@@ -7,6 +7,7 @@ __all__ = ['NUMBERS', 'SLOTS', 'RestoreSettings', 'what_happened', 'split_option
 
 # %% ../../nbs/reference/app/settings.ipynb #6cc53d68
 import hashlib
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
@@ -17,6 +18,7 @@ import torch
 
 from .clips import can_be_cut, plan_windows
 from .scenes import scenes
+from .tiles import check_tile
 from .degradation.masks import PictureMask, is_box
 from .degradation.notes import from_notes
 from .degradation.own import AnyDegradation, as_degradation
@@ -27,6 +29,7 @@ from ..measure.experiment.identity import is_reference, load_object
 from ..operators.known.properties import describe
 from ..operators.tasks import ALL_TASKS, LinearOperator
 from ..presets import choose
+from ..prior.latent import Prior
 from ..prior.protocol import as_prior
 from ..steps.preset import Preset
 
@@ -47,9 +50,11 @@ class RestoreSettings:
     overlap: int = 8  # frames that windows share at least
     changes: dict = field(default_factory=dict)  # of the preset: dotted settings and whole steps
     vae: str | None = None  # another autoencoder for the prior, a folder or a hub id
+    tile: int | None = None  # side in pixels of what networks see at once; None: whole frames
 
     def __post_init__(self):
         self.chosen()
+        check_tile(self.tile)
         plan_windows(1, self.chunk, self.overlap)
 
     def chosen(
@@ -83,18 +88,16 @@ class RestoreSettings:
         d = self.degradation
         return replace(self, degradation=replace(d, sigma_y=(d.sigma_y**2 + sigma**2) ** 0.5))
 
-    def load_prior(
-        self,
-        device: str | torch.device | None = None,  # where to load it; None: the GPU if there is one
-    ) -> Any:
+    def load_prior(self) -> Any:
         """The prior itself, whichever way it was said: `find_prior` loads it.
 
-        A loaded one is taken as it is, with the autoencoder that it has. Raises FileNotFoundError
-        where there is none, TypeError or ValueError for what can be none, with the remedy.
+        Raises FileNotFoundError where there is none, TypeError or ValueError for what can be none,
+        with the remedy.
         """
         said = str(self.prior) if isinstance(self.prior, Path) else self.prior
-        vae = self.vae if isinstance(said, str) else None
-        return as_prior(find_prior(said, device, vae))
+        if self.vae and isinstance(said, str) and not is_reference(said):
+            return Prior.load(said, vae=self.vae)
+        return as_prior(find_prior(said))
 
     def windows(
         self,
@@ -127,10 +130,10 @@ class RestoreSettings:
     def key(self) -> str:
         "A short text that differs where any setting differs: a resumed run compares it."
         d = self.degradation
-        said = str(self.prior)  # a pool has the name of the prior inside
-        parts = (d, self.chosen(), self.seed, said, self.vae, self.chunk, self.overlap)
-        if is_reference(said):
-            parts += (Path(said.rpartition(":")[0]).read_text(encoding="utf-8"),)
+        parts = (d, self.chosen(), self.seed, str(self.prior), self.vae, self.chunk, self.overlap)
+        parts += () if self.tile is None else (self.tile,)
+        if is_reference(self.prior):
+            parts += (Path(self.prior.rpartition(":")[0]).read_text(encoding="utf-8"),)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 # %% ../../nbs/reference/app/settings.ipynb #9e8c4cc7
@@ -145,12 +148,19 @@ def _said(notes: dict, size: tuple | None, folder: Path, task: Any) -> AnyDegrad
         return from_notes(notes, size, folder)
     except ValueError as e:
         if task is None:
-            raise ValueError(f"{e}: say what happened with --task") from e
+            raise ValueError(
+                f"what the file says of itself cannot be ({e}): say what happened with --task"
+            ) from e
         return None
 
 
 def _mask(said: str | Path, size: tuple | None) -> PictureMask:
     "The mask in a file, or a box (left, top, width, height in pixels)."
+    if re.fullmatch(r"[-\d., ]+", str(said)) and not (is_box(said) or Path(said).exists()):
+        raise ValueError(
+            f"the box {said} is none: give its left, top, width and height in whole pixels, "
+            "x,y,w,h, or the name of a picture"
+        )
     if is_box(said):
         if size is None:
             raise ValueError(f"the box {said} needs the size of the frames: give a mask as a file")
@@ -191,7 +201,20 @@ def what_happened(
     d = noted if use_note else as_degradation(task, numbers.get("sigma_y"), seed)
     if wrong := set(numbers) - {f.name for f in fields(d)}:
         raise ValueError(f"{', '.join(sorted(wrong))} does not belong to {d.task}: leave it out")
+    if d.bundled:
+        _warn_of_unused(d.task, numbers)
     return replace(d, **numbers)
+
+
+_WHOSE = {"factor": "sr", "keep": "inpaint", "window": "+", "temporal": "+"}
+_WHOSE |= dict.fromkeys(("sigma", "kernel_size", "boundary"), "deblur")
+
+
+def _warn_of_unused(task: str, numbers: dict) -> None:
+    "Say which numbers change nothing, since they belong to another task."
+    for name in numbers:
+        if _WHOSE.get(name, "") not in task:
+            warnings.warn(f"{name} changes nothing: it belongs to {_WHOSE[name]}", stacklevel=4)
 
 
 def split_options(
@@ -231,6 +254,7 @@ def settings_for(
     overlap: int | None = None,  # None: 8
     changes: dict | None = None,  # of the preset, for instance {"route.tau": 0.2}
     vae: str | None = None,  # another autoencoder for the prior
+    tile: int | None = None,  # side in pixels of what networks see at once; None: whole frames
     **steps: Any,  # whole steps by their slots, or settings by their dotted names
 ) -> RestoreSettings:
     """The settings of a restoration, with defaults where nothing is said.
@@ -245,7 +269,8 @@ def settings_for(
     changes = own_steps({**(changes or {}), **steps})
     lengths = {"chunk": chunk, "overlap": overlap}
     lengths = {k: v for k, v in lengths.items() if v is not None}
-    settings = RestoreSettings(d, preset, seed, prior, changes=changes, vae=vae, **lengths)
+    networks = {"changes": changes, "vae": vae, "tile": tile}
+    settings = RestoreSettings(d, preset, seed, prior, **networks, **lengths)
     masks = d.bundled and d.task.startswith("inpaint")
     if seed and not masks and not settings.chosen().uses_seed:
         warnings.warn(f"seed={seed} changes nothing: this preset draws no noise", stacklevel=3)

@@ -31,7 +31,7 @@ def solver_options(
     a: argparse.Namespace,  # of a command with solver options
 ) -> dict:
     "The options of the solver, as `restore_file` takes them."
-    named = ("preset", "seed", "prior", "chunk", "overlap", "on_state", "vae")
+    named = ("preset", "seed", "prior", "chunk", "overlap", "on_state", "vae", "tile")
     return {k: getattr(a, k) for k in named} | {"changes": dict(a.set)}
 
 

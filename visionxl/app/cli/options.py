@@ -215,6 +215,13 @@ def add_solver_options(
     )
     g.add_argument("--overlap", type=int, help="frames that chunks share (8)")
     g.add_argument(
+        "--tile",
+        type=whole_number,
+        metavar="SIZE",
+        help="networks see tiles of SIZE x SIZE pixels of the restored frame, for large frames "
+        "(whole frames)",
+    )
+    g.add_argument(
         "--set",
         type=preset_change,
         action="append",
