@@ -53,6 +53,21 @@ def test_no_window_straddles_a_cut(tmp_path, film, name):
     assert whole.cuts == () and whole.windows != plan.windows
 
 
+def test_a_film_is_looked_through_once(tmp_path, film, monkeypatch):
+    "Its frames are counted and its cuts found while it is read once; one more frame is measured."
+    video.write(tmp_path / "a.mkv", film, 24, lossless=True)
+    read, seen = video.read_frames, []
+
+    def counted(*args):
+        for x in read(*args):
+            seen.append(x)
+            yield x
+
+    monkeypatch.setattr(video, "read_frames", counted)
+    assert plan_file(tmp_path / "a.mkv", "denoise", sigma_y=0.1).cuts == (11, 20)
+    assert len(seen) <= len(film) + 1
+
+
 def test_a_scene_is_restored_as_if_alone(tmp_path, film):
     "Frames of the middle scene do not depend on what lies on the other side of its cuts."
     video.write(tmp_path / "a.mkv", film, 24, lossless=True)

@@ -97,7 +97,7 @@ th:first-child, td:first-child { text-align: left; }
 .facts td { text-align: left; }
 </style></head><body><h1>$title</h1><p>$lead</p>
 <iframe title="before and after, with a divider to drag" srcdoc="$player"></iframe>
-$scores$kernel<h2>How it was made</h2>$facts</body></html>
+$scores$kernel$more<h2>How it was made</h2>$facts</body></html>
 """)
 
 
@@ -150,6 +150,7 @@ def page(
     facts: dict | None = None,  # how it was made: any names and values
     title: str = "Restored with VISION-XL",  # heading
     kernel: torch.Tensor | None = None,  # (n, m) of the blur, to be drawn
+    more: str = "",  # HTML before the settings
 ) -> str:  # one HTML page that needs nothing else
     "Return a page with both videos under a divider, the metrics, and the settings."
     H, W = after.shape[-2:]
@@ -166,6 +167,7 @@ def page(
         height=round(H * min(1, 900 / W) + 120),
         scores=html_table(rows or []),
         kernel="" if kernel is None else f"<h2>The blur</h2>{kernel_picture(kernel)}",
+        more=more,
         facts=html_table(known, "facts", head=False),
     )
 

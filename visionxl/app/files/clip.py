@@ -8,7 +8,7 @@ __all__ = ['Clip', 'as_clip', 'warn_of_loss']
 # %% ../../../nbs/reference/app/files/clip.ipynb #2b69056c
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,13 +73,28 @@ class Clip:
         height, width = nearest_size(info.height, info.width)
         return replace(self, height=height, width=width, bars=bars)
 
-    def survey(self) -> tuple[int, int, int]:
+    def middle(
+        self,
+        frames: int,  # how many, or all where there are fewer
+    ) -> "Clip":
+        "A few frames from the middle of the clip, for a preview."
+        total = video.probe(self.path).frames - self.start
+        total = min(total, self.frames or total)
+        few = min(frames, total)
+        return replace(self, start=self.start + (total - few) // 2, frames=few)
+
+    def survey(
+        self,
+        see: Callable[[torch.Tensor], None] | None = None,  # is shown each frame (C, H, W)
+    ) -> tuple[int, int, int]:
         """How many frames there are, their height and their width, after reading every one.
 
         Raises ValueError or FileNotFoundError for what cannot be read to its end.
         """
         n = h = w = 0
         for frame in self:
+            if see is not None:
+                see(frame)
             n, (h, w) = n + 1, frame.shape[-2:]
         return n, h, w
 

@@ -23,7 +23,7 @@ from ..degradation.own import AnyDegradation
 from ..degradation.unknown import Unknown, find_out
 from .clip import Clip, as_clip
 from ...media.encoders import AS_USUAL, bits_for
-from ..scenes import find_cuts
+from ..scenes import CutFinder
 from ..settings import RestoreSettings, settings_for, split_options
 from ...operators.tasks import LinearOperator
 from ...steps.preset import Preset
@@ -86,6 +86,8 @@ class Plan:
     ) -> Checkpoint:
         "Where this run keeps what it has done. Raises OSError where the disk has no room for that."
         folder = scratch or out.parent
+        if not folder.is_dir():
+            raise FileNotFoundError(f"the folder {folder} does not exist: create it first")
         windows = self.windows
         if len(windows) > 1:
             check_room(folder, sum(b - a for a, b in windows), self.size)
@@ -93,9 +95,12 @@ class Plan:
         return Checkpoint(folder / f".{out.name}.unfinished", key, resume)
 
 # %% ../../../nbs/reference/app/files/plan.ipynb #88f80014
-def _simulation(clip: Clip, info: video.Probe, settings: RestoreSettings) -> Plan:
+_See = Callable[[torch.Tensor], None] | None  # is shown each frame when a clip is looked through
+
+
+def _simulation(clip: Clip, info: video.Probe, settings: RestoreSettings, see: _See) -> Plan:
     "The plan for a clean clip, which is degraded first."
-    T, h, w = clip.survey()
+    T, h, w = clip.survey(see)
     scale = settings.degradation.scale
     size = h + -h % scale, w + -w % scale
     return Plan(clip, True, T, size, (h, w), clip.rate(info), settings, info)
@@ -117,13 +122,13 @@ def _as_measured(clip: Clip, d: AnyDegradation) -> Clip:
     return replace(clip, height=small[0], width=small[1])
 
 
-def _restoration(clip: Clip, info: video.Probe, settings: RestoreSettings) -> Plan:
+def _restoration(clip: Clip, info: video.Probe, settings: RestoreSettings, see: _See) -> Plan:
     "The plan for a measurement."
     d = settings.degradation
     noted = clean_size(info.notes, d, (info.height, info.width))
     asked = _asked_size(clip, (info.height, info.width))
     read = _as_measured(clip, d)
-    T, h, w = read.survey()
+    T, h, w = read.survey(see)
     total, *known = d.clean_shape((T, h, w))
     size = (known[0], known[1])
     if not d.bundled:
@@ -174,15 +179,17 @@ def plan_file(
     read = _as_measured(clip, d)
     d = find_out(d, unknown, lambda: iter(read))
     settings = settings_for(d, preset, seed, prior, **options)
-    if simulate:
-        plan = _simulation(clip, info, settings)
-    else:
-        plan = _restoration(clip, info, settings.with_noise(quantisation(info.bits)))
-    d.check(plan.total)
     if cuts not in ("find", "ignore"):
         raise ValueError(f"cuts={cuts!r}: choose find or ignore")
-    if cuts == "find" and d.bundled and not d.reach:
-        plan = replace(plan, cuts=find_cuts(plan.clip))
+    finder = CutFinder() if cuts == "find" and d.bundled and not d.reach else None
+    see = None if finder is None else finder.see
+    if simulate:
+        plan = _simulation(clip, info, settings, see)
+    else:
+        plan = _restoration(clip, info, settings.with_noise(quantisation(info.bits)), see)
+    d.check(plan.total)
+    if finder is not None:
+        plan = replace(plan, cuts=finder.cuts())
     _check_memory(plan)
     first = next(plan.measured())
     if not simulate:

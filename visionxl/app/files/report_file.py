@@ -6,14 +6,16 @@
 __all__ = ['facts', 'kernel_of', 'report_file']
 
 # %% ../../../nbs/reference/app/files/report_file.ipynb #aaf4a8ad
+import platform
 from pathlib import Path
 
 import torch
 
-from ... import video
+from ... import __version__, video
 from ..degradation.notes import to_notes
 from ..degradation.own import AnyDegradation
 from ..degradation.tasks import Degradation
+from .evidence import evidence
 from .plan import Plan
 from .restore_file import Outcome
 from ..settings import RestoreSettings
@@ -36,6 +38,8 @@ def facts(
         "prior": str(settings.prior),
         "seed": settings.seed,
         "time": f"{seconds:.0f} s",
+        "versions": f"visionxl {__version__}, torch {torch.__version__}, "
+        f"python {platform.python_version()}",
     }
 
 
@@ -73,4 +77,6 @@ def report_file(
         y = _back_projection(done.plan)[: len(x)]
     told = facts(done.plan.settings, done.seconds)
     kernel = kernel_of(done.plan.settings.degradation)
-    return write_text(page_path, page(y, x, done.plan.fps, done.rows, told, kernel=kernel))
+    more = evidence(done.plan, y, x)
+    text = page(y, x, done.plan.fps, done.rows, told, kernel=kernel, more=more)
+    return write_text(page_path, text)
