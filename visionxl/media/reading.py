@@ -50,6 +50,10 @@ def _existing(path: str | Path) -> Path:
         raise FileNotFoundError(
             f"{path} does not exist: check the name (a video file or a folder of frames)"
         )
+    if not (path.is_file() or path.is_dir()):
+        raise ValueError(
+            f"{path} is a pipe or a device, and a film is read more than once: save it first"
+        )
     return path
 
 

@@ -26,6 +26,10 @@ from .tracks import Tracks
 # %% ../../nbs/reference/media/writing.ipynb #9694f54c
 def _check_name(path: Path) -> None:
     "Raise for a name that no video can have here."
+    if not path.name:
+        raise ValueError(f"the output has no name ({path}): say where the result shall go")
+    if path.parent.is_file():
+        raise FileNotFoundError(f"{path.parent} is a file and no folder: choose another name")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist: create it first")
     suffix = path.suffix.lower()

@@ -9,9 +9,7 @@ __all__ = ['say', 'restore']
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +17,6 @@ from .arguments import clip_of, degradation_numbers, solver_options
 from .errors import explain, is_expected
 
 if TYPE_CHECKING:
-    from visionxl.app.progress import Together
     from visionxl.app.files.many import Job
     from visionxl.app.files.restore_file import Outcome
     from visionxl.media.encoders import Encoding
@@ -54,9 +51,7 @@ def say(
     "One line of JSON on stdout, for a program that reads along."
     from visionxl.media.notes import finite
 
-    line = json.dumps(finite({"event": event} | facts), allow_nan=False)
-    sys.stdout.write(line + "\n")  # one call: clips that run at once do not cut into each other
-    sys.stdout.flush()
+    print(json.dumps(finite({"event": event} | facts), allow_nan=False), flush=True)
 
 # %% ../../../nbs/reference/app/cli/restoring.ipynb #c607e902
 def _progress(a: argparse.Namespace) -> bool | Callable:
@@ -76,37 +71,23 @@ def _warn_of_loss(path: Path) -> None:
         print(f"visionxl: {path}: {remark}", file=sys.stderr)
 
 
-def _loader(a: argparse.Namespace) -> Callable[[str], Any]:
-    "Loads the prior on a device, as a restoration does."
-    from visionxl.app.settings import RestoreSettings
-
-    return RestoreSettings(prior=a.prior, vae=a.vae).load_prior
-
-
-def _run(a: argparse.Namespace, job: "Job", prior: Any, progress: bool | Callable) -> "Outcome":
+def _run(a: argparse.Namespace, job: "Job") -> "Outcome":
     "Restore one clip, after its preview if that is wanted."
     from visionxl.app.files.restore_file import restore_file
     from visionxl.app.files.simulate_file import simulate_file
+    from visionxl.scale.command import pool_for
 
     run, clip = simulate_file if a.simulate else restore_file, clip_of(a, job.source)
     options = solver_options(a) | degradation_numbers(a)
     options |= {"overwrite": a.overwrite, "encoding": _encoding(a, job.out)}
-    options |= {"cuts": a.cuts, "prior": prior, "progress": progress}
-    options |= {"scratch": Path(a.scratch) if a.scratch else None}
-    if a.preview:
-        few = run(_middle(clip, a.preview), _preview_name(job.out), a.task, **options)
-        _told(a, few, "preview")
-    return run(clip, job.out, a.task, resume=a.resume, **options)
-
-
-def _middle(clip: Any, frames: int) -> Any:
-    "A few frames from the middle of a clip."
-    from visionxl.video import probe
-
-    total = probe(clip.path).frames - clip.start
-    total = min(total, clip.frames or total)
-    few = min(frames, total)
-    return replace(clip, start=clip.start + (total - few) // 2, frames=few)
+    options |= {"cuts": a.cuts}
+    options |= {"progress": _progress(a), "scratch": Path(a.scratch) if a.scratch else None}
+    with pool_for(a.prior, a) as prior:
+        options["prior"] = prior
+        if a.preview:
+            few = run(clip.middle(a.preview), _preview_name(job.out), a.task, **options)
+            _told(a, few, "preview")
+        return run(clip, job.out, a.task, resume=a.resume, **options)
 
 
 def _preview_name(out: Path) -> Path:
@@ -114,9 +95,7 @@ def _preview_name(out: Path) -> Path:
 
 
 def _told(a: argparse.Namespace, done: "Outcome", event: str = "done") -> None:
-    "Say what has come out, above the bar where there is one."
-    from tqdm import tqdm
-
+    "Say what has come out."
     from visionxl.show.report import table
 
     h, w = done.size
@@ -125,16 +104,15 @@ def _told(a: argparse.Namespace, done: "Outcome", event: str = "done") -> None:
         facts |= {"fps": done.plan.fps, "seconds": round(done.seconds, 2)}
         say(event, **facts, metrics=done.rows)
         return
-    with tqdm.external_write_mode():
-        if done.rows:
-            print(table(done.rows))
-        print(
-            f"{done.path}: {done.frames} frames of {w}x{h} at {done.plan.fps:.5g} per second, "
-            f"restored in {done.seconds:.0f} s"
-        )
+    if done.rows:
+        print(table(done.rows))
+    print(
+        f"{done.path}: {done.frames} frames of {w}x{h} at {done.plan.fps:.5g} per second, "
+        f"restored in {done.seconds:.0f} s"
+    )
 
 
-def _one(a: argparse.Namespace, job: "Job", prior: Any, progress: bool | Callable) -> "Outcome":
+def _one(a: argparse.Namespace, job: "Job") -> "Outcome":
     "One clip, with all that is said about it."
     from visionxl.app.files.report_file import report_file
 
@@ -143,7 +121,7 @@ def _one(a: argparse.Namespace, job: "Job", prior: Any, progress: bool | Callabl
     elif not a.quiet:
         _warn_of_loss(job.source)
     try:
-        done = _run(a, job, prior, progress)
+        done = _run(a, job)
     except BaseException as e:
         if a.json:
             say("failed", clip=str(job.source), error=" ".join(explain(e)[0].split()))
@@ -159,56 +137,22 @@ def _row(job: "Job", **facts: Any) -> dict:
     return {"clip": job.source.name, "frames": "", "size": "", "seconds": "", "result": ""} | facts
 
 
-def _tried(
-    a: argparse.Namespace, job: "Job", prior: Any, progress: bool | Callable
-) -> tuple[dict, bool]:
+def _tried(a: argparse.Namespace, job: "Job") -> tuple[dict, bool]:
     "The row of one clip in the table, and whether it went well."
     if a.resume and job.out.exists():
         return _row(job, result="was there already"), True
     try:
-        done = _one(a, job, prior, progress)
+        done = _one(a, job)
     except Exception as e:
         if not is_expected(e):
             raise
         sentence = " ".join(explain(e)[0].split())
-        print(f"visionxl: {job.source}: {sentence}", file=sys.stderr)
+        about = "" if sentence.startswith(str(job.source)) else f"{job.source}: "
+        print(f"visionxl: {about}{sentence}", file=sys.stderr)
         return _row(job, result=sentence), False
     h, w = done.size
     facts = {"frames": str(done.frames), "size": f"{w}x{h}", "seconds": f"{done.seconds:.0f}"}
     return _row(job, **facts, result=str(done.path)), True
-
-
-def _each(a: argparse.Namespace, jobs: list["Job"]) -> list[tuple[dict, bool]]:
-    "What became of each clip: one after another, or as many at once as keep all workers busy."
-    from visionxl.scale.command import check_crew_options, pool_for
-
-    if not check_crew_options(a):
-        return [_tried(a, job, a.prior, _progress(a)) for job in jobs]
-    from visionxl.scale.crew import at_once
-
-    with pool_for(a.prior, _loader(a), a, whole=True) as pool, _together(a, len(jobs)) as now:
-
-        def one(i: int) -> tuple[dict, bool]:
-            try:
-                return _tried(a, jobs[i], pool, now.of(i))
-            finally:
-                now.end(i)
-
-        return at_once(one, range(len(jobs)), pool.crew.ahead, pool.close)
-
-
-@contextmanager
-def _together(a: argparse.Namespace, clips: int) -> Iterator["Together"]:
-    "One bar for all clips, or lines for programs, or nothing in a log."
-    from visionxl.app.progress import BarTogether, JsonTogether, Together
-
-    if a.json:
-        yield Together(clips, JsonTogether())
-    elif a.quiet or not sys.stderr.isatty():
-        yield Together(clips, lambda now: None)
-    else:
-        with closing(BarTogether(clips)) as bar:
-            yield Together(clips, bar)
 
 
 def restore(
@@ -219,7 +163,6 @@ def restore(
     Raises what `restore_file` raises where there is one clip; of many, each is tried.
     """
     from visionxl.app.files.many import jobs_for
-    from visionxl.scale.command import pool_for
     from visionxl.show.report import table
 
     jobs = jobs_for(a.input, a.out)
@@ -229,12 +172,11 @@ def restore(
     if a.report:
         _check_page(a.report, a.overwrite)
     if not many:
-        with pool_for(a.prior, _loader(a), a) as prior:
-            _one(a, jobs[0], prior, _progress(a))
+        _one(a, jobs[0])
         return 0
     _encoding(a, jobs[0].out)
     Path(a.out).mkdir(exist_ok=True)
-    rows, fine = zip(*_each(a, jobs))
+    rows, fine = zip(*(_tried(a, job) for job in jobs))
     if not a.json:
         print(table(list(rows)))
     return 0 if all(fine) else 1

@@ -53,7 +53,14 @@ class OwnOperator:
         Raises TypeError where the function gives no operator, ValueError where it gives one for
         another shape.
         """
-        A = self.make(tuple(shape))
+        try:
+            A = self.make(tuple(shape))
+        except (ValueError, TypeError, OSError, ArithmeticError, MemoryError):
+            raise
+        except Exception as e:
+            raise ValueError(
+                f"{self.label} failed for a video of {tuple(shape)}: {type(e).__name__}: {e}"
+            ) from e
         A = as_operator(A) if has_two_methods(A) else A
         if not isinstance(A, LinearOperator):
             raise TypeError(

@@ -51,6 +51,8 @@ def locate(
         return from_file(path, config)
     if path.is_dir():
         return Source(path)
+    if text.startswith((".", "/", "~")) or "\\" in text:
+        raise FileNotFoundError(f"{text} does not exist: check the name of the model's folder")
     repo = ALIASES.get(text, (text,))[0]
     if isinstance(name, Path) or not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         raise FileNotFoundError(

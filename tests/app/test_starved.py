@@ -1,0 +1,85 @@
+"Runs that are killed at any moment, and a disk that is really full."
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from app.test_restore import Gaussian
+from app.test_trust import SLOW, clean, no_weights, run, x  # noqa: F401
+
+from visionxl import video
+
+ASK = ["--task", "sr", "--simulate", "--chunk", "6", "--overlap", "2", "--preset", "paper"]
+ASK += ["--set", "consistency.steps=1", "--quiet"]
+
+
+def frames(path):
+    return video.read(path).x
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments(tmp_path, clean):  # noqa: F811
+    "SIGKILL, then --resume: the decoded frames are those of an undisturbed run."
+    whole, out = tmp_path / "whole.mkv", tmp_path / "out.mkv"
+    before = Gaussian.calls
+    assert run("restore", clean, "-o", whole, *ASK) == 0
+    calls, chance = Gaussian.calls - before, random.Random(0)
+    command = [sys.executable, "-c", SLOW.format(path=[p for p in sys.path if p])]
+    command += ["restore", str(clean), "-o", str(out), *ASK]
+    for _ in range(10):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for _ in range(chance.randrange(1, calls)):
+            process.stdout.readline()
+        time.sleep(chance.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+        assert process.returncode == -9 and not out.exists()
+        assert run("restore", clean, "-o", out, *ASK, "--resume") == 0
+        assert (frames(out) == frames(whole)).all()
+        out.unlink()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    "A disk of 2 MB in memory, which only root can have."
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no small disk can be mounted here: run this test as root")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", [2, 9, 17, 30])
+def test_a_full_disk(tmp_path, small_disk, clean, monkeypatch, capsys, call):  # noqa: F811
+    "One sentence, code 1, and after some room is made the run goes on to the same frames."
+    whole, out = tmp_path / "whole.mkv", small_disk / "out.mkv"
+    assert run("restore", clean, "-o", whole, *ASK) == 0
+    eps, calls, filler = Gaussian.eps, [], small_disk / "filler"
+
+    def fills(self, z, t):
+        calls.append(t)
+        if len(calls) == call:
+            with open(filler, "wb", buffering=0) as f:
+                try:
+                    while True:
+                        f.write(bytes(4096))
+                except OSError:
+                    pass
+        return eps(self, z, t)
+
+    monkeypatch.setattr(Gaussian, "eps", fills)
+    capsys.readouterr()
+    assert run("restore", clean, "-o", out, *ASK) == 1
+    said = capsys.readouterr().err
+    assert "the disk is full" in said and said.count("\n") == 1, said
+    assert not out.exists()
+    filler.unlink()
+    assert run("restore", clean, "-o", out, *ASK, "--resume") == 0
+    assert (frames(out) == frames(whole)).all()
+    assert [p.name for p in small_disk.iterdir()] == ["out.mkv"]
