@@ -102,22 +102,27 @@ class Bench:
 
     def show(self) -> None:
         "Write all tables to results/measurements.md."
-        parts = [__doc__.split("\n\n")[0], "Made by `bench/measurements.py`; see there."]
-        for table, cells in sorted(self.cells.items()):
-            columns = list(dict.fromkeys(k for row in cells.values() for k in row))
-            lines = [f"## {table}", "", "| " + " | ".join(["cell", *columns]) + " |"]
-            lines += ["|" + "---|" * (len(columns) + 1)]
-            means: dict = {}
-            for name, row in cells.items():
-                lines.append(line(name, row, columns))
-                clip, _, rest = name.partition(", ")
-                kind = "sample" if clip in PIECES else "test"
-                means.setdefault(f"**mean, {kind} clips**, {rest}", []).append(row)
-            for name, rows in means.items():
-                mean = {k: float(np.mean([r[k] for r in rows if k in r])) for k in rows[0]}
-                lines.append(line(f"{name} ({len(rows)})", mean, columns))
-            parts.append("\n".join(lines))
-        (RESULTS / "measurements.md").write_text("\n\n".join(parts) + "\n")
+        (RESULTS / "measurements.md").write_text(page(self.cells))
+
+
+def page(kept: dict) -> str:
+    "All tables as Markdown."
+    parts = [__doc__.split("\n\n")[0], "Made by `bench/measurements.py`; see there."]
+    for table, cells in sorted(kept.items()):
+        columns = list(dict.fromkeys(k for row in cells.values() for k in row))
+        lines = [f"## {table}", "", "| " + " | ".join(["cell", *columns]) + " |"]
+        lines += ["|" + "---|" * (len(columns) + 1)]
+        means: dict = {}
+        for name, row in cells.items():
+            lines.append(line(name, row, columns))
+            clip, _, rest = name.partition(", ")
+            kind = "sample" if clip in PIECES else "test"
+            means.setdefault(f"**mean, {kind} clips**, {rest}", []).append(row)
+        for name, rows in means.items():
+            mean = {k: float(np.mean([r[k] for r in rows if k in r])) for k in rows[0]}
+            lines.append(line(f"{name} ({len(rows)})", mean, columns))
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
 
 
 def line(name: str, row: dict, columns: list) -> str:

@@ -26,7 +26,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from row_frames import strips  # noqa: E402
 
-from visionxl.measure.clip_metrics import UNITS  # noqa: E402
+from visionxl.measure.clip_metrics import UNITS, video_distances  # noqa: E402
 from visionxl.measure.evaluate import notes  # noqa: E402
 from visionxl.measure.experiment.cell import file_stem  # noqa: E402
 from visionxl.measure.experiment.grid import (  # noqa: E402
@@ -115,7 +115,7 @@ def rows_of(found: dict) -> list[dict]:
     "A row for each method: means over clips, standard errors, seconds."
     out = []
     for line, rows in found.items():
-        mean = mean_row(rows)
+        mean = means(rows)
         shown = [k for c in (*COLUMNS, "seconds") for k in (c, f"{c} se") if k in mean]
         out.append({"method": line.label} | {k: mean[k] for k in shown if k != "seconds se"})
     return out
@@ -135,23 +135,23 @@ def per_clip(found: dict, names: list[str]) -> str:
 
 def losses(found: dict) -> list[str]:
     "Where another method's mean is ahead of `best`'s, among the goals and in ST-LPIPS."
-    means = {line.key: mean_row(rows) for line, rows in found.items()}
+    by = {line.key: means(rows) for line, rows in found.items()}
     lost = []
     for k in (*GOALS, "ST-LPIPS"):
-        for name, mean in means.items():
+        for name, mean in by.items():
             other = name.startswith("best, ") or name == "best"  # its own variants are no rivals
-            if other or k not in mean or k not in means["best"]:
+            if other or k not in mean or k not in by["best"]:
                 continue
-            if BETTER[k](means["best"][k], mean[k]) != means["best"][k]:
+            if BETTER[k](by["best"][k], mean[k]) != by["best"][k]:
                 lost.append(f"{k} to {name}")
     return lost
 
 
 def goals(all_found: dict) -> str:
     "BENCH.md's goals, counted, and ST-LPIPS beside them."
-    lines, first = [], 0
+    lines, first, measured = [], 0, []
     for task, found in all_found.items():
-        by = {line.key: mean_row(rows) for line, rows in found.items()}
+        by = {line.key: means(rows) for line, rows in found.items()}
         if "best" not in by:
             continue
         measured = [k for k in GOALS if k in by["best"]]
@@ -169,17 +169,18 @@ def goals(all_found: dict) -> str:
         lines.append(text + calm(by))
     if not lines:
         return "`best` was not asked for."
-    head = f"`best` is first in {', '.join(GOALS)} on {first} of {len(lines)} tasks"
-    return f"{head} (goal: five of six). Where LPIPS is not measured it does not count.\n\n" + (
-        "\n".join(lines)
-    )
+    head = f"`best` is first in {', '.join(measured)} on {first} of {len(lines)} tasks"
+    text = f"{head} (goal: five of six)."
+    if lost := [k for k in GOALS if k not in measured]:
+        text += f" {', '.join(lost)} is not measured here, and does not count."
+    return text + "\n\n" + "\n".join(lines)
 
 
 def share_of_the_network(all_found: dict) -> str:
     "How far `best` is ahead of itself with another thing in place of its network."
     lines = []
     for task, found in all_found.items():
-        by = {line.key: mean_row(rows) for line, rows in found.items()}
+        by = {line.key: means(rows) for line, rows in found.items()}
         others = [k for k in by if k.startswith("best, ")]
         if "best" not in by or not others:
             continue
@@ -219,37 +220,82 @@ def write(a: argparse.Namespace, grid: Grid, names: list, all_found: dict, films
     "Write the tables; under another name while tasks are missing, so that a kill spoils nothing."
     lines = lines_of(a)
     needed = any("prior" in wants(find_method(line.method)) for line in lines)
-    prior_id = grid.prior_id(a.prior) if needed else None
-    prior = f"prior `{a.prior}` ({prior_id}), float32" if prior_id else "no prior"
-    units = "; ".join(f"{k}: {UNITS[k]}" for k in COLUMNS if k.split()[0] not in grid.nets.missing)
     first = next(iter(next(iter(all_found.values())).values()))
     windows = sum(len(r["features"][0][1]) for r in first if "features" in r)
-    head = (
-        f"# Quality\n\nClips: {', '.join(names)}; short side {a.size} pixels, {a.frames} frames, "
-        f"seed {a.seed}; {prior}. Mean ± standard error over {len(names)} clips. {units}.\n\n"
-    )
     said = notes(grid.nets, len(names), windows)
     if needed:
         said += about_the_top(grid.prior(a.prior), [line.method for line in lines])
-    head += "\n".join(f"- {s}" for s in said)
-    tasks = [summary(t, f) + "\n\n" + per_clip(f, names) for t, f in all_found.items()]
-    page = [head, "## Goals", goals(all_found)]
-    page += ["## What the network gives", share_of_the_network(all_found)]
-    page += ["## LPIPS and ST-LPIPS", disagreements(all_found)]
-    text = "\n\n".join([*page, "## Tasks", *tasks]) + "\n"
+    where = {"size": a.size, "frames": a.frames, "clips": names, "seed": a.seed}
+    kept = where | {"prior": grid.prior_id(a.prior) if needed else None, "prior_name": a.prior}
+    kept |= {"notes": said, "rows": json_rows(all_found, names), "fvd": distances(all_found)}
+    kept["frames_of"] = strips(films, a.out, a.size)
     done = set(a.tasks) == set(all_found)
     out = a.out / f"{'' if done else 'partial_'}quality_{a.size}.md"
     if done:
         for f in a.out.glob(f"partial_quality_{a.size}.*"):
             f.unlink()
+    text = page(kept)
     out.write_text(text)
-    tex = [f"% {t}\n{latex(rows_of(f))}" for t, f in all_found.items()]
+    tex = [f"% {t}\n{latex(rows_of(f))}" for t, f in found_in(kept).items()]
     out.with_suffix(".tex").write_text("\n\n".join(tex) + "\n")
-    where = {"size": a.size, "frames": a.frames, "clips": names, "seed": a.seed}
-    kept = where | {"prior": prior_id, "rows": json_rows(all_found, names)}
-    kept["frames_of"] = strips(films, a.out, a.size)
     out.with_suffix(".json").write_text(json.dumps(kept, indent=1))
     return text
+
+
+def page(kept: dict) -> str:
+    "A kept JSON as Markdown: what a run writes, and `tables.py` writes again."
+    names, found = kept["clips"], found_in(kept)
+    prior = "no prior"
+    if kept["prior"]:
+        prior = f"prior `{kept.get('prior_name', 'tiny')}` ({kept['prior']}), float32"
+    seen = {k for r in kept["rows"] for k in r} | {k for d in kept["fvd"].values() for k in d}
+    units = "; ".join(f"{k}: {UNITS[k]}" for k in COLUMNS if k in seen)
+    head = (
+        f"# Quality\n\nClips: {', '.join(names)}; short side {kept['size']} pixels, "
+        f"{kept['frames']} frames, seed {kept['seed']}; {prior}. "
+        f"Mean ± standard error over {len(names)} clips. {units}."
+    )
+    tasks = [summary(t, f) + "\n\n" + per_clip(f, names) for t, f in found.items()]
+    parts = [head, "\n".join(f"- {s}" for s in kept["notes"]), "## Goals", goals(found)]
+    parts += ["## What the network gives", share_of_the_network(found)]
+    parts += ["## LPIPS and ST-LPIPS", disagreements(found)]
+    return "\n\n".join([*filter(None, parts), "## Tasks", *tasks]) + "\n"
+
+
+def found_in(kept: dict) -> dict:
+    "The rows of a kept JSON as {task: {line: a row for each clip}}."
+    found: dict = {}
+    for r in kept["rows"]:
+        lines = found.setdefault(r["task"], {})
+        figures = {k: v for k, v in r.items() if k not in ("task", "method", "clip")}
+        lines.setdefault(line_of(r["method"]), []).append(figures)
+    for key, fvd in kept["fvd"].items():
+        task, _, method = key.partition("/")
+        found[task][line_of(method)][0]["over all clips"] = fvd
+    return found
+
+
+def line_of(key: str) -> Line:
+    "The row that a JSON calls so."
+    if key.startswith("best, "):
+        return Line("best", key.removeprefix("best, "), key)
+    return Line(key, "", (METHODS | MORE).get(key, key))
+
+
+def means(rows: list[dict]) -> dict:
+    "Means over clips and their standard errors; FVD as it was measured over all clips together."
+    return mean_row(rows) | rows[0].get("over all clips", {})
+
+
+def distances(all_found: dict) -> dict:
+    "FVD of each task and row, which the figures of single clips do not give: {task/row: figures}."
+    out = {}
+    for task, found in all_found.items():
+        for line, rows in found.items():
+            fvd = video_distances([r.get("features", ()) for r in rows])
+            if fvd := {k: v for k, v in fvd.items() if not _missing(v)}:
+                out[f"{task}/{line.key}"] = fvd
+    return out
 
 
 def json_rows(all_found: dict, names: list[str]) -> list[dict]:

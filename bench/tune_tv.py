@@ -203,6 +203,16 @@ def table(known: dict) -> str:
     return "\n".join(lines)
 
 
+def known_of(rows: list[dict]) -> dict:
+    "The PSNR of each setting that was tried."
+    return {(r["task"], r["mu"], r["rho_over_mu"], r["time"]): r["psnr"] for r in rows}
+
+
+def page(rows: list[dict]) -> str:
+    "The kept lines as Markdown."
+    return HEAD + table(known_of(rows)) + "\n"
+
+
 def main() -> int:
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -216,7 +226,7 @@ def main() -> int:
     a = p.parse_args()
     OUT.parent.mkdir(exist_ok=True)
     rows = [json.loads(line) for line in OUT.read_text().splitlines()] if OUT.exists() else []
-    known = {(r["task"], r["mu"], r["rho_over_mu"], r["time"]): r["psnr"] for r in rows}
+    known = known_of(rows)
     if not a.show:
         if video.data_dir() is None:
             sys.exit("no data folder: set VISIONXL_DATA to the folder with train/ and samples/")

@@ -11,13 +11,18 @@ import torch
 
 from visionxl import video
 from visionxl.app.cli.main import main
+from visionxl.app.degradation.measurement import degrade
 from visionxl.app.restore import restore
+from visionxl.compare.rivals import admm_tv, cg_only, motion_tv, upsample
 from visionxl.measure.experiment.grid import Grid
+from visionxl.operators.algebra import Compose
 from visionxl.operators.known.checks import check_adjoint
+from visionxl.operators.linear import Identity, LinearOperator
 from visionxl.operators.tasks import task
 from visionxl.prior.check import check_prior
 from visionxl.prior.latent import Prior
 from visionxl.solver import solve
+from visionxl.steps.consistency import cg, proximal
 
 FILE = Path(own_trial.__file__)
 ROOT = FILE.parents[1]
@@ -144,8 +149,67 @@ def test_a_method_in_the_tables(x, tmp_path):
     )
     rows = grid.table()
     assert len(rows) == 4 and all(10 < r["PSNR"] < 60 for r in rows)
+    assert str(rows).splitlines()[0].split()[:4] == ["method", "task", "prior", "PSNR"]
+    assert rows._repr_markdown_() == rows.markdown() and r"\toprule" in rows.latex()
     with pytest.raises(ValueError, match="metric PSNRR is unknown: choose among PSNR"):
         Grid(tmp_path, clips={"tears": x}, metrics=("PSNRR",))
+
+
+def test_an_operator_in_the_tables_is_measured_once(x, tmp_path):
+    A, said = own("dark_corners")(x.shape), []
+    for _ in range(2):  # the second time it knows what was found out about it
+        grid = Grid(tmp_path, {"tears": x}, {"dark": A}, "cg", metrics=("PSNR",), say=said.append)
+        assert grid.table()[0]["task"] == "dark"
+    assert len(said) == 1
+
+
+def brighter(v):
+    return torch.nn.functional.avg_pool2d(1.1 * v, 3, 1, 1)
+
+
+ENTRIES = {
+    "solve": lambda y, f, prior: next(solve(y, f, prior)),
+    "cg": lambda y, f, prior: cg(f, y, y),
+    "proximal": lambda y, f, prior: proximal(f, y, None, 0.1),
+    "total variation": lambda y, f, prior: admm_tv(y, f),
+    "along the motion": lambda y, f, prior: motion_tv(y, f),
+    "cg alone": lambda y, f, prior: cg_only(y, f),
+    "measured": lambda y, f, prior: upsample(y, f),
+    "dot test": lambda y, f, prior: check_adjoint(f),
+    "algebra": lambda y, f, prior: Compose(Identity(y.shape), f),
+}
+MAKERS = {
+    "restore": lambda x, f, folder: restore(x, f, progress=False),
+    "degrade": lambda x, f, folder: degrade(x, f),
+    "Grid": lambda x, f, folder: Grid(folder, {"a": x}, {"f": f}, "cg", say=str).table(),
+}
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_a_function_is_no_operator(entry, x, prior):
+    with pytest.raises(TypeError, match=r"brighter is no operator.*from_function\(f, shape\)"):
+        ENTRIES[entry](x, brighter, prior)
+
+
+@pytest.mark.parametrize("entry", MAKERS)
+def test_a_function_of_the_video_is_none_of_the_shape(entry, x, tmp_path):
+    with pytest.raises(TypeError, match=r"function of the video.*from_function\(f, shape\)"):
+        MAKERS[entry](x, brighter, tmp_path)
+    with pytest.raises(ZeroDivisionError):  # its own mistake is not hidden
+        MAKERS[entry](x, lambda shape: 1 / 0, tmp_path)
+
+
+def test_a_class_is_no_operator(x, prior):
+    with pytest.raises(TypeError, match=r"Interlaced is a class: Interlaced\(shape\) makes"):
+        next(solve(x, own("Interlaced"), prior))
+
+
+def test_what_was_measured_is_the_measurement_where_sizes_agree(x):
+    A = LinearOperator.from_function(brighter, x.shape)
+    y = A(x)
+    assert torch.equal(upsample(y, A), y)
+    half = LinearOperator.from_function(lambda v: 0.5 * v, x.shape)
+    assert torch.allclose(upsample(half(x), half), x, atol=1e-5), "a gain is undone"
 
 
 def test_a_method_in_the_bench(tmp_path):
@@ -187,5 +251,9 @@ def test_what_would_mislead_is_said(x, prior):
         list(solve(y, A, prior, "paper", consistency=lambda p, x_hat, a_t: x_hat / 0 * 0))
     with pytest.raises(TypeError, match=r"DenoiserPrior\(f\) makes a prior"):
         next(solve(y, A, own("soft")))
+    with pytest.raises(ValueError, match=r"route.tau=0.6 starts .* choose route.tau <= 0.45"):
+        next(solve(y, A, prior, "paper", {"route.tau": 0.6}))
+    with pytest.raises(ValueError, match=r"consistency.inner.trust=0.2 has no effect"):
+        next(solve(y, A, prior, "best", {"consistency.inner.trust": 0.2}))
     with pytest.warns(UserWarning, match="if your clip is in"):
         next(solve(A(x / 2 + 0.5), A, prior, "paper"))

@@ -61,6 +61,18 @@ def test_frames_lie_behind_every_row(tmp_path):
     assert set(data["frames"]) == {"48 rows, 3 frames, seed 0/inpaint/" + run["rows"][0]["clip"]}
 
 
+def test_every_kept_table_is_that_of_its_figures(tmp_path, capsys):
+    import tables
+
+    assert tables.main(["--check"]) == 0, capsys.readouterr().out + "run python bench/tables.py"
+    kept = json.loads((ROOT / "bench/results/quality_384.json").read_text())
+    kept["rows"][0]["PSNR"] += 1
+    (tmp_path / "quality_384.json").write_text(json.dumps(kept))
+    asked = ["--folder", str(tmp_path)]
+    assert tables.main([*asked, "--check"]) == 1 and not list(tmp_path.glob("*.md"))
+    assert (tables.main(asked), tables.main([*asked, "--check"])) == (0, 0)
+
+
 def embedded(page):
     "The rows inside the page."
     text = re.search(r'type="application/json">(.*?)</script>', page.read_text(), re.S)[1]

@@ -65,6 +65,7 @@ OWN = {
     "flickering": (Plain(Mask(SHAPE, draw(5, 1, 32, 48) > 0)), "holes", "inpaint"),
     "circular": (Plain(Blur2d(SHAPE, draw(3, 5).abs() / 8, "circular")), "blur", "deblur"),
     "fourfold": (Plain(4 * task("sr", SHAPE)), "pooling", "sr"),
+    "halved": (Plain(task("sr", SHAPE, factor=2)), "pooling", "halved"),
 }
 
 

@@ -599,7 +599,7 @@ def test_refused_inputs():
     with pytest.raises(ValueError, match="noise has shape"):
         next(solve(y, A, prior, "paper", noise=torch.zeros(2, 1, 12, 8, 12)))
     prior.t_max = 200
-    with pytest.raises(ValueError, match="trained up to 200: choose tau <= 0.20"):
+    with pytest.raises(ValueError, match="trained up to 200: choose route.tau <= 0.20"):
         next(solve(y, A, prior, "paper"))
     prior.device = torch.device("meta")
     with pytest.raises(ValueError, match="y is on cpu, the prior on meta"):

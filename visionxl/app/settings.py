@@ -69,6 +69,8 @@ class RestoreSettings:
         """
         d = self.degradation
         recipe = d.task if d.bundled else None
+        if d.bundled and d.task.startswith("sr") and d.factor == 2:
+            recipe = d.task.replace("sr", "halved")
         if A is not None and not d.bundled:
             recipe = describe(A, device).recipe
         return choose(self.preset, recipe, d.sigma_y, self.changes)

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from ..extras.starts import upsample
 from ..prior.protocol import PriorLike, last_timestep
-from ..prior.schedule import Schedule, make_schedule
+from ..prior.schedule import Schedule
 from ..steps.consistency import Consistent, SpectralCG
 from ..steps.inversion import FromNoise
 from ..steps.lowpass import LowPass, NoFilter
 from ..steps.preset import Preset
-from ..steps.problem import Problem, check_range
+from ..steps.problem import Problem, check_range, lay_steps
 from ..steps.renoise import Draws, Renoise, one_stream, generator_after
 
 # %% ../../nbs/reference/compare/from_noise.ipynb #ec84fdd0
@@ -41,7 +41,7 @@ class FromTop:
         "The timesteps of a run with this prior."
         n, top = len(prior.alpha_bar), last_timestep(prior)
         tau = 1.0 if top >= n - 1 else min(1.0, top / n)
-        return make_schedule(prior.alpha_bar, self.steps, tau, inversion_steps=inversion_steps)
+        return lay_steps(prior, self.steps, tau, inversion_steps=inversion_steps)
 
 
 @dataclass(frozen=True)

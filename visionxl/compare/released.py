@@ -21,12 +21,12 @@ from visionxl.compare.released_operators import (
     released_cg,
 )
 from ..operators.linear import LinearOperator
-from ..prior.schedule import Schedule, make_schedule
+from ..prior.schedule import Schedule
 from ..steps.consistency import CG
 from ..steps.inversion import Invert
 from ..steps.lowpass import LowPass
 from ..steps.preset import Preset
-from ..steps.problem import Problem, check_range, check_trained
+from ..steps.problem import Problem, check_range, check_trained, lay_steps
 from ..steps.renoise import Draws, Renoise, one_stream, generator_after
 
 _all_ = ["as_released", "released_cg"]
@@ -113,7 +113,7 @@ class ReleasedRoute:
 
         Raises ValueError where it was not trained so far up.
         """
-        schedule = make_schedule(prior.alpha_bar, self.steps, self.tau, "released", inversion_steps)
+        schedule = lay_steps(prior, self.steps, self.tau, "released", inversion_steps)
         check_trained(schedule, prior)
         return SinglePrecision.of(schedule) if self.to_the_bit else schedule
 

@@ -20,7 +20,7 @@ from ..extras.best import best
 from ..extras.motion import estimate_motion, has_motion, motion_average
 from ..extras.photographs.photo_spectrum import smooth_step
 from ..extras.starts import TV_TUNED, admm_tv, check_measurement, upsample
-from ..operators.linear import LinearOperator
+from ..operators.linear import LinearOperator, as_operator
 from ..operators.known.properties import describe
 from ..steps.consistency import cg
 
@@ -36,6 +36,7 @@ def cg_only(
     """The video (T, C, H, W) without any prior: conjugate gradients from the measurement brought to
     size.
     """
+    A = as_operator(A)
     return cg(A, y, upsample(y, A), steps)[0]
 
 # %% ../../nbs/reference/compare/rivals.ipynb #1611b5a1
@@ -48,6 +49,7 @@ def motion_tv(
     """The video (T, C, H, W) of `admm_tv`, averaged along the motion and brought to agree with `y`,
     in turns.
     """
+    A = as_operator(A)
     along, x = best(describe(A, y.device).recipe).consistency, admm_tv(y, A)
     rounds = along.rounds + 1 if rounds is None else rounds
     if rounds < 1:

@@ -41,7 +41,7 @@ def best(
 
 
 # what the estimate is off by, in units of the latent noise, where the measurement has noise
-TRUST = {"deblur+": 0.3, "sr": 0.8, "inpaint": 0.8, "inpaint+": 0.2}
+TRUST = {"deblur+": 0.3, "sr": 0.8, "halved": 0.8, "inpaint": 0.8, "inpaint+": 0.2}
 SHRINK_FROM = 0.01  # deviation of noise from which the result is shrunk along the motion
 
 
@@ -59,6 +59,9 @@ def _best_of_kind(kind: str, trust: float | None) -> Preset:
         return replace(p, result=replace(p.result, prior_error=0.04))
     if kind == "sr":
         along = AlongMotion(photo, radius=3, rounds=8, tolerance=0.2)
+        return unfiltered(short, Invert(TV(), steps=1), along, 0.75, Blend(0.008))
+    if kind == "halved":  # less is lost than in sr, so neighbours have less to give
+        along = AlongMotion(photo, radius=2, rounds=3, tolerance=0.12)
         return unfiltered(short, Invert(TV(), steps=1), along, 0.75, Blend(0.008))
     if kind == "inpaint":
         along = AlongMotion(photo, radius=2, rounds=5, tolerance=0.12)

@@ -6,7 +6,9 @@
 __all__ = ['Motion', 'has_motion', 'estimate_motion', 'patch_mean', 'motion_average', 'AlongMotion']
 
 # %% ../../nbs/reference/extras/motion.ipynb #0eccbbf7
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +98,16 @@ def motion_average(
     return out
 
 # %% ../../nbs/reference/extras/motion.ipynb #8ba217f5
+@contextmanager
+def _names_of_inner() -> Iterator[None]:
+    "Name the settings of the inner consistency in messages as a preset does."
+    try:
+        yield
+    except ValueError as error:
+        text = re.sub(r"\bconsistency\.(?!inner\.)", "consistency.inner.", str(error))
+        raise ValueError(text) from None
+
+
 @dataclass(frozen=True)
 class AlongMotion:
     """Average each frame with its neighbours along the motion, then make it consistent.
@@ -118,8 +130,8 @@ class AlongMotion:
         check_range("consistency.tolerance", self.tolerance, 1e-4, 10)
         if self.again and not self.rounds:
             raise ValueError(
-                "consistency.again=True has no effect without rounds: set again=False as well, or "
-                "rounds >= 1"
+                "consistency.again=True has no effect without rounds: set consistency.again=False "
+                "as well, or consistency.rounds >= 1"
             )
 
     @property
@@ -138,7 +150,8 @@ class AlongMotion:
     ) -> None:
         "What the inner consistency refuses of the rest of a preset."
         if hasattr(self.inner, "check"):
-            self.inner.check(preset)
+            with _names_of_inner():
+                self.inner.check(preset)
 
     def bind(
         self,
@@ -149,7 +162,8 @@ class AlongMotion:
 
         Raises ValueError without one.
         """
-        step, guess = self.inner.bind(problem, guess)
+        with _names_of_inner():
+            step, guess = self.inner.bind(problem, guess)
         x = guess()
         if x is None:
             raise ValueError(

@@ -16,7 +16,7 @@ from torch import Tensor
 from .estimates.holes import fill_wide_holes
 from .photographs.photo_spectrum import smooth_solution
 from .photographs.tv import admm
-from ..operators.linear import LinearOperator
+from ..operators.linear import LinearOperator, as_operator
 from ..operators.known.properties import describe
 from ..steps.inversion import to_size
 from ..steps.problem import Problem, check_range
@@ -67,7 +67,8 @@ def check_measurement(
     y: Tensor,  # what was measured
     A: LinearOperator,  # what made it
 ) -> None:
-    "Raise ValueError when `y` is not what `A` makes."
+    "Raise ValueError when `y` is not what `A` makes, TypeError where `A` is no operator."
+    A = as_operator(A)
     if tuple(y.shape) != tuple(A.out_shape):
         raise ValueError(
             f"the measurement has shape {tuple(y.shape)}, the operator makes "
@@ -84,23 +85,33 @@ def upsample(
 ) -> Tensor:
     """The measurement as a video (T, C, H, W), for methods that start from it.
 
-    It is taken as it is where `A` keeps a constant, enlarged bicubically where its frames are
-    smaller, and else divided by what `A` does to a constant, with its holes.
+    Frames of full size are taken as they are, smaller ones are enlarged bicubically. Where there
+    are holes or gains, or `y` is no picture of the video, it is `A^T y` divided by what `A^T A`
+    makes of a constant.
     """
     check_measurement(y, A)
+    A = as_operator(A)
     ones = y.new_ones(A.in_shape, dtype=y.dtype.to_real())
-    if y.shape == ones.shape and not y.is_complex() and torch.allclose(A(ones), ones, atol=1e-3):
+    if y.shape != ones.shape or y.is_complex():
+        return without_holes(A, y, 0.0)
+    if torch.allclose(A(ones), ones, atol=1e-3):
         return y.clone()
-    return without_holes(A, y, 0.0)
+    known = describe(A, y.device)
+    weighs = known.kind in ("holes", "nothing") or known.operator.pixel_weights() is not None
+    if weighs or float((y - A(y)).norm()) > 0.5 * float(y.norm()):
+        return without_holes(A, y, 0.0)
+    return y.clone()
 
 # %% ../../nbs/reference/extras/starts.ipynb #52ba996b
 # task: (mu, rho, weights of time, height, width), the best of bench/results/tune_tv.jsonl
 TV_TUNED = {
     "deblur": (1e-14, 2e-12, (1.0, 1.0, 1.0)),
     "sr": (3e-9, 6e-7, (0.5, 1.0, 1.0)),
+    "halved": (3e-9, 6e-7, (0.5, 1.0, 1.0)),  # as for sr
     "inpaint": (1e-8, 5e-8, (0.25, 1.0, 1.0)),
     "deblur+": (1e-14, 2e-12, (0.5, 1.0, 1.0)),
     "sr+": (3e-6, 6e-4, (0.5, 1.0, 1.0)),
+    "halved+": (3e-6, 6e-4, (0.5, 1.0, 1.0)),
     "inpaint+": (3e-9, 1.5e-8, (0.25, 1.0, 1.0)),
     "blur": (1e-14, 2e-12, (1.0, 1.0, 1.0)),  # as for deblur: see the page of `best`
     "blur+": (1e-14, 2e-12, (0.5, 1.0, 1.0)),
@@ -125,6 +136,7 @@ def admm_tv(
     """
     if steps < 1:
         raise ValueError(f"steps={steps} must be at least 1")
+    A = as_operator(A)
     tuned = TV_TUNED.get(describe(A, y.device).recipe, TV_GENERAL)
     if not rho:
         rho = tuned[1] if mu is None else mu * tuned[1] / tuned[0]

@@ -9,7 +9,7 @@ __all__ = ['Compose', 'Adjoint', 'Sum', 'Multiple']
 from torch import Tensor
 
 from .fast.factors import Factors
-from .linear import LinearOperator
+from .linear import LinearOperator, as_operator
 
 # %% ../../nbs/reference/operators/algebra.ipynb #54694007
 class Compose(LinearOperator):
@@ -20,6 +20,7 @@ class Compose(LinearOperator):
         A: LinearOperator,  # the second
         B: LinearOperator,  # the first
     ):
+        A, B = as_operator(A), as_operator(B)
         if tuple(A.in_shape) != tuple(B.out_shape):
             raise ValueError(
                 f"cannot compose {A!r} @ {B!r}: the left one takes {tuple(A.in_shape)}, "
@@ -49,6 +50,7 @@ class Adjoint(LinearOperator):
         self,
         A: LinearOperator,  # any operator
     ):
+        A = as_operator(A)
         self.A, self.in_shape, self.out_shape = A, A.out_shape, A.in_shape
         self.verified = A.verified
 
@@ -74,6 +76,7 @@ class Sum(LinearOperator):
         A: LinearOperator,  # any operator
         B: LinearOperator,  # another one with its shapes
     ):
+        A, B = as_operator(A), as_operator(B)
         if (tuple(A.in_shape), tuple(A.out_shape)) != (tuple(B.in_shape), tuple(B.out_shape)):
             raise ValueError(f"cannot add {A!r} and {B!r}: their shapes must agree")
         self.A, self.B, self.in_shape, self.out_shape = A, B, A.in_shape, A.out_shape
@@ -97,6 +100,7 @@ class Multiple(LinearOperator):
         a: float,  # any number
         A: LinearOperator,  # any operator
     ):
+        A = as_operator(A)
         self.a, self.A, self.in_shape, self.out_shape = float(a), A, A.in_shape, A.out_shape
         self.verified = A.verified
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..operators.linear import LinearOperator
+from ..operators.linear import LinearOperator, as_operator
 from ..operators.known.checks import verify
 from ..operators.known.properties import describe
 from ..prior.protocol import as_prior
@@ -42,6 +42,7 @@ def check_input(
     sigma_y: float,  # standard deviation of its noise
 ) -> None:
     "Refuse what cannot be restored. Raises ValueError or TypeError with the remedy."
+    A = as_operator(A)
     as_prior(prior)
     if not torch.is_tensor(y):
         kind, remedy = type(y).__name__, "torch.tensor(y) makes one"

@@ -190,8 +190,8 @@ def check_trust(
     "Raise ValueError where `trust` would have no effect because there is no noise."
     if trust is not None and not sigma_y:
         raise ValueError(
-            f"trust={trust} of the consistency has no effect on a measurement without noise: give "
-            "`sigma_y`, or set trust=None"
+            f"consistency.trust={trust} has no effect on a measurement without noise: give "
+            "sigma_y, or set consistency.trust=None"
         )
 
 

@@ -118,7 +118,12 @@ def changed(
         known = [*preset.settings(), *slots_of(preset)]
         if name not in known:
             raise ValueError(f"{name!r} is no setting of this preset: {remedy(name, known)}")
-        preset = replace_field(preset, name.split("."), value)
+        path = name.split(".")
+        try:
+            preset = replace_field(preset, path, value)
+        except ValueError as error:
+            short = f"{path[0]}.{path[-1]}="  # a step does not know how deep it lies
+            raise ValueError(str(error).replace(short, f"{name}=")) from None
     return preset
 
 

@@ -152,6 +152,7 @@ def add_task_options(
     "Add what happened to the video: a task and its numbers."
     g = p.add_argument_group("degradation")
     g.add_argument("--task", metavar="TASK", help=task_help)
+    g.add_argument("--operator", dest="task", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     g.add_argument("--factor", type=whole_number, help="of sr: pixels averaged per side (4)")
     g.add_argument("--sigma", type=float, help="of deblur: width of the blur in pixels (3.0)")
     g.add_argument("--kernel-size", type=whole_number, help="of deblur: taps of the kernel (61)")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from .tasks import Degradation, check_noise
 from ...measure.experiment.identity import is_reference, load_object
-from ...operators.linear import as_operator, has_two_methods
+from ...operators.linear import as_operator, has_two_methods, made_for
 from ...operators.named import Chain, is_chain
 from ...operators.tasks import ALL_TASKS, LinearOperator
 
@@ -50,30 +50,17 @@ class OwnOperator:
     ) -> LinearOperator:
         """The operator A of Eq. 1 for a video of this shape.
 
-        Raises TypeError where the function gives no operator, ValueError where it gives one for
-        another shape.
+        Raises TypeError where the function gives no operator, or is one of the video; ValueError
+        where it gives one for another shape.
         """
         try:
-            A = self.make(tuple(shape))
+            return made_for(self.make, shape, self.label)
         except (ValueError, TypeError, OSError, ArithmeticError, MemoryError):
             raise
         except Exception as e:
             raise ValueError(
                 f"{self.label} failed for a video of {tuple(shape)}: {type(e).__name__}: {e}"
             ) from e
-        A = as_operator(A) if has_two_methods(A) else A
-        if not isinstance(A, LinearOperator):
-            raise TypeError(
-                f"{self.label} gave {type(A).__name__}: it must return an operator, "
-                "a subclass of visionxl.operators.linear.LinearOperator, or an object with "
-                "in_shape, out_shape, A(x) and A.AT(y)"
-            )
-        if tuple(A.in_shape) != tuple(shape):
-            raise ValueError(
-                f"{self.label} made an operator for videos of {tuple(A.in_shape)}, "
-                f"asked for {tuple(shape)}: it must take the clip's shape"
-            )
-        return A
 
     @property
     def rate(self) -> float:

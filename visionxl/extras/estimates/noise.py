@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...operators.linear import LinearOperator
+from ...operators.linear import LinearOperator, as_operator
 
 # %% ../../../nbs/reference/extras/estimates/noise.ipynb #3a49731a
 HAAR, SECOND, THIRD = (1.0, -1.0), (1.0, -2.0, 1.0), (1.0, -3.0, 3.0, -1.0)
@@ -178,6 +178,7 @@ def _known(A: LinearOperator | None, y: Tensor) -> Tensor:
     everything = torch.ones(y.shape, dtype=torch.bool)
     if A is None:
         return everything
+    A = as_operator(A)
     S = A.spatial or A
     weights = S.pixel_weights() if tuple(S.out_shape) == tuple(y.shape) else None
     return everything if weights is None else everything & (weights.cpu() != 0)

@@ -46,8 +46,8 @@ class PhotoProximal(Proximal):
         "Raise ValueError where `last_slack` would have no effect."
         if self.last_slack is not None and isinstance(preset.result, LastDecode):
             raise ValueError(
-                f"last_slack={self.last_slack} of the consistency has no effect with "
-                "result=LastDecode(), which does not go through it: set last_slack=None first"
+                f"consistency.last_slack={self.last_slack} has no effect with result=LastDecode(), "
+                "which does not go through it: set consistency.last_slack=None first"
             )
 
     def slack_at(

@@ -14,7 +14,7 @@ import torch
 from .photo_spectrum import blur_gains
 from ...operators.fast.cosine import dct2, idct2
 from ...operators.fast.factors import over_time
-from ...operators.linear import LinearOperator
+from ...operators.linear import LinearOperator, as_operator
 from ...operators.known.properties import describe
 from ...steps.consistency import proximal
 
@@ -111,6 +111,7 @@ def norm2(
     device: torch.device | str = "cpu",  # where to ask it
 ) -> float:
     "Largest eigenvalue of A^T A: from the spectrum, else a few power iterations."
+    A = as_operator(A)
     s = A.spectrum()
     if s is not None:
         return float(s.values.max())
@@ -200,4 +201,5 @@ def tv_objective(
     weights: tuple = (1.0, 1.0, 1.0),  # of time, height and width
 ) -> float:
     "1/2 |y - A x|^2 + mu |D x|_{2,1}."
-    return 0.5 * (y - A(x)).square().sum().item() + mu * total_variation(x, weights)
+    misfit = y - as_operator(A)(x)
+    return 0.5 * misfit.square().sum().item() + mu * total_variation(x, weights)

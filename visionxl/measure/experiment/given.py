@@ -16,11 +16,12 @@ from ... import video
 from ..evaluate import clips_in
 from .identity import is_reference, load_object
 from .plain_priors import PLAIN_PRIORS, plain_prior
+from ...operators.linear import has_two_methods, made_for
 from ...operators.tasks import TASKS, task
 
 # %% ../../../nbs/reference/measure/experiment/given.ipynb #92daf0c3
 def find_operator(
-    operator: str | Callable,  # a task, `file.py:make`, or a function of the clip's shape
+    operator: object,  # a task, `file.py:make`, an operator, or a function of the clip's shape
 ) -> Callable:  # (shape, seed) -> operator
     "Return how an operator is made, whichever way it is said. Raises ValueError for unknown names."
     if is_reference(operator):
@@ -33,9 +34,9 @@ def find_operator(
                 "or a function of the clip's shape"
             )
         return lambda shape, seed: task(operator, shape, seed=seed)
-    if not callable(operator):
+    if not (callable(operator) or has_two_methods(operator)):
         raise TypeError(f"{operator!r} makes no operator: give a function of the clip's shape")
-    return lambda shape, seed: operator(shape)
+    return lambda shape, seed: made_for(operator, shape)
 
 
 def find_prior(

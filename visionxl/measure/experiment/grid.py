@@ -37,6 +37,7 @@ from visionxl.measure.experiment.identity import (
 )
 from .methods import NAMES, find_method, method_identity, wants
 from .plain_priors import PLAIN_PRIORS
+from ..tables import Rows
 from ...operators.tasks import TASKS
 
 _all_ = ["Cell", "NAMES", "Peak", "default_clips", "sheet"]
@@ -249,12 +250,15 @@ class Grid:
         asked = self.metrics is None or name in self.metrics
         return name != "features" and (asked or name in ("seconds", "GB"))
 
-    def table(self) -> list[dict]:
-        "Return a row for each operator, method and prior: means over clips and seeds (*Tables*)."
+    def table(self) -> Rows:
+        """Return a row for each operator, method and prior: means over clips and seeds.
+
+        `print` shows them as a table; `.frame()`, `.latex()` and `.markdown()` are other forms.
+        """
         groups = {}
         for cell in self.cells():
             groups.setdefault((cell.task, cell.method, cell.prior), []).append(self(cell))
-        out = []
+        out = Rows()
         for (operator, method, prior), rows in groups.items():
             row = {k: v for k, v in mean_row(rows).items() if self._shown(k.removesuffix(" se"))}
             out.append({"method": method, "task": operator, "prior": prior} | row)

@@ -16,7 +16,7 @@ from .bases import Cosine
 from ..known.checks import check_problem, clip_by_clip, needs_graph
 from .diagonal import Diagonal, new_buffer, without_small_gains
 from .factors import Factors, over_time, svd_time
-from ..linear import LinearOperator
+from ..linear import LinearOperator, as_operator
 from .passes import analyse, solve_with, synthesise
 from .polynomial import CGPolynomial, History, merge_eigenvalues, scalar_cg
 
@@ -27,6 +27,7 @@ def has_spectrum(
     """Whether `spectral_cg` and `spectral_proximal` can be used: the operator gives `factors()` or
     a `spectrum()`.
     """
+    A = as_operator(A)
     return A.factors() is not None or A.spectrum() is not None
 
 

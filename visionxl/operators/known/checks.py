@@ -27,7 +27,7 @@ def check_adjoint(
 
     Raises AssertionError with the figures when it fails.
     """
-    worst = 0.0
+    A, worst = as_operator(A), 0.0
     for seed in seeds:
         g = torch.Generator().manual_seed(seed)
         x, y = (
@@ -59,6 +59,7 @@ def check_spectrum(
 
     Raises AssertionError when one fails, ValueError without a spectrum.
     """
+    A = as_operator(A)
     s, worst = A.spectrum(), 0.0
     if s is None:
         raise ValueError(
@@ -168,7 +169,7 @@ def clip_by_clip(
 
     @functools.wraps(solve)
     def call(A: LinearOperator, y: Tensor, x_init: Tensor | None, *args, **kwargs):
-        as_operator(A)
+        A = as_operator(A)
         if not isinstance(y, Tensor):
             return solve(A, y, x_init, *args, **kwargs)
         if is_batch(y, A.out_shape):

@@ -1,0 +1,64 @@
+"""Write every kept table again from its figures, after its page has changed.
+
+    python bench/tables.py            rewrites the .md beside each JSON in bench/results
+    python bench/tables.py --check    writes nothing, names those that differ, and ends with 1
+
+Nothing is measured. The figures lie in the JSON (of `tune_tv.py` in lines of it); the page is made
+by the bench that measured them. `ablations_64.md` and `tune.md` have no JSON, and stay.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+BENCH = Path(__file__).resolve().parent
+sys.path[:0] = [str(BENCH), str(BENCH.parent)]
+import ablation  # noqa: E402
+import measurements  # noqa: E402
+import quality  # noqa: E402
+import scale  # noqa: E402
+import tune_tv  # noqa: E402
+
+RESULTS = BENCH / "results"
+
+
+def page_of(file: Path) -> str | None:
+    "The page of a file of figures; None for figures that have no page."
+    bench = file.stem.split("_")[0]
+    if file.suffix == ".jsonl":
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        return tune_tv.page(rows) if file.stem == "tune_tv" else None
+    pages = {"quality": quality, "ablation": ablation, "scale": scale, "measurements": measurements}
+    if bench not in pages:
+        return None
+    return pages[bench].page(json.loads(file.read_text(encoding="utf-8")))
+
+
+def pages(folder: Path = RESULTS) -> dict[Path, str]:
+    "Every kept table of a folder and the page that it should be."
+    files = sorted([*folder.glob("*.json"), *folder.glob("*.jsonl")])
+    found = {f.with_suffix(".md"): page_of(f) for f in files}
+    return {f: text for f, text in found.items() if text is not None}
+
+
+def main(argv: list | None = None) -> int:
+    "Write the tables that differ, or only name them."
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("--check", action="store_true", help="write nothing")
+    p.add_argument("--folder", type=Path, default=RESULTS)
+    a = p.parse_args(argv)
+    found = pages(a.folder)
+    other = [f for f, text in found.items() if not f.exists() or f.read_text() != text]
+    for f in other:
+        print(f"{f.name} differs from its figures" if a.check else f"{f.name} written")
+        if not a.check:
+            f.write_text(found[f])
+    print(f"{len(found) - len(other)} of {len(found)} tables were as their figures")
+    return 1 if a.check and other else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
