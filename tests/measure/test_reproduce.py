@@ -136,6 +136,7 @@ def test_a_killed_run_goes_on_where_it_was(clips, tmp_path, prior):
     for a, b in zip(rows, whole):
         for k in ("PSNR", "SSIM", "warping"):
             assert a[k] == b[k], "a resumed table is the same table"
+    assert all(0 < r["init s"] < 60 * r["min"] for r in whole), "the start is a part of the whole"
     assert not list((tmp_path / "cells").glob("*.part"))
 
 

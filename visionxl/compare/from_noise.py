@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..extras.starts import upsample
+from ..extras.starts import upsample, without_holes
+from ..operators.known.properties import describe
 from ..prior.protocol import PriorLike, last_timestep
 from ..prior.schedule import Schedule
 from ..steps.consistency import Consistent, SpectralCG
@@ -42,6 +43,12 @@ class FromTop:
         n, top = len(prior.alpha_bar), last_timestep(prior)
         tau = 1.0 if top >= n - 1 else min(1.0, top / n)
         return lay_steps(prior, self.steps, tau, inversion_steps=inversion_steps)
+
+
+def _without_holes(problem: Problem) -> Tensor:
+    "The measurement brought to size; holes, which the noise would not hide, filled from around."
+    A, y = problem.A, problem.y
+    return without_holes(A, y) if describe(A, y.device).kind == "holes" else upsample(y, A)
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ class NoiseAtTop(FromNoise):
         def start() -> Tensor:
             a = schedule.a(t)
             noise = problem.noise.start(1 if self.shared else problem.frames).to(problem.y)
-            z = problem.encode(upsample(problem.y, problem.A).clamp(-1, 1), -1)
+            z = problem.encode(_without_holes(problem).clamp(-1, 1), -1)
             return a**0.5 * z + (1 - a) ** 0.5 * noise
 
         return start

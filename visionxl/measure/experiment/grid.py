@@ -248,7 +248,7 @@ class Grid:
     def _shown(self, name: str) -> bool:
         "Return whether a figure was asked for."
         asked = self.metrics is None or name in self.metrics
-        return name != "features" and (asked or name in ("seconds", "GB"))
+        return name not in ("features", "init s") and (asked or name in ("seconds", "GB"))
 
     def table(self) -> Rows:
         """Return a row for each operator, method and prior: means over clips and seeds.

@@ -54,10 +54,11 @@ def solve_with(
 ) -> Callable:
     "Return a preset as a method."
 
-    def solved(y, A, prior, seed=0, progress=None, **changes):
+    def solved(y, A, prior, seed=0, progress=None, watch=None, **changes):
         chosen = choose(preset, describe(A, y.device).recipe, changes=changes)
         seed = seed if chosen.uses_seed else 0
-        return last_state(solver.solve(y, A, prior, chosen, seed=seed), progress)
+        states = solver.solve(y, A, prior, chosen, seed=seed, progress=watch)
+        return last_state(states, progress)
 
     solved.preset = preset
     return solved
@@ -97,6 +98,7 @@ def run_method(
     prior: object | None = None,  # for methods that want one
     seed: int = 0,  # of all random numbers
     progress: Callable | None = None,  # called with (step, steps or None, x)
+    watch: Callable | None = None,  # called with a `Progress` after each batch of frames
     **changes: object,  # settings of the method
 ) -> torch.Tensor:  # (T, C, H, W)
     """Return a method's video.
@@ -109,7 +111,7 @@ def run_method(
             f"the method has no setting {', '.join(sorted(set(changes) - asked))}: "
             f"it takes {', '.join(sorted(asked)) or 'none'}"
         )
-    given = {"prior": prior, "seed": seed, "progress": progress}
+    given = {"prior": prior, "seed": seed, "progress": progress, "watch": watch}
     given = {k: v for k, v in given.items() if k in asked}
     try:
         inspect.signature(method).bind(y, A, **given, **changes)
