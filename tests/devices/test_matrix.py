@@ -103,7 +103,8 @@ def both(f, y, priors, tolerance=0.0):
 
 
 @pytest.mark.parametrize("name", TASKS)
-@pytest.mark.parametrize("preset", PRESETS)
+# `fast` is `best` with fewer steps
+@pytest.mark.parametrize("preset", sorted({*PRESETS} - {"fast"}))
 def test_presets(clip, priors, preset, name):
     A = task(name, clip.shape, window=3)
     steps = []

@@ -508,7 +508,7 @@ def test_correction_encoding_is_exact_for_a_lossless_autoencoder():
 @pytest.mark.parametrize(
     "kw, words",
     [
-        (dict(preset="finest"), "paper, best, official"),
+        (dict(preset="finest"), "paper, best, fast, official"),
         (dict(colour=1), "'colour' is no setting of this preset"),
         (dict(changes={"tau": 0.2}), "did you mean route.tau"),
         (dict(changes={"renoise.eta": 2.0}), "renoise.eta=2.0 must lie between 0 and 1"),

@@ -196,7 +196,7 @@ def add_solver_options(
 ) -> None:
     "Add preset, seed, prior, and how long clips are cut."
     g = p.add_argument_group("solver")
-    g.add_argument("--preset", default="best", help="best, paper or official (best)")
+    g.add_argument("--preset", default="best", help="best, fast, paper or official (best)")
     g.add_argument(
         "--seed", type=int, default=0, help="the same seed gives the same video, bit for bit (0)"
     )
