@@ -62,7 +62,11 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize("name", OWN)
+LONG = {"long directional blur", "slanted Gaussian"}  # two more kernels: make test-all runs them
+NAMES = [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in OWN]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_ahead_of_total_variation_along_the_motion(name, clip, prior):
     A = OWN[name](tuple(clip.shape))
     ours, theirs = restored(A, clip, prior), psnr(motion_tv(A(clip), A), clip)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from app.test_restore import Gaussian
+from app.exact import Gaussian
 from PIL import Image
 
 from visionxl import video

@@ -8,11 +8,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from app.test_restore import Gaussian
+from app.exact import Gaussian, run
 from PIL import Image
 
 from visionxl import __version__, video
-from visionxl.app.cli.main import main
 from visionxl.prior.latent import Prior
 
 real_load = Prior.load.__func__
@@ -27,18 +26,9 @@ def no_weights(monkeypatch):
     )
 
 
-@pytest.fixture(scope="module")
-def x():
-    return video.fit(video.sample("tears", 8).x, 48, 64)
-
-
 @pytest.fixture
 def clean(tmp_path, x):
     return str(video.write(tmp_path / "clean.mkv", x, 24, lossless=True))
-
-
-def run(*args):
-    return main([str(a) for a in args])
 
 
 @pytest.mark.parametrize("task", ["sr", "inpaint+"])
@@ -107,9 +97,7 @@ def test_simulate_prints_metrics_and_writes_a_page(tmp_path, clean, capsys):
         == 0
     )
     said = capsys.readouterr()
-    assert (
-        re.search(r"best +\d+\.\d+ +0\.\d+", said.out)
-    )
+    assert re.search(r"best +\d+\.\d+ +0\.\d+", said.out)
     assert "%" not in said.err, "no bar without a terminal"
     assert (
         len(list((tmp_path / "frames").glob("*.png"))) == 3

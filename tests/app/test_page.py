@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from app.test_restore import Gaussian
+from app.exact import Gaussian
 from repo.browser import errors, open_chromium
 
 from visionxl import video

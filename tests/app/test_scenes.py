@@ -6,19 +6,14 @@ import sys
 
 import pytest
 import torch
-from app.test_restore import Gaussian
 
 from visionxl import video
 from visionxl.app.cli.main import main
 from visionxl.app.files.plan import plan_file
 from visionxl.app.files.restore_file import restore_file
 from visionxl.app.scenes import find_cuts
-from visionxl.prior.latent import Prior
 
-
-@pytest.fixture(autouse=True)
-def no_weights(monkeypatch):
-    monkeypatch.setattr(Prior, "load", classmethod(lambda cls, name, vae=None: Gaussian()))
+pytestmark = pytest.mark.usefixtures("no_weights")
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +95,7 @@ PEAK = """
 import resource, sys
 sys.path[:0] = {path!r}
 import torch
-from app.test_restore import Gaussian
+from app.exact import Gaussian
 from visionxl.app.cli.main import main
 from visionxl.prior.latent import Prior
 Prior.load = classmethod(lambda cls, name: Gaussian())
@@ -113,7 +108,7 @@ sys.exit(code)
 @pytest.mark.skipif(os.name == "nt", reason="peak memory is asked of a Unix")
 def test_memory_is_flat(tmp_path):
     "100 and 400 frames: the peak differs by at most 5 %."
-    frames = video.fit(video.sample("tears").x, 96, 128)
+    frames = video.fit(video.sample("tears").x, 48, 64)
     peaks = []
     for repeats in (4, 16):
         with video.writer(tmp_path / f"{repeats}.mp4", 24) as add:

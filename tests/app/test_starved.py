@@ -7,10 +7,12 @@ import sys
 import time
 
 import pytest
-from app.test_restore import Gaussian
-from app.test_trust import SLOW, clean, no_weights, run, x  # noqa: F401
+from app.exact import Gaussian, run
+from app.test_trust import SLOW, clean, x  # noqa: F401
 
 from visionxl import video
+
+pytestmark = pytest.mark.usefixtures("no_weights")
 
 ASK = ["--task", "sr", "--simulate", "--chunk", "6", "--overlap", "2", "--preset", "paper"]
 ASK += ["--set", "consistency.steps=1", "--quiet"]

@@ -2,20 +2,16 @@
 
 import pytest
 import torch
-from app.test_restore import Gaussian
+from app.exact import Gaussian
 
 from visionxl import restore, video
 from visionxl.app.cli.main import main
 from visionxl.app.files.restore_file import restore_file
 from visionxl.app.tiles import TiledPrior
-from visionxl.prior.latent import Prior
+
+pytestmark = pytest.mark.usefixtures("no_weights")
 
 FEW = {"route.steps": 3, "consistency.steps": 2}
-
-
-@pytest.fixture(autouse=True)
-def no_weights(monkeypatch):
-    monkeypatch.setattr(Prior, "load", classmethod(lambda cls, name, vae=None: Gaussian()))
 
 
 @pytest.mark.parametrize("name, factor", [("sr", 2), ("deblur", None)])

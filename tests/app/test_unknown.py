@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from app.test_restore import Gaussian
+from app.exact import Plain, psnr, run
 
 from visionxl import video
-from visionxl.app.cli.main import main
 from visionxl.app.degradation.masks import PictureMask, is_box
 from visionxl.app.degradation.measurement import degrade
 from visionxl.app.degradation.notes import from_notes, to_notes
@@ -21,16 +20,6 @@ from visionxl.operators.tasks import TemporalMean
 from visionxl.prior.latent import Prior
 
 
-class Plain(Gaussian):
-    "A prior that believes everything: no noise is predicted."
-
-    frames_per_batch = 9
-    alpha_bar = (1 - torch.linspace(0.03, 0.11, 1000, dtype=torch.float64) ** 2).cumprod(0)
-
-    def eps(self, z, t):
-        return torch.zeros_like(z)
-
-
 @pytest.fixture(autouse=True)
 def no_weights(monkeypatch):
     monkeypatch.setattr(Prior, "load", classmethod(lambda cls, name: Plain()))
@@ -39,14 +28,6 @@ def no_weights(monkeypatch):
 @pytest.fixture(scope="module")
 def x():
     return video.fit(video.sample("flower", 9).x, 64, 96)
-
-
-def psnr(a, b):
-    return float(10 * torch.log10(4 / (a - b).square().mean()))
-
-
-def run(*words):
-    return main([str(w) for w in words])
 
 
 def test_words_become_questions():

@@ -151,8 +151,16 @@ def test_variants(clip, priors, slot, variant):
         both(run, A(clip[:2]), priors, LOOSE)
 
 
-@pytest.mark.parametrize("name", TASKS)
-@pytest.mark.parametrize("method", [m for m in grid.NAMES if m not in PRESETS])
+TWO = ("sr", "deblur+")  # for presets of others, whose operators are tried above with ours
+PAIRS = [
+    pytest.param(m, n, marks=[pytest.mark.slow] if m in RIVALS and n not in TWO else [])
+    for m in grid.NAMES
+    for n in TASKS
+    if m not in PRESETS
+]
+
+
+@pytest.mark.parametrize("method, name", PAIRS)
 def test_rivals(clip, priors, method, name):
     A = task(name, clip.shape, window=3)
     with warnings.catch_warnings():

@@ -5,7 +5,7 @@ import cv2  # noqa: TID253
 import numpy as np
 import pytest
 import torch
-from app.test_restore import Gaussian
+from app.exact import Gaussian
 from av.codec.context import CodecContext  # noqa: TID253
 from PIL import Image
 

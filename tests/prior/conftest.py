@@ -3,17 +3,8 @@ family.
 """
 
 import pytest
-import torch
+from one_thread import one_thread  # noqa: F401
 from prior import families
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    "Networks this small lose by a second thread, and lose much on a busy machine."
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -79,11 +79,20 @@ def search(browser, word: str) -> list[str]:
     return found
 
 
-def test_every_page_is_quiet_fits_a_phone_and_draws_its_formulas(browser, site):
-    pages = sorted(
+def pages_of(every: bool) -> list[str]:
+    "Addresses of pages: all of them, or lessons, how-tos, the top, and each fifth of the rest."
+    found = sorted(
         p.relative_to(SITE).as_posix() for p in SITE.rglob("*.html") if "players" not in p.parts
     )
-    assert len(pages) > 5
+    read = [p for p in found if p.startswith(("course/", "howto/")) or "/" not in p]
+    rest = [p for p in found if p not in read]  # made in one way, from modules and notebooks
+    return found if every else read + rest[::5]
+
+
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_pages_are_quiet_fit_a_phone_and_draw_their_formulas(browser, site, every):
+    pages = pages_of(every)
+    assert len(pages) > 50
     errors(browser)
     bad = []
     screen(browser, 390, mobile=True)
@@ -241,6 +250,7 @@ def test_the_list_of_pages_shows_where_one_is(browser, site, page):
     )
 
 
+@pytest.mark.slow  # `tools/docs.py --check` does it too, as the part `site` of `make test`
 def test_no_link_is_broken_and_nothing_is_remote(site):
     assert not docs_check.check(SITE)
 

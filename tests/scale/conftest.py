@@ -1,18 +1,10 @@
 """One small cluster for all tests here, with one thread for each worker: the clips are tiny."""
 
 import pytest
-import torch
+from one_thread import one_thread  # noqa: F401
 
 from visionxl import video
 from visionxl.prior.latent import Prior
-
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread():
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
 
 
 @pytest.fixture(scope="session")
