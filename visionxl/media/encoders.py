@@ -41,7 +41,9 @@ class Formats(NamedTuple):
 
 
 _QUIET = "log-level=none"
-_H264 = Codec("libx264", "yuv420p", {"crf": "10", "preset": "medium"})
+# by its fastest code x264 gives other bytes now and then for the same frames: 5 kinds in 40 runs
+_STEADY = {"x264-params": "cpu-independent=1"}
+_H264 = Codec("libx264", "yuv420p", {"crf": "10", "preset": "medium"} | _STEADY)
 H264_LOSSLESS = Codec("libx264rgb", "rgb24", {"qp": "0"})
 _H265_LOSSLESS = Codec(
     "libx265", "gbrp12le", {"preset": "fast", "x265-params": f"lossless=1:{_QUIET}"}
