@@ -31,6 +31,7 @@ from docs_tree import NBS, notebooks, page_name  # noqa: E402
 
 OUT, STAGE, CACHE = ROOT / "_docs", ROOT / "_proc" / "site", ROOT / "_proc" / "nbs"
 GIT = "https://github.com/visionxl/visionxl"
+INSTALL = "%pip install -q git+https://github.com/visionxl/visionxl"
 COLAB = "https://colab.research.google.com/github/visionxl/visionxl/blob/main"
 
 
@@ -76,6 +77,7 @@ def stage_notebook(nb: Path, pages: dict[str, str]) -> list[str]:
     dest = STAGE / f"{page_name(nb)}.ipynb"
     dest.parent.mkdir(parents=True, exist_ok=True)
     links = {"colab": f"{COLAB}/{source}", "host": f"{GIT}/blob/main", "file": source}
+    links["installs"] = INSTALL in nb.read_text(encoding="utf-8")
     docs_pages.page(cells, dest, STAGE, pages, links)
     dest.write_text(json.dumps(cells), encoding="utf-8")
     return problems

@@ -12,6 +12,8 @@ import shutil
 import struct
 from pathlib import Path
 
+from ground import clear_ground
+
 LONG = 15  # lines of exported code that a lesson shows unfolded
 MIMES = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpg", "image/gif": "gif"}
 
@@ -33,6 +35,8 @@ def figure(data: dict, alt: str, path: Path, to_root: str) -> dict:
     "An output of a picture as a figure that stands in a file of its own."
     mime = next(m for m in MIMES if m in data)
     raw = base64.b64decode(text_of(data[mime]))
+    if mime == "image/jpeg":  # a white sheet on a dark page
+        raw, mime = clear_ground(raw), "image/webp"
     path = path.with_suffix("." + MIMES[mime])
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(raw)
@@ -116,23 +120,12 @@ def page(nb: dict, dest: Path, stage: Path, pages: dict, links: dict) -> None:
             cell["source"] = relink(text_of(cell["source"]), pages, dest, stage, links)
             if links["file"].endswith("/glossary.ipynb"):
                 cell["source"] = terms_as_headings(cell["source"])
-        if cell["cell_type"] == "code" and re.search(
-            r"^\s*interact\(", text_of(cell["source"]), re.M
-        ):
-            note = (
-                '<p class="live">A slider: it moves in JupyterLab and in Colab. Still pictures '
-                "of it follow.</p>"
-            )
-            cell["outputs"].append(
-                {"output_type": "display_data", "metadata": {}, "data": {"text/html": note}}
-            )
     said = "".join(c["source"] for c in nb["cells"][:4] if c["cell_type"] == "markdown")
     if links["colab"] in said:  # a lesson has its own links, in the box at its head
         return
-    bar = (
-        f'<p class="open"><a href="{links["colab"]}">open in Colab</a> <a '
-        f'href="{links["host"]}/{links["file"]}">notebook</a></p>'
-    )
+    # without an install line the first import would fail there: Colab has no visionxl
+    there = f'<a href="{links["colab"]}">open in Colab</a> ' if links["installs"] else ""
+    bar = f'<p class="open">{there}<a href="{links["host"]}/{links["file"]}">notebook</a></p>'
     at = next(
         (n + 1 for n, c in enumerate(nb["cells"]) if c["cell_type"] in ("raw", "markdown")), 0
     )

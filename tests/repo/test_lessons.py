@@ -25,6 +25,8 @@ INSTALL = "%pip install -q git+https://github.com/visionxl/visionxl"
 WIDTH = 88  # columns of code, so that no line is cut off on the site
 LONG_STRING = 4  # words from which a string in code is prose
 NUMBER = r"(?<![\w.])\d+\.\d+(?![\d.]*\w)"
+NAMED = r"\b(?:Sec\.|Section|arXiv|torch|SDXL|Python from version)[ :]"  # before a number: a name
+MARK = r"<!--given:?\s*(.*?)-->"
 LESSONS = sorted((NBS / "course").glob("*.ipynb"))
 
 
@@ -81,35 +83,35 @@ def printed(cell: dict) -> str:
 
 
 def prose(markdown: str) -> str:
-    "A text without code, formulas, addresses and numbers that are marked as given."
+    "A text without code, formulas, addresses, and the numbers of sections, papers and versions."
     for pattern in (r"```.*?```", r"\$\$.*?\$\$", r"\$[^$\n]+\$", r"`[^`\n]*`", r"\]\([^)]*\)"):
         markdown = re.sub(pattern, " ", markdown, flags=re.S)
-    return re.sub(rf"{NUMBER}\s*%?<!--given-->", " ", markdown)
+    return re.sub(rf"{NAMED}{NUMBER}", " ", markdown)
 
 
 def numbers(said: str) -> list[float]:
     return [float(n) for n in re.findall(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?", said)]
 
 
-def cited(markdown: str) -> list[float] | None:
-    """The numbers of the file that a text names as its source, `<!--given: bench/results/a.md-->`.
+def marks(markdown: str) -> list[str]:
+    "The files that a text names as the source of its numbers, `<!--given: bench/results/a.md-->`."
+    return re.findall(MARK, re.sub(r"`[^`\n]*`", " ", markdown))
 
-    None where the source is no file of ours: `<!--given: measured once, by ...-->`.
-    """
-    source = re.search(r"<!--given: (.+?)-->", markdown)
-    if source is None:
-        return []
-    file = ROOT / source[1]
-    return numbers(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+def cited(markdown: str) -> list[float]:
+    "The numbers of the files that a text names as its sources."
+    files = [ROOT / m for m in marks(markdown)]
+    return [v for f in files if f.is_file() for v in numbers(f.read_text(encoding="utf-8"))]
 
 
 def not_borne_out(nb: list[dict], captions: bool = True) -> list[str]:
-    "Decimal numbers in texts and captions that neither an output nor the code holds."
+    "Decimal numbers in texts and captions that no output, no code and no named file holds."
     code = [c for c in nb if c["cell_type"] == "code"]
     known = [v for c in code for v in numbers(printed(c))]
     known += [v for c in code for v in literals(text(c["source"]))]
-    said = [s for s in sources(nb, "markdown") if cited(s) is not None]
-    found = [n for s in said for n in bare(prose(s), known + (cited(s) or []))]
+    said = sources(nb, "markdown")
+    found = [n for s in said for n in bare(prose(s), known + cited(s))]
+    found += [f"no file: {m!r}" for s in said for m in marks(s) if not (ROOT / m).is_file()]
     strings = [s for c in code for s in long_strings(text(c["source"])) if captions]
     return found + [n for s in strings for n in bare(s, known)]
 
@@ -211,6 +213,31 @@ def test_what_is_said_of_the_ablation_is_in_its_file(path):
         assert not missing, f"{path.name} shows other figures of {row} than {missing}: run it again"
 
 
+def test_what_lesson_14_says_is_in_its_file():
+    "Its table in bench/results is written by it: the two are of one run."
+    file = ROOT / "bench" / "results" / "ablations_64.md"
+    rows = [r.split("|") for r in file.read_text(encoding="utf-8").splitlines() if " = " in r]
+    wanted = [r[3].strip() for r in rows if len(r) > 6]
+    shown = [v for c in cells(LESSONS[13]) if c["cell_type"] == "code" for v in numbers(printed(c))]
+    missing = [n for n in wanted if not rounds_to(n, shown)]
+    assert len(wanted) > 15 and not missing, f"in {file.name} only: {missing}; run the lesson again"
+
+
+@pytest.mark.parametrize("path", sorted(NBS.rglob("*.ipynb")), ids=lambda p: p.stem)
+def test_links_to_colab_and_binder_open_something_that_runs(path):
+    "The page exists, and its first cell of code installs the package there."
+    nb = cells(path)
+    said = "\n".join(sources(nb, "markdown"))
+    asked = re.findall(rf"\(({re.escape(HOST)}|{re.escape(BINDER)})/([^)]+)\)", said)
+    others = re.findall(r"\(https://(?:colab|mybinder)[^)]*\)", said)
+    assert len(others) == len(asked), f"{path.name}: links in another form: {others}"
+    for _, file in asked:
+        first = sources(cells(ROOT / file), "code")[0]
+        assert INSTALL in first, f"{path.name}: {file} has no install line in its first cell"
+    if path.parent.name == "howto":  # the site links these to Colab
+        assert INSTALL in sources(nb, "code")[0], f"{path.name} does not install the package first"
+
+
 def webps(nb: list[dict]) -> int:
     "How many pictures GitHub's view of a notebook would leave out: it is nbconvert's."
     outputs = [o for c in nb for o in c.get("outputs", [])]
@@ -255,12 +282,16 @@ def test_the_checks_can_fail():
 
     run = code("print(24.04)", "24.04 dB\n")
     assert not_borne_out([run, lines("It gains 24.0 dB, 24.1 dB, `9.9` and $8.8$.")]) == ["24.1"]
-    assert not_borne_out([run, lines("The paper says 31.5<!--given--> dB; version 1.2.3.")]) == []
+    named = "Section 3.5 of arXiv 2412.00156, with torch 2.13; version 1.2.3."
+    assert not_borne_out([run, lines(named)]) == []
     typed = "The middle one has 27.5 dB."
     assert not_borne_out([code(f"show(caption={typed!r})", typed)]) == ["27.5"]
     measured = "It gains 7.7 dB. <!--given: {}-->"
-    assert not_borne_out([run, lines(measured.format("measured once, on a card"))]) == []
-    assert not_borne_out([run, lines(measured.format("CHANGELOG.md"))]) == ["7.7"]
+    assert not_borne_out([run, lines(measured.format("once"))]) == ["7.7", "no file: 'once'"]
+    assert not_borne_out([run, lines("It gains 24.0<!--given--> dB.")]) == ["no file: ''"]
+    assert not_borne_out([run, lines(measured.format("CITATION.cff"))]) == ["7.7"]
+    paper = measured.format("visionxl/measure/reproduction/paper.py").replace("7.7", "184.8")
+    assert not_borne_out([run, lines(paper)]) == []
     formatted = "show(caption=f'The middle one has {p:.1f} dB.')"
     computed = code(formatted, "The middle one has 27.5 dB.")
     assert not_borne_out([computed, lines("It has 27.5 dB.")]) == []

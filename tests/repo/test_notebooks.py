@@ -232,3 +232,31 @@ def test_the_checks_can_fail():
     assert said != code_hash([code("def f(): return 2")])
     assert not re.search(EQUATIONS["course/10_renoise"][1][1], bare(r"$\sqrt{1 - a_s}$"))
     assert re.search(EQUATIONS["course/10_renoise"][1][1], bare(r"$\sqrt{1 - \eta^2}\,\epsilon$"))
+
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def dead_widgets(nb: list[dict]) -> list[str]:
+    "Cells that need a running kernel to be moved: on the site nothing happens there."
+    code = [c for c in nb if c["cell_type"] == "code"]
+    outputs = [o.get("data", {}) for c in code for o in c.get("outputs", [])]
+    made = [text(c["source"]) for c in code]
+    found = [s for s in made if re.search(r"(?m)^\s*(import|from) ipywidgets|^\s*interact\(", s)]
+    return found + [WIDGET for data in outputs if WIDGET in data]
+
+
+@pytest.mark.parametrize("path", notebooks(), ids=called)
+def test_no_page_has_a_dead_widget(path):
+    found = dead_widgets(cells(path))
+    assert not found, f"{called(path)}: use visionxl.show.slider.Slider in place of {found[0][:80]}"
+
+
+def test_the_check_of_widgets_can_fail():
+    def code(source, **data):
+        return {"cell_type": "code", "source": source, "outputs": [{"data": data}]}
+
+    assert dead_widgets([code("from ipywidgets import IntSlider")])
+    assert dead_widgets([code("interact(at, n=IntSlider(3));")])
+    assert dead_widgets([code("at(3)", **{WIDGET: {}})])
+    assert not dead_widgets([code("Slider('Which?', at, 'This.', n=[1, 2, 3])")])

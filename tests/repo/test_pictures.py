@@ -11,6 +11,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
+import ground  # noqa: E402
 import pictures  # noqa: E402
 
 
@@ -114,3 +115,20 @@ def test_old_bytes_are_kept_only_where_the_pictures_are_the_same():
         new, old = cells(other), cells(one)
         pictures.keep_same(new, old)
         assert (new == old) is kept
+
+
+def test_a_figure_on_white_stands_on_a_dark_page():
+    "The photograph keeps its colours, its letters keep their strokes, the ground is clear."
+    sheet = np.full((140, 220, 3), 255, np.uint8)
+    sheet[40:130, 20:100] = photo(90, 80)[..., :3]
+    sheet[40:130, 120:200] = 250  # a bright photograph with a dark rim
+    sheet[[40, 129], 120:200] = sheet[40:130, [120, 199]] = 30
+    sheet[12:20, 60:62] = 128  # a letter
+    sheet[18:20, 66:68] = 128  # a full stop
+    file = io.BytesIO()
+    Image.fromarray(sheet).save(file, "JPEG", quality=90)
+    clear = pixels(ground.clear_ground(file.getvalue()))
+    assert clear[5, 5, 3] == clear[30, 60, 3] == clear[100, 110, 3] == 0
+    assert (clear[45:125, 25:95, 3] == 255).all() and (clear[45:125, 125:195, 3] == 255).all()
+    assert abs(clear[45:125, 25:95, :3] - sheet[45:125, 25:95]).mean() < 8
+    assert clear[16, 61, 3] > 150 and clear[19, 67, 3] > 80
