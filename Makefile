@@ -7,7 +7,7 @@ export MPLBACKEND ?= Agg
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all outputs lint lab docs dist bench train clean
+.PHONY: help install demo test test-all coverage outputs lint lab docs dist bench train clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +31,13 @@ test: install ## everything that must hold: modules, lint, types, site, notebook
 test-all: install ## also what is too slow for `test`, pip-audit and licences
 	$(BIN)/python tools/check.py --slow
 
+coverage: install ## lines of the package that the tests reach, at least 92 %; pages in htmlcov
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage html -q
+	$(BIN)/coverage report
+
 outputs: install ## run the notebooks whose code has changed since their outputs
 	$(BIN)/python tools/run_nbs.py
 
@@ -52,4 +59,4 @@ train: install ## retrain the bundled prior (resumes where it stopped)
 	$(BIN)/python -m visionxl.training
 
 clean: ## remove what was built, but not the environment
-	rm -rf _docs _proc build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf _docs _proc build dist *.egg-info htmlcov .coverage* mutants .pytest_cache .ruff_cache .mypy_cache

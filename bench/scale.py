@@ -3,6 +3,7 @@
     python bench/scale.py             25 and 100 frames of 32x48 (minutes)
     python bench/scale.py --full      25, 100 and 400 frames, three rounds
     python bench/scale.py --parts     only where the time of one frame goes
+    python bench/scale.py --folder 200   only a folder of 200 clips of two frames
     python bench/scale.py --queue     only the driver's memory with 10 and 1000 windows in line
 
 A film is measured, then restored from file to file by processes of Ray with one thread each; one
@@ -12,6 +13,8 @@ one worker over twice the time of two. Writes bench/results/scale.json and scale
 """
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import sys
@@ -28,6 +31,7 @@ import torch  # noqa: E402
 
 from visionxl import video  # noqa: E402
 from visionxl.app import restore as app_restore  # noqa: E402
+from visionxl.app.cli.main import main as command  # noqa: E402
 from visionxl.app.files.degrade_file import degrade_file  # noqa: E402
 from visionxl.app.files.restore_file import restore_file  # noqa: E402
 from visionxl.extras import motion  # noqa: E402
@@ -246,6 +250,39 @@ def queue(counts: tuple[int, ...] = (10, 1000)) -> list[dict]:
     return rows[1:]
 
 
+def folder_of_clips(a: argparse.Namespace, folder: Path, count: int) -> list[dict]:
+    "The command on a folder of clips of two frames: without workers, then with two."
+    x = video.fit(video.sample("flower").x, *a.size)
+    (folder / "y").mkdir()
+    for i in range(count):
+        pair = x[i % len(x) :][:2]
+        pair = pair if len(pair) == 2 else x[:2]
+        video.write(folder / "clean.mkv", pair, lossless=True, overwrite=True)
+        degrade_file(folder / "clean.mkv", folder / "y" / f"{i:03d}.mkv", "deblur")
+    ask = ["restore", str(folder / "y"), "--quiet", "--codec", "ffv1"]
+    ask += ["--set", f"route.steps={a.steps}", "-o"]
+    rows, made = [], {}
+    for said, more in (("none", []), ("2", ["--ray", "--workers", "2"])):
+        out = folder / f"x{said}"
+        with Watch() as watch, contextlib.redirect_stdout(io.StringIO()):
+            code = command([*ask, str(out), *more])
+        films = {p.name: p.read_bytes() for p in sorted(out.glob("*.mkv"))}
+        made = made or films
+        rows.append(
+            {
+                "workers": said,
+                "clips": f"{len(films)} of {count}",
+                "seconds": f"{watch.seconds:.0f}",
+                "driver's CPU seconds": f"{watch.cpu:.0f}",
+                "driver's peak MB above start": f"{watch.peak - watch.start:.0f}",
+                "load": f"{os.getloadavg()[0]:.1f}",
+                "exit code": str(code),
+                "same bits": "yes" if films == made else "NO",
+            }
+        )
+    return rows
+
+
 def _answer(thing: int, x: torch.Tensor) -> torch.Tensor:
     "What a worker does with a window here: nearly nothing."
     return x + thing
@@ -263,6 +300,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--steps", type=int, default=8, help="route.steps: the cost of a frame (8)")
     p.add_argument("--parts", action="store_true", help="only where the time goes")
     p.add_argument("--queue", action="store_true", help="only the driver's memory")
+    p.add_argument("--folder", type=int, metavar="N", help="only a folder of N short clips")
     p.add_argument("--out", type=Path, default=OUT)
     return p
 
@@ -274,7 +312,7 @@ def main(argv: list | None = None) -> int:
     a.repeat = a.repeat or (3 if a.full else 2)
     torch.set_num_threads(1)
     settings = {**WINDOWS, "changes": {"route.steps": a.steps}}
-    every = not (a.parts or a.queue)
+    every = not (a.parts or a.queue or a.folder)
     path = a.out / "scale.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
     with tempfile.TemporaryDirectory() as name:
@@ -282,6 +320,8 @@ def main(argv: list | None = None) -> int:
             kept["parts"] = parts(a, Path(name), settings)
         if every or a.queue:
             kept["queue"] = queue()
+        if a.folder:
+            kept["folder"] = folder_of_clips(a, Path(name), a.folder)
         if every:
             kept["rows"] = compare(a, Path(name), settings)
             kept["size"], kept["steps"] = list(a.size), a.steps
@@ -306,6 +346,13 @@ def page(kept: dict) -> str:
         ]
     if "parts" in kept:
         said += ["## Where the time goes", markdown(kept["parts"], bold=False)]
+    if "folder" in kept:
+        said += [
+            "## A folder of short clips",
+            "Clips of two frames, by `visionxl restore FOLDER -o OUT`, the start of workers and of "
+            "Ray included.",
+            markdown(kept["folder"], bold=False),
+        ]
     if "queue" in kept:
         said += ["## The driver's memory", markdown(kept["queue"], bold=False)]
     return "\n\n".join(said) + "\n"

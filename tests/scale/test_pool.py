@@ -13,6 +13,7 @@ from short_runs import restored
 from visionxl.app.restore import PaddedPrior
 from visionxl.prior.latent import Prior
 from visionxl.prior.protocol import as_prior
+from visionxl.scale import pack
 from visionxl.scale.crew import DeviceWorker
 from visionxl.scale.pack import on_device, packed, unpacked
 from visionxl.scale.pool import Pool
@@ -102,6 +103,7 @@ def test_parcels(dtype):
     w.again = w.weight
     back = unpacked(packed(w))
     assert back.again is back.weight and not back.weight.requires_grad
+    assert unpacked(packed(torch.channels_last)) is torch.channels_last
 
 
 def test_moved_prior_has_networks_of_its_own(tiny):
@@ -109,6 +111,21 @@ def test_moved_prior_has_networks_of_its_own(tiny):
         other = on_device(tiny, "cuda:0")
         assert str(other.device) == "cuda:0" and str(tiny.device) == "cpu"
         assert next(tiny.unet.parameters()).device.type == "cpu"
+
+
+def test_large_priors_travel_in_half_precision(tiny, clip, monkeypatch):
+    "A prior loaded in main memory for workers on GPUs has the precision that it has on one GPU."
+    assert pack.in_precision_of(tiny, "cuda:0") is tiny
+    monkeypatch.setattr(pack, "LARGE", 1000)
+    assert pack.in_precision_of(tiny, "cpu") is tiny
+    with emulated():
+        half = pack.in_precision_of(tiny, "cuda:0")
+        assert str(half.device) == "cpu" and half.unet.conv_in.weight.dtype == torch.float16
+        there, own = on_device(half, "cuda:0"), Prior.load("tiny", "cuda:0", torch.float16)
+        assert there.place == own.place
+        z = own.encode(clip.to("cuda:0"))
+        assert torch.equal(there.eps(z, 100), own.eps(z, 100))
+    assert tiny.unet.conv_in.weight.dtype == torch.float32
 
 
 @pytest.mark.slow  # Ray takes half a minute to start on a busy machine

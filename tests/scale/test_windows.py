@@ -11,16 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from devices.emulator import emulated
 from short_runs import SHORT, restored_alone
 
 from visionxl import video
+from visionxl.app.cli.main import main
+from visionxl.app.degradation.tasks import Degradation
 from visionxl.app.files.degrade_file import degrade_file
 from visionxl.app.files.restore_file import restore_file
+from visionxl.app.settings import settings_for
 from visionxl.measure.experiment.grid import Grid
 from visionxl.measure.experiment.spread import fill
 from visionxl.prior.latent import Prior
 from visionxl.scale.command import add_crew_options, check_crew_options
 from visionxl.scale.crew import Crew, DeviceWorker, Full, device_crew
+from visionxl.scale.pack import on_device
 from visionxl.scale.pool import Pool
 
 SCALE = Path(video.__file__).parent / "assets" / "scale"
@@ -145,6 +150,121 @@ def test_no_room_is_waited_for_and_not_for_ever():
     never = Crew(lambda i: Tight("never", "cpu"), 1, patience=0.2)
     with never as crew, pytest.raises(MemoryError, match="object store"):
         crew.call(lambda thing: thing)
+
+
+OWN = """
+from visionxl.prior.latent import Prior
+
+def halved():
+    return Prior.load("tiny", device="cpu", frames_per_batch=2)
+"""
+ASK = ["--quiet", "--chunk", "5", "--overlap", "2", "--set", "route.steps=4", "--codec", "ffv1"]
+TWO = ["--devices", "cpu,cpu"]
+
+
+def test_any_prior_that_the_command_knows(measured, tmp_path, monkeypatch):
+    "A file of one's own, and another autoencoder: workers get what one process would load."
+    y, x = str(measured[0]), tmp_path / "x.mkv"
+    (tmp_path / "mine.py").write_text(OWN)
+    ask = ["restore", y, "-o", str(x), "--overwrite", "--frames", "3", *ASK]
+    own = ["--prior", f"{tmp_path / 'mine.py'}:halved"]
+    made = []
+    for more in ([], TWO):
+        assert main([*ask, *own, *more]) == 0
+        made.append(x.read_bytes())
+    assert made[0] == made[1]
+    assert main([*ask, *own, *TWO, "--vae", "taesdxl"]) == 1
+    load, seen = Prior.load, []
+
+    def with_vae(name, vae=None, device=None):
+        seen.append((name, vae, device))
+        return load(name, device=device)
+
+    monkeypatch.setattr(Prior, "load", with_vae)
+    for more in ([], TWO):
+        assert main([*ask, "--vae", "taesdxl", *more]) == 0
+    assert seen == [("tiny", "taesdxl", None), ("tiny", "taesdxl", "cpu")]
+
+
+def test_own_prior_goes_on_with_workers(measured, tmp_path, monkeypatch):
+    "What one process has left is taken over: a file's text counts, not who runs it."
+    (tmp_path / "mine.py").write_text(OWN)
+    name = f"{tmp_path / 'mine.py'}:halved"
+    with Pool(Prior.load("tiny", device="cpu"), devices=("cpu",), name=name) as pool:
+        keys = {settings_for(Degradation("sr"), prior=p).key() for p in (name, pool)}
+        assert len(keys) == 1
+        (tmp_path / "mine.py").write_text(OWN + "# changed")
+        assert settings_for(Degradation("sr"), prior=pool).key() not in keys
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    "Seven measured films, one of two windows, and an eighth that is none; all restored by one."
+    folder = tmp_path_factory.mktemp("many")
+    (folder / "y").mkdir()
+    for i in range(7):
+        clean = folder / "clean.mkv"
+        x = video.fit(video.sample("tears", 7 if i == 3 else 2).x, 32, 48)
+        video.write(clean, x.flip(0) if i % 2 else x, lossless=True, overwrite=True)
+        degrade_file(clean, folder / "y" / f"{i}.mkv", "sr")
+    (folder / "y" / "4.mkv").write_text("no film")
+    assert main(["restore", str(folder / "y"), "-o", str(folder / "one"), *ASK]) == 1
+    return folder
+
+
+def bytes_in(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+
+
+def test_a_folder_is_shared(films, tmp_path, capsys):
+    "The same files as by one; a film that is damaged stops no other; a second call does nothing."
+    out, want = tmp_path / "two", bytes_in(films / "one")
+    assert sorted(want) == [f"{i}.mkv" for i in (0, 1, 2, 3, 5, 6)]
+    ask = ["restore", str(films / "y"), "-o", str(out), *ASK, *TWO]
+    assert main([*ask, "--json"]) == 1
+    assert bytes_in(out) == want
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    ends = {e: [s for s in said if s["event"] == e] for e in ("start", "done", "failed")}
+    assert [len(v) for v in ends.values()] == [7, 6, 1]
+    progress = [s for s in said if s["event"] == "progress"]
+    assert progress[-1]["finished"] == 7 and progress[-1]["share"] == 1
+    (out / "5.mkv").unlink()
+    stamps = {p: p.stat().st_mtime_ns for p in out.iterdir()}
+    assert main([*ask, "--resume"]) == 1
+    assert bytes_in(out) == want
+    assert all(p.stat().st_mtime_ns == t for p, t in stamps.items())
+    table = capsys.readouterr().out.splitlines()[-7:]
+    assert [line.split()[0] for line in table] == [f"{i}.mkv" for i in range(7)]
+
+
+def test_a_folder_is_stopped_and_goes_on(films, tmp_path, monkeypatch):
+    "Ctrl-C in the middle: finished films are whole, nothing is left open, the rest is done later."
+    out, done = tmp_path / "two", []
+    run = Crew.call
+
+    def interrupted(self, f, *args):
+        done.append(args)
+        if len(done) == 4:
+            raise KeyboardInterrupt
+        return run(self, f, *args)
+
+    ask = ["restore", str(films / "y"), "-o", str(out), *ASK, *TWO]
+    monkeypatch.setattr(Crew, "call", interrupted)
+    assert main(ask) == 130
+    left = bytes_in(out) if out.exists() else {}
+    want = bytes_in(films / "one")
+    assert len(left) < 6 and all(want.get(n) == b for n, b in left.items() if n[0] != ".")
+    monkeypatch.setattr(Crew, "call", run)
+    assert main([*ask, "--resume"]) == 1
+    assert bytes_in(out) == want
+
+
+def test_grid_on_cards(tmp_path):
+    "A worker's priors are loaded on its device."
+    grid = Grid(tmp_path, methods=("paper",), say=lambda s: None)
+    with emulated(cards=2):
+        there = on_device(grid, "cuda:1")
+        assert str(there.prior("tiny").device) == "cuda:1" and grid.device is None
 
 
 def test_cells_of_a_grid(tmp_path):

@@ -477,6 +477,16 @@ def test_twenty_steps_reach_what_sixty_did():
     assert (ours - want).square().mean() < (theirs - want).square().mean()
 
 
+def test_to_size_interpolates_a_ramp():
+    "A slope comes back where it was: pixels are means, and lie in the middle of what they cover."
+    A = task("sr", (2, 3, 128, 32))  # the small frames are higher than the large ones are wide
+    down, right = torch.linspace(-1, 1, 128)[:, None], torch.linspace(-0.5, 0.5, 32)
+    x = (0.5 * down + right).expand(A.in_shape)
+    got = to_size(A, A(x), bicubic=True)
+    assert worst(got[..., 8:-8, 8:-8], x[..., 8:-8, 8:-8]) < 0.01  # a cubic waves about a slope
+    assert got.shape == x.shape and worst(to_size(A, A(x)), x) > 0.03
+
+
 @pytest.mark.parametrize("name", ["sr", "inpaint", "inpaint+", "deblur+"])
 def test_to_size_keeps_constants(name):
     A = task(name, (8, 3, 16, 16), kernel_size=5)

@@ -29,7 +29,6 @@ from ..measure.experiment.identity import is_reference, load_object
 from ..operators.known.properties import describe
 from ..operators.tasks import ALL_TASKS, LinearOperator
 from ..presets import choose
-from ..prior.latent import Prior
 from ..prior.protocol import as_prior
 from ..steps.preset import Preset
 
@@ -90,16 +89,18 @@ class RestoreSettings:
         d = self.degradation
         return replace(self, degradation=replace(d, sigma_y=(d.sigma_y**2 + sigma**2) ** 0.5))
 
-    def load_prior(self) -> Any:
+    def load_prior(
+        self,
+        device: str | torch.device | None = None,  # where to load it; None: the GPU if there is one
+    ) -> Any:
         """The prior itself, whichever way it was said: `find_prior` loads it.
 
-        Raises FileNotFoundError where there is none, TypeError or ValueError for what can be none,
-        with the remedy.
+        A loaded one is taken as it is, with the autoencoder that it has. Raises FileNotFoundError
+        where there is none, TypeError or ValueError for what can be none, with the remedy.
         """
         said = str(self.prior) if isinstance(self.prior, Path) else self.prior
-        if self.vae and isinstance(said, str) and not is_reference(said):
-            return Prior.load(said, vae=self.vae)
-        return as_prior(find_prior(said))
+        vae = self.vae if isinstance(said, str) else None
+        return as_prior(find_prior(said, device, vae))
 
     def windows(
         self,
@@ -132,10 +133,11 @@ class RestoreSettings:
     def key(self) -> str:
         "A short text that differs where any setting differs: a resumed run compares it."
         d = self.degradation
-        parts = (d, self.chosen(), self.seed, str(self.prior), self.vae, self.chunk, self.overlap)
+        said = str(self.prior)  # a pool has the name of the prior inside
+        parts = (d, self.chosen(), self.seed, said, self.vae, self.chunk, self.overlap)
         parts += () if self.tile is None else (self.tile,)
-        if is_reference(self.prior):
-            parts += (Path(self.prior.rpartition(":")[0]).read_text(encoding="utf-8"),)
+        if is_reference(said):
+            parts += (Path(said.rpartition(":")[0]).read_text(encoding="utf-8"),)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 # %% ../../nbs/reference/app/settings.ipynb #9e8c4cc7

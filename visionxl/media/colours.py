@@ -71,7 +71,7 @@ def rgb(
     large = frame.height >= HD[0] or frame.width >= HD[1]
     shallow_form, deep_form = ("rgba", "rgba64le") if see_through else ("rgb24", "rgb48le")
     form = deep_form if deep else shallow_form
-    if untagged and large:
-        frame = frame.reformat(format=form, src_colorspace=Colorspace.ITU709)
-    a = frame.to_ndarray(format=form)
+    space = Colorspace.ITU709 if untagged and large else None
+    # by one thread: to start several takes longer than to convert a frame
+    a = frame.reformat(format=form, src_colorspace=space, threads=1).to_ndarray()
     return on_black(a) if see_through else a

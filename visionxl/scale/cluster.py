@@ -199,11 +199,13 @@ class RayCrew(Crew):
         device: str | None = None,  # where they compute; None: on GPUs where the cluster has them
         threads: int | None = None,  # of each worker on a CPU; None: as many as here
         store: float | None = None,  # gigabytes of the object store of a cluster of our own
+        suit: Callable[[Any, str], Any] | None = None,  # of thing and device: makes it fit, once
         **options: Any,  # of `Crew`: limit, patience, retries
     ):
         threads = threads or torch.get_num_threads()
         self.own = connect(address, workers * threads, store)
         device = device or cluster_device()
+        thing = suit(thing, device) if suit else thing
         parcel = load_ray().put(packed(thing))  # once: each machine keeps one copy
 
         def hire(i: int) -> RayWorker:

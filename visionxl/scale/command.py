@@ -7,7 +7,7 @@ __all__ = ['add_crew_options', 'check_crew_options', 'crew_for', 'pool_for']
 
 # %% ../../nbs/reference/scale/command.ipynb #95cb5613
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,7 @@ def check_crew_options(
 def crew_for(
     thing: Any,  # what the workers work with
     a: argparse.Namespace,  # the command's arguments
+    **options: Any,  # of `RayCrew`
 ) -> Iterator["Crew | None"]:
     "The workers that were asked for, sent home at the end; None where nobody asked."
     if not check_crew_options(a):
@@ -70,7 +71,7 @@ def crew_for(
         from visionxl.scale.cluster import RayCrew
 
         address = None if a.ray == "local" else a.ray
-        crew = RayCrew(thing, a.workers or 2, address, limit=a.time_limit)
+        crew = RayCrew(thing, a.workers or 2, address, limit=a.time_limit, **options)
     with crew:
         yield crew
 
@@ -78,17 +79,21 @@ def crew_for(
 @contextmanager
 def pool_for(
     prior: str,  # its name
+    load: Callable[[str], Any],  # loads it on a device, as the command does without workers
     a: argparse.Namespace,  # the command's arguments
     whole: bool = False,  # whether each window goes to one worker, where many clips run at once
 ) -> Iterator[Any]:
-    "The prior as a pool of the workers that were asked for; its name where nobody asked."
+    """The prior as a pool of the workers that were asked for; its name where nobody asked.
+
+    Raises what `load` raises.
+    """
     if not check_crew_options(a):
         yield prior
         return
-    from visionxl.prior.latent import Prior
+    from visionxl.scale.pack import in_precision_of
     from visionxl.scale.pool import Pool
 
-    device = a.devices.split(",")[0] if a.devices else "cpu"
-    loaded = Prior.load(prior, device=device)
-    with crew_for(loaded, a) as crew:
+    loaded = load(a.devices.split(",")[0] if a.devices else "cpu")
+    options = {} if a.devices else {"suit": in_precision_of}
+    with crew_for(loaded, a, **options) as crew:
         yield Pool(loaded, crew=crew, whole=whole, name=prior)

@@ -57,6 +57,7 @@ class Machines:
     bytes: float = 0.0  # moved for one frame of a window
     line: float = 1.25e9  # bytes a second between driver and workers
     start: float = 0.0  # until the first worker is ready
+    cores: int | None = None  # that driver and workers share; None: each has one of its own
 
     def seconds(
         self,
@@ -71,7 +72,10 @@ class Machines:
         rounds = ceil(windows / workers)
         computing = rounds * chunk * self.worker
         feeding = frames * self.driver + windows * chunk * self.bytes / self.line
-        return self.start + max(computing, feeding)
+        if self.cores is None:
+            return self.start + max(computing, feeding)
+        work = windows * chunk * self.worker + frames * self.driver
+        return self.start + max(computing, feeding, work / self.cores)
 
     def most_workers(
         self,

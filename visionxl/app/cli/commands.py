@@ -10,6 +10,7 @@ import argparse
 from typing import Any, NoReturn
 
 from ... import __version__
+from .completion import PrintCompletion
 from visionxl.app.cli.options import (
     TASK_NAMES,
     add_clip_options,
@@ -217,6 +218,12 @@ def parser() -> argparse.ArgumentParser:
         description="Restore degraded video with a latent image diffusion model (VISION-XL).",
     )
     p.add_argument("--version", action="version", version=f"visionxl {__version__}")
+    p.add_argument(
+        "--print-completion",
+        action=PrintCompletion,
+        choices=["bash", "zsh"],
+        help="print what makes the Tab key of this shell complete commands, options and files",
+    )
     subs = p.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _restore_command(subs)
     _degrade_command(subs)

@@ -9,7 +9,8 @@ __all__ = ['say', 'restore']
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from .arguments import clip_of, degradation_numbers, solver_options
 from .errors import explain, is_expected
 
 if TYPE_CHECKING:
+    from visionxl.app.progress import Together
     from visionxl.app.files.many import Job
     from visionxl.app.files.restore_file import Outcome
     from visionxl.media.encoders import Encoding
@@ -51,7 +53,9 @@ def say(
     "One line of JSON on stdout, for a program that reads along."
     from visionxl.media.notes import finite
 
-    print(json.dumps(finite({"event": event} | facts), allow_nan=False), flush=True)
+    line = json.dumps(finite({"event": event} | facts), allow_nan=False)
+    sys.stdout.write(line + "\n")  # one call: clips that run at once do not cut into each other
+    sys.stdout.flush()
 
 # %% ../../../nbs/reference/app/cli/restoring.ipynb #c607e902
 def _progress(a: argparse.Namespace) -> bool | Callable:
@@ -71,23 +75,27 @@ def _warn_of_loss(path: Path) -> None:
         print(f"visionxl: {path}: {remark}", file=sys.stderr)
 
 
-def _run(a: argparse.Namespace, job: "Job") -> "Outcome":
+def _loader(a: argparse.Namespace) -> Callable[[str], Any]:
+    "Loads the prior on a device, as a restoration does."
+    from visionxl.app.settings import RestoreSettings
+
+    return RestoreSettings(prior=a.prior, vae=a.vae).load_prior
+
+
+def _run(a: argparse.Namespace, job: "Job", prior: Any, progress: bool | Callable) -> "Outcome":
     "Restore one clip, after its preview if that is wanted."
     from visionxl.app.files.restore_file import restore_file
     from visionxl.app.files.simulate_file import simulate_file
-    from visionxl.scale.command import pool_for
 
     run, clip = simulate_file if a.simulate else restore_file, clip_of(a, job.source)
     options = solver_options(a) | degradation_numbers(a)
     options |= {"overwrite": a.overwrite, "encoding": _encoding(a, job.out)}
-    options |= {"cuts": a.cuts}
-    options |= {"progress": _progress(a), "scratch": Path(a.scratch) if a.scratch else None}
-    with pool_for(a.prior, a) as prior:
-        options["prior"] = prior
-        if a.preview:
-            few = run(clip.middle(a.preview), _preview_name(job.out), a.task, **options)
-            _told(a, few, "preview")
-        return run(clip, job.out, a.task, resume=a.resume, **options)
+    options |= {"cuts": a.cuts, "prior": prior, "progress": progress}
+    options |= {"scratch": Path(a.scratch) if a.scratch else None}
+    if a.preview:
+        few = run(clip.middle(a.preview), _preview_name(job.out), a.task, **options)
+        _told(a, few, "preview")
+    return run(clip, job.out, a.task, resume=a.resume, **options)
 
 
 def _preview_name(out: Path) -> Path:
@@ -95,7 +103,9 @@ def _preview_name(out: Path) -> Path:
 
 
 def _told(a: argparse.Namespace, done: "Outcome", event: str = "done") -> None:
-    "Say what has come out."
+    "Say what has come out, above the bar where there is one."
+    from tqdm import tqdm
+
     from visionxl.show.report import table
 
     h, w = done.size
@@ -104,15 +114,16 @@ def _told(a: argparse.Namespace, done: "Outcome", event: str = "done") -> None:
         facts |= {"fps": done.plan.fps, "seconds": round(done.seconds, 2)}
         say(event, **facts, metrics=done.rows)
         return
-    if done.rows:
-        print(table(done.rows))
-    print(
-        f"{done.path}: {done.frames} frames of {w}x{h} at {done.plan.fps:.5g} per second, "
-        f"restored in {done.seconds:.0f} s"
-    )
+    with tqdm.external_write_mode():
+        if done.rows:
+            print(table(done.rows))
+        print(
+            f"{done.path}: {done.frames} frames of {w}x{h} at {done.plan.fps:.5g} per second, "
+            f"restored in {done.seconds:.0f} s"
+        )
 
 
-def _one(a: argparse.Namespace, job: "Job") -> "Outcome":
+def _one(a: argparse.Namespace, job: "Job", prior: Any, progress: bool | Callable) -> "Outcome":
     "One clip, with all that is said about it."
     from visionxl.app.files.report_file import report_file
 
@@ -121,7 +132,7 @@ def _one(a: argparse.Namespace, job: "Job") -> "Outcome":
     elif not a.quiet:
         _warn_of_loss(job.source)
     try:
-        done = _run(a, job)
+        done = _run(a, job, prior, progress)
     except BaseException as e:
         if a.json:
             say("failed", clip=str(job.source), error=" ".join(explain(e)[0].split()))
@@ -137,12 +148,14 @@ def _row(job: "Job", **facts: Any) -> dict:
     return {"clip": job.source.name, "frames": "", "size": "", "seconds": "", "result": ""} | facts
 
 
-def _tried(a: argparse.Namespace, job: "Job") -> tuple[dict, bool]:
+def _tried(
+    a: argparse.Namespace, job: "Job", prior: Any, progress: bool | Callable
+) -> tuple[dict, bool]:
     "The row of one clip in the table, and whether it went well."
     if a.resume and job.out.exists():
         return _row(job, result="was there already"), True
     try:
-        done = _one(a, job)
+        done = _one(a, job, prior, progress)
     except Exception as e:
         if not is_expected(e):
             raise
@@ -155,6 +168,39 @@ def _tried(a: argparse.Namespace, job: "Job") -> tuple[dict, bool]:
     return _row(job, **facts, result=str(done.path)), True
 
 
+def _each(a: argparse.Namespace, jobs: list["Job"]) -> list[tuple[dict, bool]]:
+    "What became of each clip: one after another, or as many at once as keep all workers busy."
+    from visionxl.scale.command import check_crew_options, pool_for
+
+    if not check_crew_options(a):
+        return [_tried(a, job, a.prior, _progress(a)) for job in jobs]
+    from visionxl.scale.crew import at_once
+
+    with pool_for(a.prior, _loader(a), a, whole=True) as pool, _together(a, len(jobs)) as now:
+
+        def one(i: int) -> tuple[dict, bool]:
+            try:
+                return _tried(a, jobs[i], pool, now.of(i))
+            finally:
+                now.end(i)
+
+        return at_once(one, range(len(jobs)), pool.crew.ahead, pool.close)
+
+
+@contextmanager
+def _together(a: argparse.Namespace, clips: int) -> Iterator["Together"]:
+    "One bar for all clips, or lines for programs, or nothing in a log."
+    from visionxl.app.progress import BarTogether, JsonTogether, Together
+
+    if a.json:
+        yield Together(clips, JsonTogether())
+    elif a.quiet or not sys.stderr.isatty():
+        yield Together(clips, lambda now: None)
+    else:
+        with closing(BarTogether(clips)) as bar:
+            yield Together(clips, bar)
+
+
 def restore(
     a: argparse.Namespace,  # as `parser` reads the command line
 ) -> int:  # 0 where all clips went well, else 1
@@ -163,6 +209,7 @@ def restore(
     Raises what `restore_file` raises where there is one clip; of many, each is tried.
     """
     from visionxl.app.files.many import jobs_for
+    from visionxl.scale.command import pool_for
     from visionxl.show.report import table
 
     jobs = jobs_for(a.input, a.out)
@@ -172,11 +219,12 @@ def restore(
     if a.report:
         _check_page(a.report, a.overwrite)
     if not many:
-        _one(a, jobs[0])
+        with pool_for(a.prior, _loader(a), a) as prior:
+            _one(a, jobs[0], prior, _progress(a))
         return 0
     _encoding(a, jobs[0].out)
     Path(a.out).mkdir(exist_ok=True)
-    rows, fine = zip(*(_tried(a, job) for job in jobs))
+    rows, fine = zip(*_each(a, jobs))
     if not a.json:
         print(table(list(rows)))
     return 0 if all(fine) else 1

@@ -41,8 +41,20 @@ def find_operator(
 
 def find_prior(
     prior: str | object,  # a name, a folder, a plain prior's name, `file.py:prior`, or a prior
+    device: str | torch.device | None = None,  # where to load it; None: the GPU if there is one
+    vae: str | None = None,  # another autoencoder for it, a folder or a hub id
 ) -> object:  # with `encode`, `decode`, `eps`
-    "Return a prior, loaded, whichever way it is said."
+    """Return a prior, loaded, whichever way it is said.
+
+    A prior of one's own lies where its file puts it: device and autoencoder are for priors that
+    are loaded by name. Raises FileNotFoundError where there is none, ValueError for an autoencoder
+    that nothing would use.
+    """
+    if vae and (is_reference(prior) or not isinstance(prior, str) or prior in PLAIN_PRIORS):
+        raise ValueError(
+            f"the prior {prior} has no autoencoder to replace by {vae}: leave out --vae, or name "
+            "a latent diffusion model"
+        )
     if is_reference(prior):
         prior = load_object(prior)
         made = inspect.isfunction(prior) and not inspect.signature(prior).parameters
@@ -53,7 +65,7 @@ def find_prior(
         return plain_prior(prior)
     from visionxl.prior.latent import Prior
 
-    return Prior.load(prior)
+    return Prior.load(prior, **{k: v for k, v in (("device", device), ("vae", vae)) if v})
 
 
 def by_name(

@@ -81,6 +81,7 @@ class Grid:
         say: Callable = print,  # is told about each finished cell
     ):
         self.folder, self.say = Path(folder), say
+        self.device: str | None = None  # where priors are loaded; None: the GPU if there is one
         self.folder.mkdir(parents=True, exist_ok=True)
         self.clips = default_clips() if clips is None else dict(clips)
         self.operators, self.methods, self.priors = map(by_name, (operators, methods, priors))
@@ -111,7 +112,7 @@ class Grid:
     ) -> object:
         "Return a prior, loaded when it is first asked for."
         if name not in self._loaded:
-            self._loaded[name] = find_prior(self.priors.get(name, name))
+            self._loaded[name] = find_prior(self.priors.get(name, name), self.device)
         return self._loaded[name]
 
     def prior_id(
@@ -180,6 +181,15 @@ class Grid:
         "The same grid without what it has loaded, to be sent to other processes."
         other = copy(self)
         other.say, other._loaded, other._ids, other._clip = print, {}, {}, (None, None)
+        return other
+
+    def to(
+        self,
+        device: str | torch.device,  # of a worker
+    ) -> "Grid":
+        "A grid for a worker, whose priors are loaded on its device."
+        other = self.for_workers()
+        other.device = str(device)
         return other
 
     def answer(
