@@ -187,8 +187,8 @@ BAD = [  # arguments, and what the sentence must say
     (R + ["good.mp4", "--task", "upscale"], "no task 'upscale': choose one of deblur, sr"),
     (R + ["good.mp4"], "which --task?"),
     (
-        R + ["good.mp4", "--task", "sr", "--preset", "fast"],
-        "preset 'fast' is unknown: choose one of",
+        R + ["good.mp4", "--task", "sr", "--preset", "swift"],
+        "preset 'swift' is unknown: choose one of",
     ),
     (R + ["good.mp4", "--task", "sr", "--prior", "huge"], "no prior 'huge': choose 'tiny', 'sdxl'"),
     (R + ["good.mp4", "--task", "sr", "--set", "renoise.eta=9"], "eta=9"),

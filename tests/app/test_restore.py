@@ -240,7 +240,7 @@ def test_memory_is_that_of_a_window(tmp_path, x):
     [
         (torch.zeros(8, 3, 8, 8), dict(task="upscale"), ValueError, "choose one of deblur"),
         (torch.zeros(8, 3, 8, 8), dict(), ValueError, "which --task"),
-        (torch.zeros(8, 3, 8, 8), dict(task="sr", preset="fast"), ValueError, "choose one of"),
+        (torch.zeros(8, 3, 8, 8), dict(task="sr", preset="swift"), ValueError, "choose one of"),
         (torch.zeros(8, 3, 8, 8), dict(task="sr", flavour=3), ValueError, "flavour"),
         (torch.zeros(8, 3, 8, 8), dict(task="sr", overlap=25), ValueError, "overlap"),
         (torch.zeros(30, 3, 8, 8), dict(task="sr+", overlap=3), ValueError, "at least 7"),
