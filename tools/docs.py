@@ -76,7 +76,7 @@ def stage_notebook(nb: Path, pages: dict[str, str]) -> list[str]:
         cells = json.loads(nb.read_text(encoding="utf-8"))
     dest = STAGE / f"{page_name(nb)}.ipynb"
     dest.parent.mkdir(parents=True, exist_ok=True)
-    links = {"colab": f"{COLAB}/{source}", "host": f"{GIT}/blob/main", "file": source}
+    links: dict = {"colab": f"{COLAB}/{source}", "host": f"{GIT}/blob/main", "file": source}
     links["installs"] = INSTALL in nb.read_text(encoding="utf-8")
     docs_pages.page(cells, dest, STAGE, pages, links)
     dest.write_text(json.dumps(cells), encoding="utf-8")

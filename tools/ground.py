@@ -38,7 +38,7 @@ def pieces(ink: np.ndarray, box: Box, down: bool = True, stuck: bool = False) ->
     if min(bottom - top, right - left) <= THIN:
         yield box
         return
-    found = runs(ink[top:bottom, left:right].any(1 if down else 0))
+    found = runs(np.asarray(ink[top:bottom, left:right].any(1 if down else 0)))
     if len(found) == 1 and stuck:
         a, b = found[0]
         yield (top + a, top + b, left, right) if down else (top, bottom, left + a, left + b)

@@ -134,7 +134,7 @@ class RestoreSettings:
         "A short text that differs where any setting differs: a resumed run compares it."
         d = self.degradation
         said = str(self.prior)  # a pool has the name of the prior inside
-        parts = (d, self.chosen(), self.seed, said, self.vae, self.chunk, self.overlap)
+        parts: tuple = (d, self.chosen(), self.seed, said, self.vae, self.chunk, self.overlap)
         parts += () if self.tile is None else (self.tile,)
         if is_reference(said):
             parts += (Path(said.rpartition(":")[0]).read_text(encoding="utf-8"),)

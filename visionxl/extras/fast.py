@@ -68,7 +68,7 @@ class InBfloat16:
         problem: Problem,
     ) -> PriorLike:
         "The problem's prior, rounded where that is faster."
-        place = getattr(problem.prior, "place", None)
+        place: Any = getattr(problem.prior, "place", None)
         plain = place is not None and place.dtype == torch.float32
         if plain and place.device.type == "cpu" and has_bfloat16():
             return Bfloat16Prior(problem.prior)

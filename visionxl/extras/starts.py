@@ -104,7 +104,7 @@ def upsample(
 
 # %% ../../nbs/reference/extras/starts.ipynb #52ba996b
 # task: (mu, rho, weights of time, height, width), the best of bench/results/tune_tv.jsonl
-TV_TUNED = {
+TV_TUNED: dict[str | None, tuple] = {
     "deblur": (1e-14, 2e-12, (1.0, 1.0, 1.0)),
     "sr": (3e-9, 6e-7, (0.5, 1.0, 1.0)),
     "halved": (3e-9, 6e-7, (0.5, 1.0, 1.0)),  # as for sr

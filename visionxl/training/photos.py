@@ -157,7 +157,7 @@ def spoil(
     """
     x, (kind, amount) = to_float(photo)[None], torch.rand(2, generator=rng).tolist()
     if kind < 0.35:
-        A = AveragePool(x.shape, 4 if amount < 0.7 else 2)
+        A: AveragePool | Mask | Blur = AveragePool(x.shape, 4 if amount < 0.7 else 2)
     elif kind < 0.65:
         A = Mask(x.shape, torch.rand(x[0, 0].shape, generator=rng) > 0.2 + 0.45 * amount)
     else:

@@ -44,7 +44,7 @@ class Desk:
         for part in (self.given, self.made):
             part.mkdir(parents=True, exist_ok=True)
         self.options = options
-        self.clip: Path | None = None
+        self.clip: Any = None
         self.mask: Path | None = None
         self.left: dict[str, Any] | None = None  # options of a run that was stopped
         self.share, self.doing, self._began, self._stop = 0.0, "", 0.0, False

@@ -76,7 +76,7 @@ class Page:
         self,
         desk: Desk,
     ):
-        self.desk, self.ui, self.busy, self.found = desk, toolkit(), False, {}
+        self.desk, self.ui, self.busy, self.found = desk, toolkit(), False, []
         self.ui.colors(primary="#0072b2")
         with self.ui.column().classes("w-full max-w-3xl mx-auto gap-6 p-4"):
             self.ui.label("Restore a video").classes("text-2xl")
@@ -180,7 +180,7 @@ class Page:
         path = self.desk.place(e.file.name)
         await e.file.save(path)
         e.sender.reset()  # ready for another one
-        self.desk.clip, self.found = None, {}
+        self.desk.clip, self.found = None, []
         said = await self._work(lambda: describe(path, path.with_suffix(".mp4")))
         if said is not None:
             self.desk.clip = path

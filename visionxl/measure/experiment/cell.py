@@ -71,7 +71,7 @@ class Peak:
             ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back, or it would be used unseen
         try:
             Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
-            self.before = _resident("VmRSS")
+            self.before: int | None = _resident("VmRSS")
         except OSError:
             self.before = None
         return self

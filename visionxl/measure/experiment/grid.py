@@ -97,7 +97,8 @@ class Grid:
         if self.metrics is not None:
             for name in set(self.nets.nets) - {k.split()[0] for k in self.metrics}:
                 del self.nets.nets[name]
-        self._loaded, self._ids, self._clip = {}, {}, (None, None)
+        self._loaded, self._ids = {}, {}
+        self._clip: tuple = None, None
 
     def method(
         self,

@@ -129,7 +129,7 @@ def run_method(
 
 
 def about_the_top(
-    prior: object,  # `t_max` says how far it was trained
+    prior: Any,  # `t_max` says how far it was trained
     methods: Iterable,  # names, or what `find_method` takes
 ) -> list[str]:
     "Return what to say of methods that start from noise, where the prior ends below pure noise."

@@ -88,7 +88,9 @@ def run(
 ) -> list[dict]:  # for each row: label, the paper's figures, ours, `each` clip by clip
     "Return a table made again: the means of all its cells, beside the paper's figures."
     out = []
-    more = ("ST-LPIPS", "FVD windows", "warping", "residual") if "PSNR" in table.columns else ()
+    more: tuple = ()
+    if "PSNR" in table.columns:
+        more = ("ST-LPIPS", "FVD windows", "warping", "residual")
     if any(row.method == "from_top" for row in table.rows):  # other starts take other times
         more += ("min", "init s")
     for row, line in zip(table.rows, cells):

@@ -130,16 +130,17 @@ def without_weights(
     Raises what `find_model` raises.
     """
     if name == "sdxl":
-        nets = _network(SDXL_VAE, "AutoencoderKL"), _network(SDXL_UNET, "UNet2DConditionModel")
+        vae = _network(SDXL_VAE, "AutoencoderKL")
+        unet = _network(SDXL_UNET, "UNet2DConditionModel")
     else:
         configs = find_model(name).family.configs
-        nets = [_network(configs[p], configs[p]["_class_name"]) for p in ("vae", "unet")]
+        vae, unet = (_network(configs[p], configs[p]["_class_name"]) for p in ("vae", "unet"))
     place = place or Placement(torch.device("meta"), torch.float16)
     place = Placement(
         torch.device("meta"), place.dtype, place.memory_format, place.tile, frames=place.frames
     )
     with quietly():
-        return Prior(*nets, place=place)
+        return Prior(vae, unet, place=place)
 
 # %% ../../../nbs/reference/prior/machine/cost.ipynb #6d642795
 @dataclass(frozen=True)
