@@ -13,6 +13,7 @@ from visionxl.app.degradation.tasks import Degradation
 from visionxl.app.degradation.unknown import Unknown, find_out, mask_of_colour, take_unknown
 from visionxl.app.files import plan
 from visionxl.app.restore import restore
+from visionxl.extras.estimates.blind import kernel_likeness
 from visionxl.media.frames import as_in_file
 from visionxl.operators.blurs import Blur2d
 from visionxl.operators.cameras import motion_kernel
@@ -105,10 +106,32 @@ def test_an_unknown_blur_in_a_file(tmp_path, x):
     p = plan.plan_file(tmp_path / "y.mkv", "deblur", blind="spatial", prior=Plain())
     d = p.settings.degradation
     assert isinstance(d, OwnOperator) and d.task.startswith("motion blur: length 7")
+    words = ["--task", "deblur", "--blind", "spatial", "--blind-kernel", "free"]
+    out, report = tmp_path / "out.mp4", tmp_path / "page.html"
+    video.write(tmp_path / "few.mkv", blurred[:2, :, :64, :96], lossless=True)
+    more = ["--quiet", "--report", report]
+    assert run("restore", tmp_path / "few.mkv", "-o", out, *words, *more) == 0
+    found = video.probe(out).notes["found"]
+    assert found["blur"] == "free blur: size 31.00"
+    kernel = torch.tensor(found["kernel"], dtype=torch.float64)
+    assert kernel_likeness(kernel, motion_kernel(7, 60)) > 0.8
+    assert "kernel of 31 by 31 pixels" in report.read_text()
     with pytest.raises(ValueError, match="leave out --simulate"):
         plan.plan_file(tmp_path / "y.mkv", "deblur", blind="spatial", simulate=True)
     with pytest.raises(ValueError, match="take deblur"):
         find_out(Degradation("sr"), Unknown(blind="spatial"), lambda: iter(blurred))
+
+
+def test_a_free_kernel_is_refused_where_the_film_cannot_tell(x, tmp_path, capsys):
+    free = Unknown(blind="spatial", kernel="free")
+    with pytest.raises(ValueError, match="nearly flat"):
+        find_out(Degradation("deblur"), free, lambda: iter(0 * x))
+    video.write(tmp_path / "y.mkv", x, lossless=True)
+    words = ["--task", "deblur", "--blind-kernel", "free", "--quiet"]
+    assert run("restore", tmp_path / "y.mkv", "-o", tmp_path / "out.mp4", *words) == 1
+    assert "--blind spatial" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="choose one of any, gaussian"):
+        Unknown(blind="spatial", kernel="heart")
 
 
 def test_an_unknown_window():

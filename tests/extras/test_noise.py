@@ -33,6 +33,13 @@ def test_within_a_tenth(x, level, rounded):
     assert 127.5 * estimate_noise(y) == pytest.approx(level, rel=0.1)
 
 
+@pytest.mark.parametrize("level", [25, 50])
+def test_dark_films_that_are_clipped_within_a_twentieth(x, level):
+    dark = 0.45 * (x + 1) - 1
+    y = as_in_file(dark + level / 127.5 * draw(x.shape, level))
+    assert 127.5 * estimate_noise(y) == pytest.approx(level, rel=0.05)
+
+
 @pytest.mark.parametrize("name", ["deblur", "sr", "inpaint", "deblur+", "sr+", "inpaint+"])
 def test_every_task(x, name):
     A = task(name, tuple(x.shape))

@@ -142,7 +142,9 @@ class RestoreSettings:
 
 # %% ../../nbs/reference/app/settings.ipynb #9e8c4cc7
 # of a degradation
-NUMBERS = {f.name for f in fields(Degradation)} - {"task"} | {"mask_seed", "mask_color", "blind"}
+NUMBERS = {f.name for f in fields(Degradation)} - {"task"} | {
+    *("mask_seed", "mask_color", "blind", "blind_kernel")
+}
 SLOTS = tuple(f.name for f in fields(Preset))  # steps that a preset has
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # %% ../../../nbs/reference/app/cli/arguments.ipynb #45150ff3
 _NUMBERS = (
     *("factor", "sigma", "kernel_size", "keep", "mask_seed", "mask"),
-    *("window", "boundary", "temporal", "sigma_y", "mask_color", "blind"),
+    *("window", "boundary", "temporal", "sigma_y", "mask_color", "blind", "blind_kernel"),
 )
 
 

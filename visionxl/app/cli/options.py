@@ -189,6 +189,12 @@ def add_task_options(
         help="for restore, of deblur and +: find the blur of the frames, the mean over time, or "
         "both",
     )
+    g.add_argument(
+        "--blind-kernel",
+        choices=["any", "gaussian", "motion", "disk", "free"],
+        help="of --blind spatial and both: the kind of blur; free is any path up to 31x31 pixels, "
+        "found less surely; any is one of the other three (any)",
+    )
 
 # %% ../../../nbs/reference/app/cli/options.ipynb #71efff6d
 def add_solver_options(

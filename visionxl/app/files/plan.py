@@ -8,7 +8,7 @@ __all__ = ['Plan', 'plan_file']
 # %% ../../../nbs/reference/app/files/plan.ipynb #be956765
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..clips import degrade_frames
 from ..degradation.measurement import check_mask, check_measured, quantisation
 from ..degradation.notes import clean_size
 from ..degradation.own import AnyDegradation
-from ..degradation.unknown import Unknown, find_out
+from ..degradation.unknown import Unknown, find_out, found_notes
 from .clip import Clip, as_clip
 from ...media.encoders import AS_USUAL, bits_for
 from ..scenes import CutFinder
@@ -44,6 +44,7 @@ class Plan:
     settings: RestoreSettings
     info: video.Probe  # what the file says about itself
     cuts: tuple[int, ...] = ()  # first frames of scenes, which no window straddles
+    found: dict = field(default_factory=dict)  # what was read off the clip, for the result's note
 
     @property
     def windows(self) -> list[tuple[int, int]]:  # (first, last + 1)
@@ -187,6 +188,8 @@ def plan_file(
         plan = _simulation(clip, info, settings, see)
     else:
         plan = _restoration(clip, info, settings.with_noise(quantisation(info.bits)), see)
+    if unknown.blind:
+        plan = replace(plan, found=found_notes(d))
     d.check(plan.total)
     if finder is not None:
         plan = replace(plan, cuts=finder.cuts())

@@ -97,7 +97,8 @@ def write_restored(
     pieces = _restored(plan, measured, checkpoint, run)
     warn_of_loss(plan.clip.path, out)
     tracks, encoding = plan.clip.tracks(plan.total), plan.encoding(out, run.encoding)
-    with video.writer(out, plan.fps, run.overwrite, tracks=tracks, encoding=encoding) as add:
+    how = {"tracks": tracks, "encoding": encoding} | plan.found
+    with video.writer(out, plan.fps, run.overwrite, **how) as add:
         for x in pieces:
             watch(x)
             add(x)

@@ -91,36 +91,49 @@ def _quiet(energy: Tensor, count: Tensor, share: float) -> Tensor | None:
     return energy.quantile(share) if len(energy) else None
 
 
-def _unclipped(energy: Tensor, level: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-    "Energies of blocks as they were before clipping, and which blocks that can be said of."
+def _small_levels(y: Tensor, known: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    "Mean of the known pixels in squares of a few frames, and the share of them that is known."
+    side = next(n for n in (4, 2, 1) if size % n == 0)
+    few = (min(3, len(y)), side, side)
+    weight = F.avg_pool3d(known.double().movedim(0, 1), few)
+    total = F.avg_pool3d((y * known).movedim(0, 1), few)
+    return total / weight.clamp_min(1e-9), weight
+
+
+def _kept(level: Tensor, weight: Tensor, times: int, sigma: float) -> Tensor:
+    "What clipping leaves of the variance in each block, 0 to 1: blocks are `times` squares wide."
     grid = torch.linspace(-2, 2, 801, dtype=torch.float64)
     means, variances = clipped_moments(grid, sigma)
     at = torch.searchsorted(means.contiguous(), level.contiguous()).clamp(0, len(grid) - 1)
-    kept = variances[at] / sigma**2
-    sure = kept > min(0.7, float(kept.quantile(0.8)))
-    return energy / kept.clamp_min(1e-3), sure
+    left = (variances[at] / sigma**2 * weight).mean(1)
+    share = F.avg_pool2d(left, times) / F.avg_pool2d(weight.mean(1), times).clamp_min(1e-9)
+    return share.clamp(1e-3, 1)
 
 # %% ../../../nbs/reference/extras/estimates/noise.ipynb #a8eae9b7
-def _level(r: Tensor, y: Tensor, known: Tensor, size: int, share: float, clipped: bool) -> float:
+def _level(r: Tensor, known: Tensor, size: int, share: float) -> float:
     "Deviation of the noise in the differences `r`; infinite where too little is known."
+    energy, count = _blocks(r.square(), known, min(size, *r.shape[-2:]))
+    weight = count / count.sum(0).clamp_min(1e-9)  # all channels of a block together
+    found = _quiet((energy * weight).sum(0), count.sum(0), share)
+    return math.inf if found is None else float(found.sqrt())
+
+
+def _clipped_level(r: Tensor, unit: Tensor, y: Tensor, known: Tensor, size: int) -> float:
+    "The same before clipping, in units of that of `unit`; each channel is clipped by itself."
     h, w = r.shape[-2:]
-    size = min(size, h, w)
+    size, share = min(size, h, w), 0.25
     energy, count = _blocks(r.square(), known, size)
-    part = y[: len(r), :, :h, :w]
-    level = _blocks(part, known, size)[0]
-    if not clipped:  # all channels of a block together: more to count
-        weight = count / count.sum(0).clamp_min(1e-9)
-        energy, count = (energy * weight).sum(0), count.sum(0)
-    first = _quiet(energy, count, share)
-    if first is None or not clipped:
-        return math.inf if first is None else float(first.sqrt())
-    sigma = max(float(first.sqrt()), 1e-6)
+    level, weight = _small_levels(y[: len(r), :, :h, :w], known, size)
+    of_unit = _quiet(_blocks(unit.square(), known, size)[0], count, share)
+    found = _quiet(energy, count, share)
+    sigma = math.inf
     for _ in range(12):
-        before, sure = _unclipped(energy, level, sigma)
-        found = _quiet(before[sure], count[sure], max(share, 0.25))
-        if found is None:
+        if found is None or of_unit is None:
             return sigma
-        sigma = min(max(float(found.sqrt()), 1e-6), 4.0)
+        sigma = min(max(float((found / of_unit).sqrt()), 1e-6), 4.0)
+        kept = _kept(level, weight, size // (h // level.shape[-2]), sigma)
+        sure = kept > min(0.85, float(kept.quantile(0.8)))
+        found = _quiet(energy[sure] / kept[sure], count[sure], share)
     return sigma
 
 
@@ -161,10 +174,11 @@ def estimate_noise(
         r, seen = differences(y, stencil), whole_stencils(known, stencil)
         if r is None or seen is None or int(seen.sum()) < 500:
             continue
-        sigma = _level(r, y, seen, block, share, clipped)
         own = differences(unit, stencil)
-        scale = _level(own, y, seen, block, max(share, 0.25) if clipped else share, False)
-        found.append(sigma / scale)
+        if clipped:
+            found.append(_clipped_level(r, own, y, seen, block))
+        else:
+            found.append(_level(r, seen, block, share) / _level(own, seen, block, share))
     if not math.isfinite(min(found)):
         raise ValueError(
             "too few neighbouring pixels were measured to estimate noise: "
