@@ -155,6 +155,47 @@ def _here(
         resume = checkpoint.load_state(i, clip_device(prior))
         yield restore_window(prior, w, resume=resume, **hooks)
 
+
+def _state_hook(on_state: Callable | str | None) -> Callable | None:
+    "The function that looks at states, given itself or by its name in a file."
+    found = load_object(on_state) if is_reference(on_state) else on_state
+    if not (found is None or callable(found)):
+        raise TypeError(f"on_state={found!r}: give a function of a state, or my_file.py:f")
+    return found
+
+
+def _to_do(
+    left: list[int],  # numbers of windows
+    windows: list[tuple[int, int]],
+    buffer: FrameBuffer,  # of the measurement
+    known: int | None,  # measured frames of the only window; None: as many as it restores
+    make: Callable[..., Window],  # of its measured frames and their place
+) -> Iterator[tuple[int, Window]]:
+    "The windows that are left, each with its number and its measured frames."
+    for i in left:
+        a, b = windows[i]
+        yield i, make(buffer.take(a, a + (known or b - a)), (a, b))
+
+
+def _finished(
+    windows: list[tuple[int, int]],
+    results: Iterator[torch.Tensor],  # of those windows that an earlier run has not finished
+    checkpoint: Checkpoint,
+    left: list[int],  # the numbers of those
+    told: Callable[[int], None],  # called with the number of a window that is done
+) -> Iterator[tuple[tuple[int, int], torch.Tensor]]:
+    "Every window with its restored frames, from this run or from an earlier one."
+    for i, window in enumerate(windows):
+        if i not in left:
+            yield window, checkpoint.load_window(i)
+            continue
+        x = next(results)
+        if len(windows) > 1:
+            x = _in_16_bits(x)
+            checkpoint.save_window(i, x)
+        told(i)
+        yield window, x
+
 # %% ../../nbs/reference/app/restore.ipynb #29a0be27
 def restore_frames(
     frames: Iterable[torch.Tensor],  # the measurement (C, h, w), frame after frame
@@ -176,44 +217,30 @@ def restore_frames(
     prior = settings.load_prior()
     padded = PaddedPrior(prior, size)
     settings.chosen(first, clip_device(padded)).schedule(padded)
-    on_state = load_object(on_state) if is_reference(on_state) else on_state
-    if not (on_state is None or callable(on_state)):
-        raise TypeError(f"on_state={on_state!r}: give a function of a state, or my_file.py:f")
-    buffer, checkpoint = FrameBuffer(frames), checkpoint or Checkpoint(None)
+    on_state = _state_hook(on_state)
+    checkpoint = checkpoint or Checkpoint(None)
     left = [i for i in range(len(windows)) if not checkpoint.finished(i)]
     show = reporter(progress)
 
-    def todo():
-        for i in left:
-            a, b = windows[i]
-            known = first.out_shape[0] if len(windows) == 1 else b - a
-            y = buffer.take(a, a + known)
-            yield i, Window(y, (a, b), total, size, replace(settings, prior=None))
+    known = first.out_shape[0] if len(windows) == 1 else None
+    make = partial(Window, total=total, size=size, settings=replace(settings, prior=None))
+    todo = _to_do(left, windows, FrameBuffer(frames), known, make)
 
     def tell(i: int, p: Progress) -> None:
         show(ClipProgress(i, len(windows), p))
 
+    def weights(window: tuple[int, int]) -> torch.Tensor:
+        start, end = scene_around(window, total, cuts)
+        inside = (window[0] - start, window[1] - start)
+        return fade_weights(inside, end - start, settings.overlap, d.reach)
+
     # whoever looks at states looks at them in this process
     crew = None if on_state else crew_of(prior, len(windows))
     here = partial(_here, prior, checkpoint=checkpoint, tell=tell, on_state=on_state)
-    results = _on_crew(crew, todo()) if crew else here(todo())
-
-    def restored():
-        for i, (a, b) in enumerate(windows):
-            if i in left:
-                x = next(results)
-                if len(windows) > 1:
-                    x = _in_16_bits(x)
-                    checkpoint.save_window(i, x)
-                if crew:
-                    tell(i, WHOLE)
-            else:
-                x = checkpoint.load_window(i)
-            start, end = scene_around((a, b), total, cuts)
-            inside = (a - start, b - start)
-            yield (a, b), fade_weights(inside, end - start, settings.overlap, d.reach), x
-
-    return crossfade(restored(), total)
+    results = _on_crew(crew, todo) if crew else here(todo)
+    told = partial(tell, p=WHOLE) if crew else (lambda i: None)
+    pieces = _finished(windows, results, checkpoint, left, told)
+    return crossfade(((w, weights(w), x) for w, x in pieces), total)
 
 # %% ../../nbs/reference/app/restore.ipynb #c77e8099
 class _Measured(NamedTuple):
