@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -57,14 +58,18 @@ def lab(
     of the notebook.
     """
     pytest.importorskip("jupyterlab", reason="jupyterlab is missing: pip install -e '.[notebook]'")
-    (tmp_path / "nbs").mkdir()
+    (tmp_path / "nbs" / "course").mkdir(parents=True)
+    (tmp_path / "bench" / "results").mkdir(parents=True)
+    kept = "bench/results/ablation.json"  # lesson 15 reads it, from the web where it is missing
+    shutil.copy(ROOT / kept, tmp_path / kept)
     notebook = json.loads(request.param.read_text(encoding="utf-8"))
     assert notebook["metadata"]["kernelspec"]["name"] == "python3", (
         f"{request.param.name} does not say which kernel runs it: JupyterLab would ask"
     )
     for c in notebook["cells"]:
         c |= {"outputs": []} if c["cell_type"] == "code" else {}
-    (tmp_path / "nbs" / "lesson.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    lesson = tmp_path / "nbs" / "course" / "lesson.ipynb"
+    lesson.write_text(json.dumps(notebook), encoding="utf-8")
     for name, value in SETTINGS.items():
         file = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +106,7 @@ def lab(
         try:
             if not wait(lambda: answers(f"http://127.0.0.1:{port}/api?token=t"), 60):
                 pytest.fail((tmp_path / "log").read_text()[-2000:])
-            yield f"http://127.0.0.1:{port}/lab/tree/lesson.ipynb?token=t"
+            yield f"http://127.0.0.1:{port}/lab/tree/course/lesson.ipynb?token=t"
         finally:
             server.terminate()
             try:
@@ -142,7 +147,8 @@ def test_a_lesson_runs_and_its_sliders_move_the_pictures(lab, browser, request):
         ".filter(o => o.output_type === 'error').map(o => o.ename + ': ' + o.evalue)"
     )
     # only the exercise fails: it holds an ellipsis where the reader's line belongs
-    assert len(failed) == 1 and failed[0].startswith(("TypeError", "AssertionError")), failed
+    wrong = ("TypeError", "AssertionError", "ValueError: lowpass=OwnStep")
+    assert len(failed) == 1 and failed[0].startswith(wrong), failed
     wanted = Path(request.node.callspec.params["lab"]).read_text(encoding="utf-8").count('"Slider(')
     found = wait(lambda: browser.find_elements("css selector", ".jp-OutputArea .slider input"), 90)
     assert len(found or []) == wanted, f"{wanted} sliders are made, {len(found or [])} are shown"
