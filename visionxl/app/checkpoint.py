@@ -49,7 +49,9 @@ class Checkpoint:
             return False
         if not self._exists("job.json"):
             self.folder.mkdir(exist_ok=True)
-            self._path("job.json").write_text(json.dumps(self.key))
+            new = self._path("job.json.new")  # whole or not there, also where the disk is full
+            new.write_text(json.dumps(self.key))
+            new.replace(self._path("job.json"))
         return True
 
     def finished(
