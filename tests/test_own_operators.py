@@ -32,7 +32,10 @@ def restored(A, x, prior, preset="best"):
     return psnr(last.x, x)
 
 
-@pytest.mark.parametrize("name", TASKS)
+SIX = [n if n.endswith("+") else pytest.param(n, marks=pytest.mark.slow) for n in TASKS]
+
+
+@pytest.mark.parametrize("name", SIX)  # the others are parts of those with a mean over time
 def test_a_wrapped_task_loses_nothing(name, clip, prior):
     A = task(name, clip.shape, window=3)
     bundled, own = restored(A, clip, prior), restored(Plain(A), clip, prior)
