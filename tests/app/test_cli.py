@@ -193,6 +193,7 @@ BAD = [  # arguments, and what the sentence must say
     (R + ["good.mp4", "--task", "sr", "--prior", "huge"], "no prior 'huge': choose 'tiny', 'sdxl'"),
     (R + ["good.mp4", "--task", "sr", "--set", "renoise.eta=9"], "eta=9"),
     (R + ["good.mp4", "--task", "sr", "--set", "sugar=1"], "sugar"),
+    (R + ["good.mp4", "--set", "route.tau=0.1", "renoise.eta=0"], "a --set of its own"),
     (R + ["good.mp4", "--task", "sr", "--start", "8"], "start=8"),
     (R + ["good.mp4", "--task", "sr", "--start", "-1"], "start=-1"),
     (R + ["good.mp4", "--task", "inpaint"], "not that of mask seed 0"),

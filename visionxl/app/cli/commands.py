@@ -7,6 +7,7 @@ __all__ = ['OneSentence', 'command_parser', 'parser']
 
 # %% ../../../nbs/reference/app/cli/commands.ipynb #17627f99
 import argparse
+import re
 from typing import Any, NoReturn
 
 from ... import __version__
@@ -28,6 +29,8 @@ class OneSentence(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if message.endswith(": IN"):
             message += "; a name that begins with a dash comes last, behind --"
+        if re.match(r"unrecognized arguments: [a-z_.]+=", message):
+            message += "; each change takes a --set of its own, --set NAME=VALUE --set NAME=VALUE"
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
