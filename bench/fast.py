@@ -80,17 +80,23 @@ def row_of(name: str, size: str, prior: Prior, nets: Networks) -> dict:
     }
 
 
-def write(rows: list[dict]) -> None:
-    "Keep the rows, and the table that shows them."
+def page(kept: dict) -> str:
+    "The kept rows as Markdown."
+    rows = kept["rows"]
     shown = [{k: v if isinstance(v, str) else f"{v:.3f}" for k, v in r.items()} for r in rows]
-    text = (
+    return (
         "`python bench/fast.py`: `fast` beside `best`, bundled prior, one thread, processor time. "
         "Both presets were chosen on pieces of these two sample clips.\n\n"
         f"{markdown(shown, bold=False)}\n"
     )
+
+
+def write(rows: list[dict]) -> None:
+    "Keep the rows, and the table that shows them."
+    kept = {"rows": rows}
     for path, content in (
-        (RESULTS, json.dumps({"rows": rows}, indent=1) + "\n"),
-        (RESULTS.with_suffix(".md"), text),
+        (RESULTS, json.dumps(kept, indent=1) + "\n"),
+        (RESULTS.with_suffix(".md"), page(kept)),
     ):
         draft = path.with_name(path.name + ".tmp")
         draft.write_text(content)

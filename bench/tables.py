@@ -15,12 +15,20 @@ from pathlib import Path
 BENCH = Path(__file__).resolve().parent
 sys.path[:0] = [str(BENCH), str(BENCH.parent)]
 import ablation  # noqa: E402
+import fast  # noqa: E402
 import measurements  # noqa: E402
 import quality  # noqa: E402
 import scale  # noqa: E402
 import tune_tv  # noqa: E402
 
 RESULTS = BENCH / "results"
+PAGES = {  # bench: who makes its page
+    "quality": quality,
+    "ablation": ablation,
+    "fast": fast,
+    "scale": scale,
+    "measurements": measurements,
+}
 
 
 def page_of(file: Path) -> str | None:
@@ -29,10 +37,9 @@ def page_of(file: Path) -> str | None:
     if file.suffix == ".jsonl":
         rows = [json.loads(line) for line in file.read_text().splitlines()]
         return tune_tv.page(rows) if file.stem == "tune_tv" else None
-    pages = {"quality": quality, "ablation": ablation, "scale": scale, "measurements": measurements}
-    if bench not in pages:
+    if bench not in PAGES:
         return None
-    return pages[bench].page(json.loads(file.read_text(encoding="utf-8")))
+    return PAGES[bench].page(json.loads(file.read_text(encoding="utf-8")))
 
 
 def pages(folder: Path = RESULTS) -> dict[Path, str]:
