@@ -31,10 +31,9 @@ test: install ## everything that must hold: modules, lint, types, site, notebook
 test-all: install ## also what is too slow for `test`, pip-audit and licences
 	$(BIN)/python tools/check.py --slow
 
-coverage: install ## lines of the package that tests and notebooks reach; pages in htmlcov
+coverage: install ## lines of the package that the tests reach; pages in htmlcov
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 2 --dist loadfile
-	$(BIN)/coverage run tools/test_nbs.py 2
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage html -q
 	$(BIN)/coverage report

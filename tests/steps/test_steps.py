@@ -3,6 +3,7 @@ quadrature, statistics.
 """
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,12 +25,15 @@ from visionxl.steps.consistency import cg
 from visionxl.steps.inversion import climb, descend, invert, to_size
 from visionxl.steps.lowpass import (
     BOUNDARIES,
+    EncodeCorrection,
+    LowPass,
     folded_index,
     gaussian_taps,
     lowpass,
     lowpass_gain,
     lowpass_sigma,
 )
+from visionxl.steps.own import OwnStep
 from visionxl.steps.renoise import mix_noise, renoise, shared_noise
 from visionxl.steps.tweedie import eps_of, noise_ratio, tweedie
 
@@ -475,6 +479,30 @@ def test_twenty_steps_reach_what_sixty_did():
     ours = fill_holes(A, y.float(), 1e-8, 20)[0]
     theirs = K(cg(A @ K, y, 0 * y, 60, 1e-8)[0])[0]
     assert (ours - want).square().mean() < (theirs - want).square().mean()
+
+
+def test_a_preset_filter_has_its_own_taps():
+    x, sigma = draw(2, 3, 16, 16), lowpass_sigma(3.0, 0.5)
+    for taps in (None, 5):
+        want = lowpass(x, sigma, "reflect", taps)
+        assert worst(LowPass(3.0, taps, "reflect").blur(x, 0.5), want) == 0
+    assert worst(lowpass(x, sigma, "reflect", 5), lowpass(x, sigma, "reflect")) > 0.01
+
+
+def test_a_correction_needs_no_noise_of_any_kind():
+    "Noise that samples no posterior may be any function."
+    problem = SimpleNamespace(noise=lambda z, k: z, encode=lambda x, k: 2 * x)
+    step = EncodeCorrection().bind(problem)
+    assert step(3.0, 1.0, 10.0, 0) == 14.0
+    problem.noise = SimpleNamespace(posterior=3)
+    with pytest.raises(ValueError, match="sampled posterior"):
+        EncodeCorrection().bind(problem)
+
+
+def test_numbers_of_an_own_step_that_blows_up_are_named():
+    step = OwnStep(lambda problem, x, a_t: x / 0, "lowpass")
+    with pytest.raises(FloatingPointError, match="lowpass=.*returned NaN or Inf"):
+        step.called(None, torch.ones(1, 3, 2, 2), 0.5)
 
 
 def test_to_size_interpolates_a_ramp():
