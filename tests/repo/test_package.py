@@ -94,7 +94,7 @@ def test_the_wheel_holds_what_runs_and_nothing_else(wheel, names):
 def test_the_metadata_are_complete(metadata):
     assert metadata["License-Expression"].startswith("Apache-2.0")
     extras = set(metadata.get_all("Provides-Extra"))
-    assert extras == {"notebook", "metrics", "ray", "all", "dev"}
+    assert extras == {"notebook", "metrics", "ray", "app", "all", "dev"}
     links = dict(url.split(", ") for url in metadata.get_all("Project-URL"))
     assert {"Documentation", "Source", "Issues", "Changelog"} <= set(links)
     kinds = metadata.get_all("Classifier")
