@@ -102,7 +102,7 @@ def entry(
 
 def animation(before, after, fps: float, path: Path) -> None:
     """An animated WebP of a divider that sweeps over the film and back; quality falls until it is
-    below 0.4 MB.
+    below 0.22 MB.
     """
     from PIL import Image
 
@@ -120,7 +120,7 @@ def animation(before, after, fps: float, path: Path) -> None:
         if w < 400:
             picture = picture.resize((2 * w, 2 * h), Image.Resampling.NEAREST)
         frames.append(picture)
-    for quality in (60, 50, 40, 30):
+    for quality in (50, 40, 36, 30):
         frames[0].save(
             path,
             save_all=True,
@@ -130,7 +130,7 @@ def animation(before, after, fps: float, path: Path) -> None:
             quality=quality,
             method=4,
         )
-        if path.stat().st_size < 0.4e6:
+        if path.stat().st_size < 0.22e6:
             break
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1e6:.2f} MB at quality {quality}")
 
