@@ -517,7 +517,7 @@ def test_correction_encoding_is_exact_for_a_lossless_autoencoder():
         (dict(changes={"route.steps": 0}), "between"),
         (dict(changes={"route.tau": 0.0}), "between"),
         (dict(changes={"route.tau_end": 0.5}), "lies above route.tau"),
-        (dict(changes={"consistency.inner.slack": 0.0}), "consistency.slack=0.0"),
+        (dict(changes={"consistency.inner.slack": 0.0}), "consistency.inner.slack=0.0"),
         (dict(start="Middle"), "choose one of Invert, FromNoise"),
         (dict(consistency="exact"), "SpectralCG, CG, Proximal"),
         (dict(preset="paper", lowpass=LowPassCorrection, changes={}), "is no step"),
