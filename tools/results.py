@@ -77,7 +77,8 @@ def write(
 ) -> Path:
     "Write the page. Raises ValueError for a JSON of another form."
     if files is None:
-        files = sorted(RESULTS.glob("quality_*.json"), key=lambda f: int(f.stem.split("_")[1]))
+        # the fullest run first: the page opens on it
+        files = sorted(RESULTS.glob("quality_*.json"), key=lambda f: -f.stat().st_size)
     out.mkdir(parents=True, exist_ok=True)
     data = table(files, out) | {
         "columns": ["task", "clip", "method", "measured on", *METRICS],
