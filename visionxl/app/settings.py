@@ -26,7 +26,7 @@ from .degradation.tasks import Degradation
 from .degradation.unknown import Unknown, take_unknown
 from ..measure.experiment.given import find_prior
 from ..measure.experiment.identity import is_reference, load_object
-from ..operators.known.properties import describe
+from ..operators.known.properties import HALVED, describe
 from ..operators.tasks import ALL_TASKS, LinearOperator
 from ..presets import choose
 from ..prior.protocol import as_prior
@@ -68,7 +68,7 @@ class RestoreSettings:
         """
         d = self.degradation
         recipe = d.task if d.bundled else None
-        if d.bundled and d.task.startswith("sr") and d.factor == 2:
+        if d.bundled and d.task.startswith("sr") and HALVED * d.factor**2 < 1:
             recipe = d.task.replace("sr", "halved")
         if A is not None and not d.bundled:
             recipe = describe(A, device).recipe

@@ -6,12 +6,8 @@
 __all__ = ['LEAST', 'check_tile', 'TiledPrior']
 
 # %% ../../nbs/reference/app/tiles.ipynb #023892e9
-from typing import Any
-
-import torch
-
-from ..prior.machine.memory import in_tiles
-from ..prior.protocol import PriorLike, factor_of
+from ..compare.patches import PatchedPrior
+from ..prior.protocol import PriorLike
 
 # %% ../../nbs/reference/app/tiles.ipynb #6f515440
 LEAST = 128  # pixels: smaller tiles would be more border than picture
@@ -25,7 +21,7 @@ def check_tile(
         raise ValueError(f"tile={tile} is too small: give {LEAST} pixels or more, or leave it out")
 
 
-class TiledPrior:
+class TiledPrior(PatchedPrior):
     """A prior whose networks see tiles of a frame: memory is that of one tile.
 
     All else is that of the prior inside. A frame that is no larger than a tile is computed as
@@ -38,22 +34,4 @@ class TiledPrior:
         tile: int,  # side in pixels, at least 128
     ):
         check_tile(tile)
-        self.prior, self.factor = prior, factor_of(prior)
-        self.cells = tile // self.factor
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.prior, name)
-
-    def encode(self, x: torch.Tensor, **options: Any) -> torch.Tensor:
-        "Frames to latents, tile by tile; noise of the posterior is drawn for each tile."
-        return in_tiles(
-            lambda v: self.prior.encode(v, **options), [(x, self.factor)], self.cells, 1
-        )
-
-    def decode(self, z: torch.Tensor) -> torch.Tensor:
-        "Latents to frames, tile by tile."
-        return in_tiles(self.prior.decode, [(z, 1)], self.cells, self.factor)
-
-    def eps(self, z: torch.Tensor, t: int) -> torch.Tensor:
-        "The noise predicted in noisy latents, tile by tile."
-        return in_tiles(lambda v: self.prior.eps(v, t), [(z, 1)], self.cells, 1)
+        super().__init__(prior, tile)

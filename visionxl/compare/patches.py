@@ -7,6 +7,7 @@ __all__ = ['PatchedPrior', 'own_side', 'InPatches']
 
 # %% ../../nbs/reference/compare/patches.ipynb #e4679b57
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -37,12 +38,13 @@ class PatchedPrior:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.prior, name)
 
-    def encode(self, x: Tensor) -> Tensor:
-        "Frames (T, 3, H, W) as latents, patch by patch."
+    def encode(self, x: Tensor, **options: Any) -> Tensor:
+        "Frames (T, 3, H, W) as latents, patch by patch; `options` go to the prior."
         h, w = x.shape[-2:]
         rest = (0, -w % self.factor, 0, -h % self.factor)
         x = F.pad(x, rest, mode="replicate") if any(rest) else x
-        return in_tiles(self.prior.encode, [(x, self.factor)], self.cells, 1)
+        encode = partial(self.prior.encode, **options)
+        return in_tiles(encode, [(x, self.factor)], self.cells, 1)
 
     def decode(self, z: Tensor) -> Tensor:
         "Latents (T, c, h, w) as frames, patch by patch."

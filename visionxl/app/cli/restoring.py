@@ -7,7 +7,6 @@ __all__ = ['say', 'restore']
 
 # %% ../../../nbs/reference/app/cli/restoring.ipynb #38dbb7d4
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -51,11 +50,10 @@ def say(
     **facts: Any,  # about it
 ) -> None:
     "One line of JSON on stdout, for a program that reads along."
+    from visionxl.app.progress import write_line
     from visionxl.media.notes import finite
 
-    line = json.dumps(finite({"event": event} | facts), allow_nan=False)
-    sys.stdout.write(line + "\n")  # one call: clips that run at once do not cut into each other
-    sys.stdout.flush()
+    write_line(finite({"event": event} | facts))
 
 # %% ../../../nbs/reference/app/cli/restoring.ipynb #c607e902
 def _progress(a: argparse.Namespace) -> bool | Callable:

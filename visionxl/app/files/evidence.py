@@ -6,9 +6,7 @@
 __all__ = ['time_slice', 'png_element', 'residuals', 'curves_svg', 'evidence']
 
 # %% ../../../nbs/reference/app/files/evidence.ipynb #af19a0dc
-import base64
 import html
-import io
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,7 @@ import torch.nn.functional as F
 from .plan import Plan
 from ...media.frames import to_array
 from ...show.curves import radial_power
-from ...show.report import enlarge
+from ...show.report import enlarge, png_address
 
 # %% ../../../nbs/reference/app/files/evidence.ipynb #3b8c4e4b
 def time_slice(
@@ -37,10 +35,7 @@ def png_element(
     "A picture inside a page."
     from PIL import Image
 
-    data = io.BytesIO()
-    Image.fromarray(picture).save(data, "PNG", optimize=True)
-    code = base64.b64encode(data.getvalue()).decode()
-    source = f"data:image/png;base64,{code}"
+    source = png_address(Image.fromarray(picture))
     return f'<img style="max-width:100%" alt="{html.escape(text)}" src="{source}">'
 
 # %% ../../../nbs/reference/app/files/evidence.ipynb #5acb3307

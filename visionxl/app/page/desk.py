@@ -17,7 +17,7 @@ from ..files.clip import Clip
 from ..files.many import result_name
 from ..files.report_file import report_file
 from ..files.restore_file import Outcome, restore_file
-from ..progress import ClipProgress
+from ..progress import ClipProgress, seconds_left
 
 # %% ../../../nbs/reference/app/page/desk.ipynb #4baf1be9
 PREVIEW = 3  # frames
@@ -72,7 +72,7 @@ class Desk:
         "How long it will still take; None where nobody knows yet."
         if self.share < 0.02:
             return None
-        return (time.monotonic() - self._began) * (1 - self.share) / self.share
+        return seconds_left(self._began, self.share)
 
     def _seen(self, now: ClipProgress) -> None:
         self.share, self.doing = now.share, str(now)

@@ -35,7 +35,7 @@ def toolkit() -> Any:
 def free_port(
     port: int,  # wished for; 0: any
 ) -> int:
-    "A port of this machine on which nobody listens. Raises OSError, with the remedy."
+    "A port of this machine on which nobody listens. Raises ValueError, with the remedy."
     with socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
