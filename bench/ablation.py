@@ -4,6 +4,7 @@
     python bench/ablation.py --minutes 3             the same in slots: call it until it says "done"
     python bench/ablation.py --clips DIR --name test the clips of a folder, under another name
     python bench/ablation.py --tasks sr inpaint      some of the six tasks
+    python bench/ablation.py --also white            another network in the same two loops
     python bench/ablation.py --bm3d                  BM3D as one more denoiser (pip install bm3d)
 
 `paper` and `best` differ in seven choices. Each is added alone to `paper`, and taken back alone
@@ -159,8 +160,12 @@ def bm3d_frames(x: torch.Tensor, sigma: float) -> torch.Tensor:
     return frame_by_frame(partial(bm3d_rgb, sigma_psd=sigma), x)
 
 
-def priors_of(name: str, bm3d: bool) -> tuple[dict, float]:
-    "Return the priors by their labels, and the noise in pixels of the first one."
+def priors_of(
+    name: str,  # of the prior that the ablation is about
+    bm3d: bool,  # whether BM3D is one of the denoisers
+    also: list[str],  # names or folders of other priors
+) -> tuple[dict, float]:  # priors, and the noise in pixels of the first one
+    "Return the priors by their labels."
     prior = Prior.load(name)
     gain = pixel_noise(prior)
     denoisers = {
@@ -174,7 +179,7 @@ def priors_of(name: str, bm3d: bool) -> tuple[dict, float]:
     found["Gaussian blur"] = DenoiserPrior(blur, prior)
     for label, f in denoisers.items():
         found[label] = Matched(f, prior.alpha_bar, prior.t_max, gain)
-    return found, gain
+    return found | {Path(other).name: other for other in also}, gain
 
 
 @dataclass(frozen=True)
@@ -202,9 +207,14 @@ def lines_of(priors: dict) -> list[Line]:
     ]
     others = [p for p in priors if p != "diffusion"]
     lines += [Line("prior of best", f"best, prior: {p}", "best", p, every) for p in others]
-    some = [p for p in others if p in ("identity", "non-local means")]
+    some = [p for p in others if p in ("identity", "non-local means") or is_network(priors[p])]
     lines += [Line("prior of paper", f"paper, prior: {p}", "paper", p, frozenset()) for p in some]
     return lines
+
+
+def is_network(prior: object) -> bool:
+    "Return whether a prior is a diffusion model, given by its name or loaded."
+    return not isinstance(prior, DenoiserPrior)
 
 
 REFERENCES = {
@@ -224,7 +234,7 @@ def methods_of(lines: list[Line]) -> dict:
 
 def evaluations(line: Line, task: str, prior: object) -> int:
     "Return how often the network looks at each frame: on the way up and on the way down."
-    if line.changes is None or line.prior != "diffusion":
+    if line.changes is None or not is_network(prior):
         return 0
     schedule = choose(mixed(task, line.changes)).schedule(prior)
     return len(schedule.inversion) + len(schedule.sampling)
@@ -334,6 +344,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--frames", type=int, default=9, help="(9)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--prior", default="tiny")
+    p.add_argument("--also", nargs="*", default=[], help="other priors, as rows")
     p.add_argument("--bm3d", action="store_true", help="five seconds a frame")
     p.add_argument("--minutes", type=float, default=math.inf, help="stop after so many")
     p.add_argument("--out", type=Path, default=RESULTS)
@@ -353,7 +364,7 @@ def main(argv: list | None = None) -> int:
     a = parser().parse_args(argv)
     a.said = [v for i, v in enumerate(argv) if "--minutes" not in (v, argv[i - 1])]
     end = time.monotonic() + 60 * a.minutes
-    priors, gain = priors_of(a.prior, a.bm3d)
+    priors, gain = priors_of(a.prior, a.bm3d, a.also)
     lines = lines_of(priors)
     folder, say = a.out / "ablation_cells", partial(print, flush=True)
     grid = Grid(folder, clips_of(a), TASKS, methods_of(lines), priors, FIGURES, say=say)
@@ -367,7 +378,7 @@ def main(argv: list | None = None) -> int:
                     print(f"stopped after {a.minutes:g} minutes in {task}: call it again")
                     return 1
                 each[clip] = grid(cell_of(line, task, clip, a))
-            made.append(row_of(line, task, each, grid.prior("diffusion")))
+            made.append(row_of(line, task, each, grid.prior(line.prior)))
         rows += made
         print(f"{task}: written to {write(a, grid, rows, gain)}")
     print("done")

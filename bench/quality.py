@@ -20,7 +20,7 @@ import argparse
 import json
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -43,6 +43,8 @@ from visionxl.measure.experiment.methods import (  # noqa: E402
 )
 from visionxl.measure.experiment.plain_priors import PLAIN_PRIORS  # noqa: E402
 from visionxl.measure.experiment.spread import fill  # noqa: E402
+from visionxl.measure.reproduction.judge import judge, sentences  # noqa: E402
+from visionxl.measure.reproduction.paper import six_tasks  # noqa: E402
 from visionxl.measure.tables import (  # noqa: E402
     BETTER,
     latex,
@@ -228,11 +230,11 @@ def write(a: argparse.Namespace, grid: Grid, names: list, all_found: dict, films
     where = {"size": a.size, "frames": a.frames, "clips": names, "seed": a.seed}
     kept = where | {"prior": grid.prior_id(a.prior) if needed else None, "prior_name": a.prior}
     kept |= {"notes": said, "rows": json_rows(all_found, names), "fvd": distances(all_found)}
-    kept["frames_of"] = strips(films, a.out, a.size)
+    kept["frames_of"] = strips(films, a.out, stem_of(a))
     done = set(a.tasks) == set(all_found)
-    out = a.out / f"{'' if done else 'partial_'}quality_{a.size}.md"
+    out = a.out / f"{'' if done else 'partial_'}quality_{stem_of(a)}.md"
     if done:
-        for f in a.out.glob(f"partial_quality_{a.size}.*"):
+        for f in a.out.glob(f"partial_quality_{stem_of(a)}.*"):
             f.unlink()
     text = page(kept)
     out.write_text(text)
@@ -240,6 +242,47 @@ def write(a: argparse.Namespace, grid: Grid, names: list, all_found: dict, films
     out.with_suffix(".tex").write_text("\n\n".join(tex) + "\n")
     out.with_suffix(".json").write_text(json.dumps(kept, indent=1))
     return text
+
+
+def orderings(all_found: dict) -> str:
+    "What the paper's Table 3 says of its rows, judged in ours: leads with their standard errors."
+    table, rows = six_tasks(), []
+    for r in table.rows:
+        found = {line.key: rows for line, rows in all_found.get(r.task, {}).items()}
+        if r.method in found:
+            theirs = {f"{k} (paper)": v for k, v in r.paper.items()}
+            mine = found[r.method]
+            rows.append({"row": r.label} | theirs | means(mine) | {"each": mine})
+    there = {r["row"] for r in rows}
+    claims = [c for c in table.claims if {*c.better, *c.worse} <= there]
+    if not claims:
+        return "Not measured: the paper's method and a rival of its are not both here."
+    verdicts = judge(replace(table, claims=tuple(claims)), rows)
+    text = "\n".join(f"- {s}" for s in sentences(verdicts))
+    differ = [v["claim"] for v in verdicts if v["ours"] == "differ"]
+    asked = {c.partition("+: ")[0].partition(":")[0] for c in differ if "(paper) beats ADMM" in c}
+    return f"{text}\n\n{what_is_missing(asked)}" if asked else text
+
+
+def what_is_missing(tasks: set) -> str:
+    "Which single change brings `paper` furthest, from the ablation: the experiment behind a loss."
+    rows = json.loads((RESULTS / "ablation.json").read_text(encoding="utf-8"))["rows"]
+    said = []
+    for task in sorted(tasks & {r["task"] for r in rows}):
+        by = {r["row"]: r["PSNR"] for r in rows if r["task"] == task}
+        added = {k: v for k, v in by.items() if k.startswith("paper + ")}
+        name = max(added, key=added.__getitem__)
+        gain, change = added[name] - by["paper"], name.removeprefix("paper + ")
+        said.append(f"on {task} *{change}*, {gain:+.2f} dB")
+    return (
+        "What `paper` lacks where it is behind ADMM-TV: of the seven changes that lead to `best`, "
+        f"this one alone brings it furthest (`ablation.md`, other clips): {'; '.join(said)}."
+    )
+
+
+def stem_of(a: argparse.Namespace) -> str:
+    "How the files of a run are called: by the size, and the name if it has one."
+    return f"{a.size}_{a.name}" if a.name else str(a.size)
 
 
 def page(kept: dict) -> str:
@@ -258,6 +301,7 @@ def page(kept: dict) -> str:
     tasks = [summary(t, f) + "\n\n" + per_clip(f, names) for t, f in found.items()]
     parts = [head, "\n".join(f"- {s}" for s in kept["notes"]), "## Goals", goals(found)]
     parts += ["## What the network gives", share_of_the_network(found)]
+    parts += ["## The paper's orderings (Table 3)", orderings(found)]
     parts += ["## LPIPS and ST-LPIPS", disagreements(found)]
     return "\n\n".join([*filter(None, parts), "## Tasks", *tasks]) + "\n"
 
@@ -340,6 +384,7 @@ def parser() -> argparse.ArgumentParser:
         help="rows of `best` with these in place of the prior",
     )
     p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--name", default="", help="ending of the files' names")
     p.add_argument("--out", type=Path, default=RESULTS)
     add_crew_options(p)
     return p
@@ -384,7 +429,7 @@ def main(argv: list | None = None) -> int:
             films[task, name] = {k: v["frame"] for k, v in ({"clean": clean} | made).items()}
         pictures = {"clean": grid.views(Cell("clean", task, names[0], a.size, a.frames))}
         pictures |= {line.label: grid.views(cells[0]) for line, cells in rows.items()}
-        sheet(pictures, a.out / f"{file_stem('quality', str(a.size), task)}.webp", side=160)
+        sheet(pictures, a.out / f"{file_stem('quality', stem_of(a), task)}.webp", side=160)
         text = write(a, grid, names, all_found, films)
     print(text)
     return 0

@@ -41,7 +41,7 @@ def strip(
 def strips(
     found: dict,  # {(task, clip): {method: (C, H, W) bytes}}, the clean clip among them
     folder: Path,  # of the JSON
-    size: int,  # short side
+    size: int | str,  # short side, or short side and name
 ) -> dict:  # {task/clip: where its frames are}
     "Write a strip for each task and clip."
     (folder / "frames").mkdir(exist_ok=True)
@@ -66,7 +66,9 @@ def from_cells(
         method = c["method"]
         if c["prior"] in PLAIN_PRIORS:
             method += f", {c['prior']}"
-        if (c["size"], c["frames"], c["seed"]) == (kept["size"], kept["frames"], kept["seed"]):
+        of_run = c["prior"] in (kept.get("prior_name", c["prior"]), "none", *PLAIN_PRIORS)
+        where = (c["size"], c["frames"], c["seed"])
+        if of_run and where == (kept["size"], kept["frames"], kept["seed"]):
             with np.load(file.with_suffix(".npz")) as f:
                 frames[c["task"], c["clip"], method] = f["frame"]
     clips, out = default_clips(), {}
@@ -89,7 +91,9 @@ def main(argv: list | None = None) -> None:
     p.add_argument("json", type=Path)
     a = p.parse_args(argv)
     kept = json.loads(a.json.read_text())
-    kept["frames_of"] = strips(from_cells(a.cells, kept), a.json.parent, kept["size"])
+    kept["frames_of"] = strips(
+        from_cells(a.cells, kept), a.json.parent, a.json.stem.removeprefix("quality_")
+    )
     a.json.write_text(json.dumps(kept, indent=1))
 
 

@@ -2,6 +2,8 @@
 
     python bench/tables.py            rewrites the .md beside each JSON in bench/results
     python bench/tables.py --check    writes nothing, names those that differ, and ends with 1
+    python bench/tables.py --keep out/table2.json paper_table2_white
+                                      keeps a table of `visionxl reproduce` under a name
 
 Nothing is measured. The figures lie in the JSON (of `tune_tv.py` in lines of it); the page is made
 by the bench that measured them. `ablations_64.md` and `tune.md` have no JSON, and stay.
@@ -19,7 +21,10 @@ import fast  # noqa: E402
 import measurements  # noqa: E402
 import quality  # noqa: E402
 import scale  # noqa: E402
+import seeds  # noqa: E402
 import tune_tv  # noqa: E402
+
+from visionxl.measure.reproduction import report  # noqa: E402
 
 RESULTS = BENCH / "results"
 PAGES = {  # bench: who makes its page
@@ -28,6 +33,8 @@ PAGES = {  # bench: who makes its page
     "fast": fast,
     "scale": scale,
     "measurements": measurements,
+    "seeds": seeds,
+    "paper": report,
 }
 
 
@@ -49,6 +56,27 @@ def pages(folder: Path = RESULTS) -> dict[Path, str]:
     return {f: text for f, text in found.items() if text is not None}
 
 
+def keep(
+    made: Path,  # JSON that `visionxl reproduce` wrote
+    name: str,  # of the kept file, `paper_...`
+    folder: Path = RESULTS,
+) -> Path:
+    "Keep a table of the paper, made again: its figures to six digits, a row on a line."
+    found = json.loads(made.read_text(encoding="utf-8"), parse_float=_short)
+    rows = ",\n  ".join(json.dumps(r) for r in found.pop("rows"))
+    orderings = ",\n  ".join(json.dumps(r) for r in found.pop("orderings"))
+    head = json.dumps(found, indent=1)[:-2]
+    text = f'{head},\n "rows": [\n  {rows}\n ],\n "orderings": [\n  {orderings}\n ]\n}}\n'
+    out = folder / f"{name}.json"
+    out.write_text(text, encoding="utf-8")
+    return out
+
+
+def _short(text: str) -> float:
+    "A number of a JSON to six digits."
+    return float(f"{float(text):.6g}")
+
+
 def main(argv: list | None = None) -> int:
     "Write the tables that differ, or only name them."
     p = argparse.ArgumentParser(
@@ -56,7 +84,10 @@ def main(argv: list | None = None) -> int:
     )
     p.add_argument("--check", action="store_true", help="write nothing")
     p.add_argument("--folder", type=Path, default=RESULTS)
+    p.add_argument("--keep", nargs=2, metavar=("JSON", "NAME"), help="keep a table of `reproduce`")
     a = p.parse_args(argv)
+    if a.keep:
+        keep(Path(a.keep[0]), a.keep[1], a.folder)
     found = pages(a.folder)
     other = [f for f, text in found.items() if not f.exists() or f.read_text() != text]
     for f in other:

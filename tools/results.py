@@ -59,6 +59,8 @@ def table(files: list[Path], out: Path) -> dict:
     for file in files:
         run = checked(json.loads(file.read_text(encoding="utf-8")), file)
         name = f"{run['size']} rows, {run['frames']} frames, seed {run['seed']}"
+        if (prior := run.get("prior_name", "tiny")) != "tiny":
+            name += f", prior {prior}"
         for key, strip in run.get("frames_of", {}).items():
             frames[f"{name}/{key}"] = strip
             (out / strip["file"]).parent.mkdir(parents=True, exist_ok=True)

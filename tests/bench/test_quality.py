@@ -73,6 +73,25 @@ def test_every_kept_table_is_that_of_its_figures(tmp_path, capsys):
     assert (tables.main(asked), tables.main([*asked, "--check"])) == (0, 0)
 
 
+def test_a_table_of_the_paper_is_kept_with_its_page(tmp_path, capsys):
+    import tables
+
+    from visionxl.measure.reproduction.paper import TABLE2
+    from visionxl.measure.reproduction.report import report
+
+    rows = [
+        {"row": r.label, "PSNR (paper)": r.paper["PSNR"], "PSNR": 30 + i / 3, "each": []}
+        for i, r in enumerate(TABLE2.rows)
+    ]
+    report("table2", TABLE2, rows, ["Seed 0."], tmp_path)
+    asked = ["--keep", str(tmp_path / "table2.json"), "paper_table2", "--folder", str(tmp_path)]
+    assert tables.main(asked) == 0
+    page = (tmp_path / "paper_table2.md").read_text()
+    assert page == (tmp_path / "table2.md").read_text()
+    assert "inversion beats batch-synchronised noise: agrees in PSNR (+0.33)" in page
+    assert '"PSNR": 30.3333,' in (tmp_path / "paper_table2.json").read_text()
+
+
 def embedded(page):
     "The rows inside the page."
     text = re.search(r'type="application/json">(.*?)</script>', page.read_text(), re.S)[1]
