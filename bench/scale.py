@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch  # noqa: E402
 
 from visionxl import video  # noqa: E402
-from visionxl.app import restore as app_restore  # noqa: E402
+from visionxl.app import windows as app_windows  # noqa: E402
 from visionxl.app.cli.main import main as command  # noqa: E402
 from visionxl.app.files.degrade_file import degrade_file  # noqa: E402
 from visionxl.app.files.restore_file import restore_file  # noqa: E402
@@ -189,7 +189,7 @@ def parts(a: argparse.Namespace, folder: Path, settings: dict) -> list[dict]:
     for name in ("encode", "decode", "eps"):
         stages.wrap(prior, name, "networks")
     stages.wrap(motion, "estimate_motion", "motion")
-    stages.wrap(app_restore, "restore_window", "windows")
+    stages.wrap(app_windows, "restore_window", "windows")
     restore_file(y, folder / "warm.mkv", prior=prior, progress=False, **settings)
     stages.seconds.clear()
     began = time.process_time()

@@ -17,7 +17,7 @@ import torch
 import visionxl
 from .media.encoders import AS_USUAL, CODECS, Codec, Encoding, Formats
 from .media.frames import as_in_file, check_frames, fit, to_array, to_tensor
-from .media.pictures import IMAGES, VIDEOS, frame_files
+from .media.folders import IMAGES, VIDEOS, frame_files
 from .media.reading import Probe, decode, probe, read_frames
 from .media.writing import check_out, locked, writer
 

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,55 @@ def films(d):
     video.write("still.gif", x[:1])
 
 
+def written(path, colours, size=(16, 24), times=None, rate=24, turn=None):
+    "A film as other programs write it: one colour for each frame, its times in ms."
+    import av
+
+    with av.open(path, "w") as box:
+        stream = box.add_stream("libx264", rate, options={"g": "4", "bf": "0"})
+        stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+        if turn:
+            stream.set_display_matrix(turn)
+        if times:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for i, c in enumerate(colours):
+            frame = av.VideoFrame.from_ndarray(np.full((*size, 3), c, np.uint8), "rgb24")
+            if times:
+                frame.time_base, frame.pts = Fraction(1, 1000), times[i]
+            box.mux(stream.encode(frame))
+        box.mux(stream.encode())
+
+
+def odd_films(d):
+    "Films that are whole, and that programs stumble over."
+    greys = [30 + 20 * i for i in range(8)]
+    turn = (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
+    written("phone.mov", greys[:5], times=[0, 33, 70, 100, 180], turn=turn)
+    written("cut.mov", greys)
+    data = bytearray(Path("cut.mov").read_bytes())
+    at = data.index(b"elst") + 12  # length and first moment of its one edit: leave out 5 frames
+    data[at : at + 4] = (int.from_bytes(data[at : at + 4], "big") * 3 // 8).to_bytes(4, "big")
+    data[at + 4 : at + 8] = (5 * 512).to_bytes(4, "big")
+    Path("cut.mov").write_bytes(data)
+    written("stands.mkv", greys[:4], times=[0, 40, 80, 10**8])
+    written("quick.mkv", greys[:4], rate=1_000_000)
+    Path("secret.mp4").write_bytes(Path("good.mp4").read_bytes().replace(b"avc1", b"encv"))
+    os.symlink("circle.mp4", "circle.mp4")
+    shutil.copy("good.mp4", "two\nlines.mp4")
+    import av
+
+    with av.open("two.mkv", "w") as box:
+        streams = [box.add_stream("libx264", 24) for _ in range(2)]
+        for stream, size in zip(streams, ((16, 24), (32, 48))):
+            stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+        for i in range(5):
+            for stream in streams:
+                a = np.full((stream.height, stream.width, 3), 40 * i, np.uint8)
+                box.mux(stream.encode(av.VideoFrame.from_ndarray(a, "rgb24")))
+        for stream in streams:
+            box.mux(stream.encode())
+
+
 def sound(path):
     "A file with sound alone."
     import av
@@ -94,6 +144,18 @@ def folders(d):
     png("squares/a³.png")
     Path("words").mkdir()
     Path("words/notes.txt").write_text("mine")
+    png("nested/0.png")
+    Path("nested/1.png").mkdir()
+    png("piped/0.png")
+    os.mkfifo("piped/1.png")
+    png("nothing/0.png")
+    Path("nothing/1.png").write_bytes(b"")
+    Path("float").mkdir()
+    Image.fromarray(np.zeros((16, 24), np.float32)).save("float/0.tif")
+    Path("named.mp4").mkdir()
+    Path("lost").mkdir()
+    shutil.copy("good.mp4", "lost/a.mp4")
+    os.symlink("nowhere.mp4", "lost/b.mp4")
     png("other/000.png")
     Path("other/notes.txt").write_text("mine")
     head = bytearray(Path("one.png").read_bytes())
@@ -117,6 +179,9 @@ def others(d):
     Path("bad.toml").write_text("task = = 3")
     Path("unknown.toml").write_text("speed = 11\n")
     Path("list.toml").write_text('preset = ["best", "paper"]\n')
+    Path("marked.toml").write_text('task = "sr"\n', encoding="utf-8-sig")
+    Path("wide.toml").write_text('task = "sr"\n', encoding="utf-16")
+    Path("deep.toml").write_text("set = " + 3000 * "[" + 3000 * "]")
     Path("none.py").write_text("def make(shape):\n    return None\n")
     Path("raises.py").write_text("def make(shape):\n    raise KeyError('lens')\n")
     Path("syntax.py").write_text("def make(shape:\n")
@@ -156,6 +221,16 @@ CASES = {  # kind: {what is wrong: the command}
         ],
         "a note that is nonsense": "restore y.mkv -o x.mp4",
         "the same with the task said": "restore y.mkv -o x.mp4 --task sr",
+        "a phone's film: turned, of uneven times": "restore phone.mov -o x.mp4 --task sr",
+        "an edit that leaves out five of eight frames": "restore cut.mov -o x.mp4 --task sr",
+        "two films in one file": "restore two.mkv -o x.webm --task sr",
+        "a frame that stands for a day": "restore stands.mkv -o x.mp4 --task sr",
+        "a million frames per second": "restore quick.mkv -o x.mp4 --task sr",
+        "a film that is encrypted": "restore secret.mp4 -o x.mp4 --task sr",
+        "links in a circle": "restore circle.mp4 -o x.mp4 --task sr",
+        "a device": "restore /dev/zero -o x.mp4 --task sr",
+        "standard input": "restore - -o x.mp4 --task sr",
+        "a line break in a name": ["restore", "two\nlines.mp4", "-o", "x.mp4", "--task", "sr"],
         "info of a text": "info letter.mp4",
         "info of nothing": "info no.mp4",
     },
@@ -170,6 +245,11 @@ CASES = {  # kind: {what is wrong: the command}
         "half a png": "restore broken -o x.mp4 --task sr",
         "digits that int() cannot read": "restore squares -o x.mp4 --task sr",
         "a png that says 60000x60000": "restore huge -o x.mp4 --task sr",
+        "a folder among frames": "restore nested -o x.mp4 --task sr",
+        "a pipe among frames": "restore piped -o x.mp4 --task sr",
+        "a png of no bytes": "restore nothing -o x.mp4 --task sr",
+        "a tif of 32-bit numbers": "restore float -o x.mp4 --task sr",
+        "a link to nowhere among films": "restore lost -o done --task sr",
         "films of which one is none": "restore clips -o done --task sr",
         "a rate of 0": "restore gap -o x.mp4 --task sr --fps 0",
         "a rate that is no number": "restore gap -o x.mp4 --task sr --fps nan",
@@ -187,6 +267,11 @@ CASES = {  # kind: {what is wrong: the command}
         "a folder that does not exist": "restore good.mp4 -o no/x.mp4 --task sr",
         "a file as folder": "restore good.mp4 -o a_file/x.mp4 --task sr",
         "an ending that nobody writes": "restore good.mp4 -o x.avi --task sr",
+        "an ending without a name": "restore good.mp4 -o .mp4 --task sr",
+        "a dash": "restore good.mp4 -o - --task sr",
+        "a folder of that name": "restore good.mp4 -o named.mp4 --task sr",
+        "a place where nobody may write": "restore good.mp4 -o /proc/x.mp4 --task sr",
+        "links in a circle": "restore good.mp4 -o circle.mp4 --task sr --overwrite",
         "one png": "restore good.mp4 -o x.png --task sr",
         "a folder with other things": "restore good.mp4 -o other --task sr --overwrite",
         "a name of 300 letters": f"restore good.mp4 -o {'x' * 300}.mp4 --task sr",
@@ -217,6 +302,8 @@ CASES = {  # kind: {what is wrong: the command}
         "a blur that is no number": "restore good.mp4 -o x.mp4 --task deblur --sigma nan",
         "a negative blur": "restore good.mp4 -o x.mp4 --task deblur --sigma -1",
         "an even kernel": "restore good.mp4 -o x.mp4 --task deblur --kernel-size 4",
+        "a kernel of 99999999999 taps": "restore good.mp4 -o x.mp4 --task deblur "
+        "--kernel-size 99999999999",
         "an unknown edge": "restore good.mp4 -o x.mp4 --task deblur --boundary mirror",
         "nothing kept": "restore good.mp4 -o x.mp4 --task inpaint --keep 0",
         "more than all kept": "restore good.mp4 -o x.mp4 --task inpaint --keep 1.5",
@@ -248,6 +335,9 @@ CASES = {  # kind: {what is wrong: the command}
     "A part, a size": {
         "no frames": SR + " --frames 0",
         "a start behind the end": SR + " --start 99",
+        "a start of forty digits": SR + f" --start {10**40}",
+        "frames of forty digits": SR + f" --frames {10**40}",
+        "a billion rows": SR + " --height 1000000000",
         "a start before the beginning": SR + " --start -1",
         "no rows": SR + " --height 0",
         "rows in words": SR + " --height tall",
@@ -290,6 +380,10 @@ CASES = {  # kind: {what is wrong: the command}
         "a configuration that is no TOML": SR + " --config bad.toml",
         "an unknown line in it": SR + " --config unknown.toml",
         "a list in it": SR + " --config list.toml",
+        "the mark of UTF-8 before it": "restore good.mp4 -o x.mp4 --config marked.toml",
+        "UTF-16": "restore good.mp4 -o x.mp4 --config wide.toml",
+        "three thousand brackets": SR + " --config deep.toml",
+        "a folder as configuration": SR + " --config void",
         "a film as configuration": SR + " --config good.mp4",
         "a plan that is none": "doctor --plan 25x",
         "a table that there is not": "reproduce table9",
@@ -330,7 +424,7 @@ def answers(tmp_path_factory):
     os.chdir(d)
     torch.manual_seed(0)
     try:
-        for make in (films, folders, others):
+        for make in (films, odd_films, folders, others):
             make(d)
         Path(".x.mp4.unfinished").mkdir()
         rows = []

@@ -14,7 +14,7 @@ from visionxl.app.cli.main import main
 from visionxl.app.files.degrade_file import degrade_file
 from visionxl.app.files.restore_file import restore_file
 from visionxl.media import pictures
-from visionxl.media.colours import Colours
+from visionxl.media.colours import Colours, Light
 from visionxl.media.encoders import CODEC_NAMES, Encoding, encoder_for
 from visionxl.media.pictures import check_pixels
 from visionxl.prior.latent import Prior
@@ -71,6 +71,24 @@ def test_ten_bits_in_ten_bits_out(tmp_path, kind, colours):
     assert (after - before.x).abs().mean() < 0.01
     levels = after[:, :, 20:28, 24:40].mean((2, 3))
     assert (levels - before.x[:, :, 20:28, 24:40].mean((2, 3))).abs().max() < 0.01
+
+
+DISPLAY = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+LIGHT = Light((13250, 34500, 7500, 3000, 34000, 16000, 15635, 16450), (10**7, 50), (1000, 400))
+
+
+@pytest.mark.parametrize("out", ["a.mp4", "h264.mkv", "a.webm", "prores.mov"])
+def test_what_hdr10_says_of_a_film(tmp_path, recwarn, out):
+    "The mastering display and the brightest light go into H.265, H.264 and AV1; else it is said."
+    said = f"log-level=none:master-display={DISPLAY}:max-cll=1000,400"
+    source = deep_film(tmp_path / "s.mkv", SKY, PQ, frames=2, **{"x265-params": said})
+    assert V.probe(source).light == LIGHT
+    codec = out.split(".")[0] if out[0] in "hp" else None
+    how = {"progress": False, "encoding": Encoding(codec)}
+    restore_file(source, tmp_path / out, "denoise", sigma_y=0.05, **how)
+    lost = [w for w in recwarn if "HDR10" in str(w.message)]
+    kept = V.probe(tmp_path / out).light
+    assert (kept, len(lost)) == ((None, 1) if out == "prores.mov" else (LIGHT, 0))
 
 
 def test_eight_bits_stay_eight(tmp_path):

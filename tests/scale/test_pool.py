@@ -10,7 +10,7 @@ import torch
 from devices.emulator import EmulatedMode, emulated
 from short_runs import restored
 
-from visionxl.app.restore import PaddedPrior
+from visionxl.app.windows import PaddedPrior
 from visionxl.prior.latent import Prior
 from visionxl.prior.protocol import as_prior
 from visionxl.scale import pack

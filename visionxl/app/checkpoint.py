@@ -8,6 +8,7 @@ __all__ = ['Checkpoint', 'check_room']
 # %% ../../nbs/reference/app/checkpoint.ipynb #00fd1360
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -19,7 +20,8 @@ from ..steps.problem import Point, State
 class Checkpoint:
     """What an unfinished run has done, so that it can go on after a stop.
 
-    That is its finished windows (16 bits, lossless), and where the one at work stands.
+    That is the frames that are done (as the result will hold them), the windows that wait for a
+    neighbour (16 bits, lossless), and where the one at work stands.
     """
 
     def __init__(
@@ -27,8 +29,9 @@ class Checkpoint:
         folder: Path | None,  # where it is kept; None: nowhere
         key: str = "",  # what must be equal for it to be used again
         resume: bool = False,  # go on with what an earlier run has left
+        deep: bool = False,  # whether the result has more than 8 bits per colour
     ):
-        self.folder, self.key = folder, key
+        self.folder, self.key, self.deep = folder, key, deep
         if not resume:
             self.clear()
         elif self._exists("job.json") and json.loads(self._path("job.json").read_text()) != key:
@@ -54,6 +57,48 @@ class Checkpoint:
             new.replace(self._path("job.json"))
         return True
 
+    def _pieces(self) -> list[tuple[int, Path]]:  # last frame + 1, file
+        "The pieces that are kept, as far as none is missing from the first frame on."
+        if self.folder is None:
+            return []
+        starts = {}
+        for path in self.folder.glob("done-*-*.mkv"):
+            first, last = map(int, path.stem.split("-")[1:])
+            starts[first] = last, path
+        found, at = [], 0
+        while at in starts:
+            found.append(starts[at])
+            at = starts[at][0]
+        return found
+
+    @property
+    def done(self) -> int:
+        "How many frames are done, from the first one on: no window will change them."
+        return max((last for last, _ in self._pieces()), default=0)
+
+    def load_done(self) -> Iterator[torch.Tensor]:  # (n, 3, H, W)
+        "The frames that are done, piece after piece."
+        for _, path in self._pieces():
+            yield video.read(path).x
+
+    def keep(
+        self,
+        x: torch.Tensor,  # (n, 3, H, W), the frames after those that are done
+        windows: list[tuple[int, int]],  # of the clip; those that end here are removed
+    ) -> torch.Tensor:  # the same, as they come back from the file
+        "Keep frames that no later window will change, without loss in the bits of the result."
+        if not self._ready():
+            return x
+        first = self.done
+        last = first + len(x)
+        how = video.Encoding("ffv1", bits=16 if self.deep else 8)
+        with video.writer(self._path(f"done-{first:07d}-{last:07d}.mkv"), encoding=how) as add:
+            add(x)
+        for i, (_, end) in enumerate(windows):
+            if end <= last:
+                self._path(f"{i:05d}.mkv").unlink(missing_ok=True)
+        return torch.stack([video.to_tensor(video.to_array(f, self.deep)) for f in x])
+
     def finished(
         self,
         i: int,  # number of a window
@@ -74,7 +119,7 @@ class Checkpoint:
         i: int,  # its number
         x: torch.Tensor,  # (T, 3, H, W)
     ) -> None:
-        "Keep a finished window, without loss, until all are joined."
+        "Keep a finished window, without loss, until it is joined with its neighbours."
         if self._ready():
             video.write(self._path(f"{i:05d}.mkv"), x, overwrite=True, lossless=True)
 
@@ -127,18 +172,20 @@ class Checkpoint:
 # %% ../../nbs/reference/app/checkpoint.ipynb #08e747bb
 def check_room(
     folder: Path,  # where it will be kept
-    frames: int,  # of all windows together
+    frames: int,  # of the clip
     size: tuple[int, int],  # (H, W) of a frame
+    window: int = 25,  # frames of a window, up to three of which wait
+    deep: bool = False,  # whether the result has more than 8 bits per colour
 ) -> int:  # bytes that may be needed
-    """How much room finished windows may take.
+    """How much room an unfinished run may take.
 
     Raises OSError, with the remedy, where the disk has less.
     """
-    need = 6 * frames * size[0] * size[1]
+    need = ((6 if deep else 3) * frames + 18 * window) * size[0] * size[1]
     free = shutil.disk_usage(folder).free
     if need > free:
         raise OSError(
-            f"windows that wait for their neighbours may take {need / 1e9:.1f} GB, the disk of "
+            f"frames that are done may take {need / 1e9:.1f} GB, the disk of "
             f"{folder} has {free / 1e9:.1f}: make room, or name another place with --scratch"
         )
     return need

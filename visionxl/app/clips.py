@@ -179,13 +179,13 @@ def _longer(x: torch.Tensor, frames: int) -> torch.Tensor:
 def crossfade(
     windows: Iterable,  # ((first, last + 1), weights, x (n, C, H, W)) in order
     total: int,  # frames of the clip
+    first: int = 0,  # frames that are joined already
 ) -> Iterator[torch.Tensor]:  # (m, C, H, W), finished frames in order
     """The joined frames of overlapping windows: their weighted means.
 
     Each comes as soon as no later window can change it.
     """
     weighted = weights = None  # sums over windows, from frame `first` on
-    first = 0
     for (a, b), w, x in windows:
         if weighted is None:
             weighted, weights = x.new_zeros(0, *x.shape[1:]), x.new_zeros(0, 1, 1, 1)
@@ -195,8 +195,9 @@ def crossfade(
             weighted, weights, first = weighted[done:], weights[done:], a
         more = b - first - len(weighted)
         weighted, weights = _longer(weighted, more), _longer(weights, more)
-        weighted[a - first :] += w * x
-        weights[a - first :] += w
+        known = max(0, first - a)
+        weighted += w[known:] * x[known:]
+        weights += w[known:]
     if weighted is not None:
         yield weighted[: total - first] / weights[: total - first]
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .colours import Colours
+from .colours import Colours, Light
 from visionxl.media.encoders import (
     AS_USUAL,
     CODECS,
@@ -27,6 +27,7 @@ from visionxl.media.encoders import (
     Codec,
     Encoding,
     film_encoder,
+    with_light,
 )
 from .frames import to_array
 from .tracks import Tracks
@@ -120,12 +121,24 @@ class _Encoder:
         if self.tracks is not None:
             self.tracks.until(self.count / self.fps)
         self.count += 1
-        self.box.mux(self.stream.encode(frame))
+        self._mux(self.stream.encode(frame))
+
+    def _mux(self, packets: list) -> None:
+        "Write packets. Raises ValueError where the container has no number for such times."
+        import av
+
+        try:
+            self.box.mux(packets)
+        except av.error.PatchWelcomeError as e:
+            raise ValueError(
+                f"{Path(self.box.name).suffix} cannot hold the times of these frames, one of which "
+                "stands for hours: choose .mkv or .webm"
+            ) from e
 
     def finish(self) -> None:
         "Write what the encoder has kept back."
         if self.stream is not None:
-            self.box.mux(self.stream.encode())
+            self._mux(self.stream.encode())
 
 
 @contextmanager
@@ -199,6 +212,15 @@ def _gif_sink(
     frames[0].save(path, format="GIF", save_all=True, append_images=rest, duration=waits, loop=0)
 
 # %% ../../nbs/reference/media/codecs.ipynb #5a119386
+def _lit(codec: Codec | None, light: Light) -> Codec | None:
+    "The encoder that also writes what HDR10 says; a warning where none can."
+    told = None if codec is None else with_light(codec, light)
+    if told is None:
+        what = "pictures" if codec is None else codec.name
+        warnings.warn(f"the HDR10 metadata is not kept: {what} cannot say it", stacklevel=3)
+    return told or codec
+
+
 def open_sink(
     path: Path,  # whose ending names the format
     tmp: Path,  # where it is written
@@ -220,6 +242,8 @@ def open_sink(
         )
     without_loss = lossless and suffix in CODECS
     codec = CODECS[suffix].lossless if without_loss else film_encoder(path, encoding)
+    if encoding.light is not None:
+        codec = _lit(codec, encoding.light)
     if codec is not None:
         return _codec_sink(tmp, fps, codec, encoding.colours, notes, tracks)
     if suffix == ".gif":

@@ -93,8 +93,11 @@ def check_whole(
         if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
             end = _boxes_end(f, size)
         elif head[:4] == b"\x1aE\xdf\xa3" and size > 64:
-            end = _ebml_end(f, size)
-            damage = _ebml_damage(f, min(end, size))
+            try:
+                end = _ebml_end(f, size)
+                damage = _ebml_damage(f, min(end, size))
+            except EOFError:  # no number where the header has one
+                damage = 4
     if end > size:
         raise ValueError(
             f"{path} is truncated ({size:,} of {end:,} bytes): copy or download it again"

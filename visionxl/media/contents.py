@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .colours import Colours
 from .films import film_stream
-from .tracks import Tracks, lost_in, others
+from .tracks import Tracks, kind_of, lost_in, others
 
 # %% ../../nbs/reference/media/contents.ipynb #37587527
 def beside(
@@ -29,7 +29,7 @@ def beside(
             codec = track.codec_context.name if track.codec_context else "unknown"
             language = track.metadata.get("language", "und")
             words = f"{codec}, {language}" if language != "und" else codec
-            found.append(f"{'cover picture' if track.type == 'video' else track.type} ({words})")
+            found.append(f"{kind_of(track)} ({words})")
         chapters = getattr(box, "chapters", list)()
         if chapters:
             found.append(f"{len(chapters)} chapters")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['H264_LOSSLESS', 'CODECS', 'CODEC_NAMES', 'AS_USUAL', 'Codec', 'Formats', 'Encoding', 'encoder_for', 'film_encoder',
-           'bits_for']
+           'with_light', 'bits_for']
 
 # %% ../../nbs/reference/media/encoders.ipynb #cb193f67
 import math
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from .colours import Colours
+from .colours import Colours, Light
 
 # %% ../../nbs/reference/media/encoders.ipynb #ba3f6d0f
 class Codec(NamedTuple):
@@ -108,6 +108,7 @@ class Encoding:
     crf: float | None = None  # quality, 0 the best; None: one where the eye finds no loss
     bits: int | None = None  # per colour: 8, 10, 12 or 16
     colours: Colours = Colours()  # what the values mean
+    light: Light | None = None  # of HDR10
 
     def __post_init__(self):
         if self.codec is not None and self.codec not in _FAMILIES:
@@ -170,6 +171,31 @@ def film_encoder(
     if wish.codec is not None or wish.crf is not None:
         raise ValueError(f"{path} is no film: --codec and --crf belong to .mp4, .mov, .mkv, .webm")
     return None
+
+# %% ../../nbs/reference/media/encoders.ipynb #8a542a15
+def with_light(
+    codec: Codec,
+    light: Light,  # of HDR10
+) -> Codec | None:  # None where this encoder cannot say it
+    "The same encoder, set to write what HDR10 says of a film."
+    ways = {
+        "libx265": ("x265-params", "master-display", "max-cll"),
+        "libx264": ("x264-params", "mastering-display", "cll"),
+        "libsvtav1": ("svtav1-params", "mastering-display", "content-light"),
+    }
+    if codec.name not in ways:
+        return None
+    option, display, brightest = ways[codec.name]
+    said = [codec.options[option]] if option in codec.options else []
+    if light.display:
+        shown = light
+        if codec.name == "libsvtav1":  # it takes the fractions themselves
+            corners = tuple(n / 50_000 for n in light.corners)
+            shown = light._replace(corners=corners, range=tuple(n / 10_000 for n in light.range))
+        said.append(f"{display}={shown.display}")
+    if light.brightest:
+        said.append(f"{brightest}={','.join(map(str, light.brightest))}")
+    return codec._replace(options=codec.options | {option: ":".join(said)})
 
 # %% ../../nbs/reference/media/encoders.ipynb #aad9e900
 def bits_for(

@@ -28,7 +28,12 @@ def film_stream(
     Raises ValueError where the file holds no film.
     """
     films = [s for s in box.streams.video if "attached_pic" not in str(s.disposition)]
-    films = [s for s in films if s.codec_context is not None]
+    known = [s for s in films if s.codec_context is not None]
+    if films and not known:
+        raise ValueError(
+            f"{name} holds a film that is encrypted, or coded in a way that is not known here: "
+            "convert it with the program that plays it"
+        )
     if not films:
         covers = "a cover picture and " if box.streams.video else ""
         raise ValueError(
@@ -39,7 +44,7 @@ def film_stream(
         size = stream.codec_context.width * stream.codec_context.height
         return "default" in str(stream.disposition), size
 
-    return max(films, key=rank)
+    return max(known, key=rank)
 
 
 @contextmanager

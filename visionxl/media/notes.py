@@ -61,8 +61,12 @@ def remarks(
     if bits > 10 and not paletted:
         found.append(f"it has {bits} bits per colour; a film is written with 10, see --bits")
     kinds = {str(side.type.name) for side in frame.side_data}
+    if kinds & {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"}:
+        found.append(
+            "its metadata of HDR10 (the mastering display, the brightest light) goes into h264, "
+            "h265 and av1, not into other codecs, pictures and measurements"
+        )
     for kinds_of_it, name in (
-        ({"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"}, "HDR10 (the mastering display)"),
         ({"DOVI_RPU_BUFFER", "DOVI_METADATA"}, "Dolby Vision"),
         ({"DYNAMIC_HDR_PLUS"}, "HDR10+"),
         ({"STEREO3D"}, "stereo"),

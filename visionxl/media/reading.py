@@ -7,6 +7,7 @@ __all__ = ['Probe', 'decode', 'probe', 'read_frames']
 
 # %% ../../nbs/reference/media/reading.ipynb #f9e1fb99
 import math
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,19 +16,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .colours import Colours, colours_of
+from .colours import Colours, Light, colours_of, light_of
 from .films import film_frames, open_video, as_displayed
 from .frames import fit, to_tensor
 from .notes import noted_size, parse_notes, remarks
-from visionxl.media.pictures import (
-    IMAGES,
-    frame_files,
-    is_transparent,
-    missing_frames,
-    one_picture,
-    picture_rate,
-    pictures,
-)
+from .folders import IMAGES, frame_files, missing_frames
+from .pictures import is_transparent, one_picture, picture_rate, pictures
 
 # %% ../../nbs/reference/media/reading.ipynb #be5e4caf
 class Probe(NamedTuple):
@@ -42,6 +36,7 @@ class Probe(NamedTuple):
     notes: dict  # ours, see `writer`
     remarks: tuple[str, ...] = ()  # what a restoration will lose or treat with doubt
     colours: Colours = Colours()  # what the values mean, also in the result
+    light: Light | None = None  # what HDR10 says of the film
 
 # %% ../../nbs/reference/media/reading.ipynb #001e119b
 def _existing(path: str | Path) -> Path:
@@ -72,7 +67,8 @@ def decode(
     Raises FileNotFoundError where nothing is, ValueError on damaged input.
     """
     path = _existing(path)
-    stop = None if frames is None else start + frames
+    start = min(start, sys.maxsize)
+    stop = None if frames is None else min(start + frames, sys.maxsize)
     if path.is_dir():
         yield from map(one_picture, islice(frame_files(path), start, stop))
         return
@@ -140,8 +136,8 @@ def probe(
         bits = 8 if first.format.name == "pal8" else first.format.components[0].bits
         said = tuple(remarks(stream, first)) if "task" not in notes else ()
         h, w = as_displayed(first, noted_size(notes)).shape[:2]
-        colours = colours_of(first)
-    return Probe(_count(path), h, w, float(rate), codec, bits, notes, said, colours)
+        shown = colours_of(first), light_of(first)
+    return Probe(_count(path), h, w, float(rate), codec, bits, notes, said, *shown)
 
 # %% ../../nbs/reference/media/reading.ipynb #d4489ce2
 def read_frames(

@@ -20,7 +20,7 @@ import torch
 from .codecs import open_sink
 from .encoders import AS_USUAL, CODECS, Encoding
 from .frames import check_frames
-from .pictures import IMAGES
+from .folders import IMAGES
 from .tracks import Tracks
 
 # %% ../../nbs/reference/media/writing.ipynb #9694f54c
@@ -33,6 +33,8 @@ def _check_name(path: Path) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist: create it first")
     suffix = path.suffix.lower()
+    if path.name.lower() in (*CODECS, ".gif"):
+        raise ValueError(f"{path} is an ending without a name: put a name before it")
     if suffix in (".png", *IMAGES) and not path.is_dir():
         raise ValueError(
             f"{path} is the name of one picture: for a folder of png frames give a name "
@@ -45,6 +47,14 @@ def _check_name(path: Path) -> None:
         )
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(f"the folder {path.parent} is not writable: choose another")
+
+
+def _place(path: str | Path) -> Path:
+    "Where a name leads. Raises OSError for links that lead in a circle."
+    try:
+        return Path(path).resolve()
+    except RuntimeError as e:  # Python before 3.13 says it so
+        raise OSError(errno.ELOOP, "its links lead in a circle", str(path)) from e
 
 
 def check_out(
@@ -64,7 +74,7 @@ def check_out(
             "overwrite=True)"
         )
     if source is not None:
-        here, there = path.resolve(), Path(source).resolve()
+        here, there = _place(path), _place(source)
         linked = path.exists() and there.exists() and path.samefile(there)
         if linked or here == there or here in there.parents or there in here.parents:
             raise FileExistsError(
@@ -106,7 +116,14 @@ def locked(
 ) -> Iterator[None]:
     "A context in which no other run writes `path`. Raises BlockingIOError where one does."
     lock = Path(path).with_name(f".{Path(path).name}.lock")
-    handle = _grab(lock)
+    try:
+        handle = _grab(lock)
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise PermissionError(
+            f"nothing can be written in the folder {lock.parent} ({e.strerror}): choose another"
+        ) from e
     if handle is None:
         raise BlockingIOError(
             errno.EWOULDBLOCK, f"another run is writing {path}: wait for it, or choose another name"

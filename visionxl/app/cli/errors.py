@@ -22,10 +22,10 @@ def explain(
     if getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         where = f" ({e.filename})" if getattr(e, "filename", None) else ""
         return f"the disk is full{where}: make room; {GO_ON}", 1
-    if isinstance(e, MemoryError):
+    if isinstance(e, MemoryError) or "allocate memory" in str(e) or "out of memory" in str(e):
         return "not enough memory: try a smaller --chunk, or a smaller --height and --width", 1
-    if isinstance(e, OSError) and e.strerror:
-        return f"{e.filename}: {e.strerror}" if e.filename else e.strerror, 1
+    if strerror := getattr(e, "strerror", None):  # of the system and of FFmpeg
+        return f"{e.filename}: {strerror}" if getattr(e, "filename", None) else strerror, 1
     if isinstance(e, _EXPECTED):
         return str(e), 1
     name = type(e).__name__
@@ -36,4 +36,5 @@ def is_expected(
     e: BaseException,  # what a run has raised
 ) -> bool:
     "Whether an exception says what a user can mend; another one is a mistake of ours."
-    return isinstance(e, (*_EXPECTED, KeyboardInterrupt, MemoryError)) or hasattr(e, "errno")
+    known = isinstance(e, (*_EXPECTED, KeyboardInterrupt, MemoryError)) or hasattr(e, "errno")
+    return known or "unexpected" not in explain(e)[0]

@@ -32,6 +32,21 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     return p.parse_args(argv)
 
 
+def _mend_streams() -> None:
+    """Streams that a parent has closed become empty ones, before a file of ours gets their number;
+    and a name that a terminal cannot show is printed with escapes.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: SIM115
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 @contextmanager
 def _stoppable() -> Iterator[None]:
     "A context in which the system's wish to end (SIGTERM) is an interruption like Ctrl-C."
@@ -59,6 +74,7 @@ def main(
     and with code 2 for words that it does not understand.
     """
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    _mend_streams()
     try:
         with _stoppable(), warnings.catch_warnings():
             warnings.showwarning = _say_warning

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...media.encoders import CODECS
-from ...media.pictures import IMAGES, VIDEOS, natural_key
+from ...media.folders import IMAGES, VIDEOS, natural_key
 
 # %% ../../../nbs/reference/app/files/many.ipynb #62e866b2
 class Job(NamedTuple):
@@ -28,7 +28,7 @@ def clips_named(
     if not path.is_dir():
         return [path]
     found = [p for p in path.iterdir() if not p.name.startswith(".")]
-    films = [p for p in found if p.suffix.lower() in VIDEOS and p.is_file()]
+    films = [p for p in found if p.suffix.lower() in VIDEOS and not p.is_dir()]
     if not films or any(p.suffix.lower() in IMAGES for p in found):
         return [path]
     return sorted(films, key=natural_key)

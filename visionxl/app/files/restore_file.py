@@ -20,7 +20,7 @@ from ..degradation.own import AnyDegradation
 from .clip import Clip, as_clip, warn_of_loss
 from .plan import Plan, plan_file
 from ..progress import ClipProgress
-from ..restore import restore_frames
+from ..windows import restore_frames
 from ...operators.tasks import LinearOperator
 
 # %% ../../../nbs/reference/app/files/restore_file.ipynb #184d26d0
@@ -92,11 +92,12 @@ def write_restored(
     The file gets its name only when it is whole. Raises ValueError or OSError with the remedy.
     """
     began, frames = time.time(), 0
-    checkpoint = plan.checkpoint(out, run.scratch, run.resume)
+    encoding = plan.encoding(out, run.encoding)
+    checkpoint = plan.checkpoint(out, run.scratch, run.resume, encoding.bits or 8)
     measured = plan.measured() if measured is None else measured
     pieces = _restored(plan, measured, checkpoint, run)
     warn_of_loss(plan.clip.path, out)
-    tracks, encoding = plan.clip.tracks(plan.total), plan.encoding(out, run.encoding)
+    tracks = plan.clip.tracks(plan.total)
     how = {"tracks": tracks, "encoding": encoding} | plan.found
     with video.writer(out, plan.fps, run.overwrite, **how) as add:
         for x in pieces:

@@ -1,0 +1,215 @@
+"""A long film through the command line: memory, room for scratch, and flicker where windows meet.
+
+    python bench/long_film.py 100 400 1691     restore that many frames, in pieces of --seconds
+    python bench/long_film.py --compare        flicker at the windows' borders against inside
+
+The 1,691 frames of *Tears of Steel* (CC-BY, Blender Foundation) in the data folder, of 64 rows, are
+measured by `visionxl degrade --task sr` and restored by `visionxl restore`, preset `fast`, in a
+process of its own, whose peak memory Linux knows (VmHWM). A call that ends early leaves what it has
+done; the next call goes on. Results go to bench/results/long_film.json and .md.
+
+Flicker is measured where two windows overlap ("border") and where they do not ("inside"). Scenes
+differ, so the film is restored twice, with windows of 25 and of 33 frames: a pair of frames that
+lies at a border of the one and inside of the other is the same pair of the same film.
+"""
+
+import argparse
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from visionxl import video  # noqa: E402
+from visionxl.app.cli.main import main as visionxl  # noqa: E402
+from visionxl.app.clips import plan_windows  # noqa: E402
+from visionxl.app.scenes import find_cuts, scenes  # noqa: E402
+from visionxl.measure import metrics  # noqa: E402
+from visionxl.measure.tables import markdown  # noqa: E402
+
+RESULTS = Path(__file__).parent / "results" / "long_film.json"
+FILM = "samples/tears_of_steel_battle.webm"
+ROWS, OVERLAP = 64, 8
+
+
+def kept() -> dict:
+    "What was measured before."
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {"runs": {}, "flicker": {}}
+
+
+def keep(found: dict) -> None:
+    "Write the figures and their page."
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    RESULTS.with_suffix(".md").write_text(page(found))
+
+
+def page(found: dict) -> str:
+    "The figures as Markdown."
+    runs = [{"frames": n} | r for n, r in found["runs"].items()]
+    text = (
+        "`python bench/long_film.py`: *Tears of Steel* (CC-BY, Blender Foundation) at 64 rows, "
+        "`sr`, preset `fast`, one thread.\n\n"
+        f"{markdown(runs, bold=False)}\n\n"
+        "Bytes of a pixel count the result's frames: 3 are its colours of 8 bits uncompressed.\n"
+    )
+    if flicker := found["flicker"]:
+        rows = [{"pairs of frames": k} | v for k, v in flicker.items()]
+        text += (
+            "\nFlicker (1000 x warping error) of the same pairs of frames, at a border of windows "
+            f"and inside of one:\n\n{markdown(rows, bold=False)}\n"
+        )
+    return text
+
+
+def measured(folder: Path, frames: int) -> Path:
+    "The measurement of so many frames, made once."
+    out = folder / f"y{frames}.mkv"
+    if not out.exists():
+        film = video.data_dir() / FILM
+        ask = ["--task", "sr", "--height", str(ROWS), "--frames", str(frames)]
+        visionxl(["degrade", str(film), "-o", str(out), *ask])
+    return out
+
+
+def peak_of(process: subprocess.Popen) -> int:
+    "The largest memory of a running process so far, in bytes."
+    try:
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    words = [line.split() for line in lines if line.startswith("VmHWM")]
+    return 1024 * int(words[0][1]) if words else 0
+
+
+def size_of(folder: Path) -> int:
+    "The bytes in a folder."
+    return sum(p.stat().st_size for p in folder.glob("*") if p.is_file())
+
+
+def restored(folder: Path, frames: int, chunk: int, seconds: float) -> dict | None:
+    "One piece of a run; what the whole run took once it is done, else None."
+    y, out = measured(folder, frames), folder / f"x{frames}_{chunk}.mkv"
+    state = folder / f"x{frames}_{chunk}.json"
+    so_far = {"peak": 0, "scratch": 0, "seconds": 0.0, "pieces": 0}
+    if state.exists():
+        so_far = json.loads(state.read_text())
+    if out.exists():
+        return so_far
+    line = [sys.executable, "-m", "visionxl", "restore", str(y), "-o", str(out), "--resume"]
+    line += ["--preset", "fast", "--chunk", str(chunk), "--overlap", str(OVERLAP), "--quiet"]
+    process, began = subprocess.Popen(line), time.time()
+    while process.poll() is None:
+        so_far["peak"] = max(so_far["peak"], peak_of(process))
+        so_far["scratch"] = max(so_far["scratch"], size_of(folder / f".{out.name}.unfinished"))
+        if time.time() - began > seconds:
+            process.send_signal(signal.SIGTERM)
+            seconds = math.inf
+        time.sleep(0.1)
+    so_far["seconds"] += time.time() - began
+    so_far["pieces"] += 1
+    state.write_text(json.dumps(so_far))
+    return so_far if process.returncode == 0 else None
+
+
+def row_of(folder: Path, frames: int, run: dict) -> dict:
+    "One row of the table."
+    info = video.probe(folder / f"x{frames}_25.mkv")
+    pixels = info.frames * info.height * info.width
+    flat = folder / f"flat{frames}.mkv"
+    if not flat.exists():
+        how = video.Encoding(codec="ffv1", bits=8)
+        with video.writer(flat, info.fps, encoding=how) as add:
+            for x in video.read_frames(folder / f"x{frames}_25.mkv"):
+                add(x[None])
+    return {
+        "size": f"{info.width}x{info.height}",
+        "peak memory, MB": round(run["peak"] / 1e6, 1),
+        "scratch, bytes of a pixel": round(run["scratch"] / pixels, 2),
+        "the result without loss in 8 bits": round(flat.stat().st_size / pixels, 2),
+        "seconds": round(run["seconds"]),
+        "runs": run["pieces"],
+    }
+
+
+def borders(total: int, chunk: int, cuts: tuple) -> tuple[set, set]:
+    "Pairs of frames, by their first one, where windows overlap, and all that cross no cut."
+    border, every = set(), set()
+    for start, end in scenes(total, cuts):
+        windows = [(start + a, start + b) for a, b in plan_windows(end - start, chunk, OVERLAP)]
+        every |= set(range(start, end - 1))
+        for (_, before), (after, _) in zip(windows, windows[1:]):
+            border |= set(range(after - 1, before))
+    return border & every, every
+
+
+def flicker(folder: Path, frames: int) -> dict:
+    "Warping errors of the pairs that lie at a border of one run and inside of the other."
+    film = video.data_dir() / FILM
+    y = measured(folder, frames)
+    cuts = find_cuts(video.read_frames(y))
+    chunks = (25, 33)
+    at = {c: borders(frames, c, cuts)[0] for c in chunks}
+    every = borders(frames, 25, cuts)[1]
+    wanted = sorted(every & (at[25] ^ at[33]))
+    files = [video.read_frames(folder / f"x{frames}_{c}.mkv") for c in chunks]
+    clean = video.read_frames(film, frames, height=ROWS)
+    last, errors = None, {}
+    for t, now in enumerate(zip(clean, *files)):
+        h, w = (min(x.shape[i] for x in now) for i in (-2, -1))
+        now = [metrics.to_unit(x[..., :h, :w]) for x in now]
+        if last is not None and t - 1 in wanted:
+            pairs = [(a, b) for a, b in zip(last, now)]
+            errors[t - 1] = [1000 * metrics.warp_frame(pairs[0], p) for p in pairs]
+        last = now
+    rows = {}
+    for c, index in zip(chunks, (1, 2)):
+        mine = [e for t, e in errors.items() if t in at[c] and not math.isnan(e[0])]
+        e = np.array(mine)
+        border, inside = e[:, index], e[:, 3 - index]
+        ratio = border.mean() / inside.mean()
+        rows[f"{len(e)} at borders of windows of {c}"] = {
+            "clean film": e[:, 0].mean(),
+            "at a border": border.mean(),
+            "inside": inside.mean(),
+            "border / inside": ratio,
+        }
+    return rows
+
+
+def main() -> None:
+    "Restore what is asked for, or compare."
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("frames", nargs="*", type=int)
+    p.add_argument("--chunk", type=int, default=25, help="33 for the second run of --compare")
+    p.add_argument("--seconds", type=float, default=150, help="of one piece")
+    p.add_argument("--compare", action="store_true")
+    p.add_argument("--folder", type=Path, default=Path("/tmp/long_film"))
+    a = p.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    a.folder.mkdir(exist_ok=True)
+    found = kept()
+    for frames in a.frames:
+        run = restored(a.folder, frames, a.chunk, a.seconds)
+        if run is None:
+            print(f"{frames} frames: not done, call again")
+            return
+        if a.chunk == 25:
+            found["runs"][str(frames)] = row_of(a.folder, frames, run)
+            keep(found)
+        print(frames, run, flush=True)
+    if a.compare:
+        found["flicker"] = flicker(a.folder, max(map(int, found["runs"])))
+        keep(found)
+        print(page(found))
+
+
+if __name__ == "__main__":
+    main()
