@@ -125,8 +125,8 @@ class AveragePool(LinearOperator):
 
 # %% ../../nbs/course/03_operators.ipynb #be371410
 class FrameMix(LinearOperator):
-    """Every frame of the measurement is a weighted sum of frames: one matrix product over the whole
-    clip.
+    """Makes every frame of the measurement as a weighted sum of frames: one matrix product over the
+    whole clip.
     """
 
     verified = True

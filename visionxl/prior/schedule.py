@@ -28,7 +28,7 @@ def scaled_linear(
 # %% ../../nbs/course/04_schedule.ipynb #d6d0dd20
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    "Where the method walks: the table, the timesteps of sampling and inversion, how they are read."
+    "The noise levels that a run visits: the table, and the timesteps of sampling and inversion."
 
     alpha_bar: torch.Tensor  # (n_train,) float64 on the CPU, in (0, 1], falling
     sampling: tuple  # descending timesteps from `tau` to the first

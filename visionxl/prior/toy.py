@@ -156,7 +156,7 @@ def draw_manifold(
     color: str = "C0",  # of the band
     limit: float = 1.25,  # half the picture's side
 ) -> None:
-    "Shade where noisy frames of timestep `t` live: half of them in the dark, nine tenths in all."
+    "Shade where noisy frames of timestep `t` lie: half of them in the dark part, 90 % in both."
     g = torch.linspace(-limit, limit, 201, dtype=torch.float64)
     p = prior.log_density(frames(torch.cartesian_prod(g, g)), t).exp().view(201, 201)
     mass = p.flatten().sort(descending=True).values
@@ -191,7 +191,7 @@ def draw_path(
 
 # %% ../../nbs/course/02_two_pixels.ipynb #df8a6168
 class Weigh(LinearOperator):
-    "One number per frame, `w[0] * p[0] + w[1] * p[1]`: what is known of a point is a line."
+    "Measures one number per frame, `w[0] * p[0] + w[1] * p[1]`. Points with one value form a line."
 
     def __init__(
         self,
