@@ -39,7 +39,7 @@ class KnownPosterior:
         n: int,  # how many
         generator: torch.Generator,  # where the numbers come from
     ) -> Tensor:  # (n, 2)
-        "Draw from it."
+        "Draw samples of the posterior."
         k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         values, vectors = torch.linalg.eigh(self.cov)
         root = vectors * values.clamp_min(0).sqrt()

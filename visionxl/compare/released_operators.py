@@ -169,7 +169,7 @@ class DenseBlur(Blur):
 def gaussian_table(
     taps: Tensor,  # (k,) weights of one axis, k odd
 ) -> Tensor | None:
-    """The released table of the Gaussian whose taps these may be; None where they do not fall from
+    """The released table of a Gaussian that has these taps; None where the taps do not fall from
     the middle.
     """
     mid = len(taps) // 2

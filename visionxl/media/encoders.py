@@ -101,7 +101,7 @@ CODEC_NAMES = tuple(_FAMILIES)
 class Encoding:
     """How the pictures of a restored film are written.
 
-    What is None follows from the ending of the name. Raises ValueError for what cannot be.
+    A field that is None is chosen by the ending of the name. Raises ValueError for bad values.
     """
 
     codec: str | None = None  # one of CODEC_NAMES

@@ -34,7 +34,7 @@ def frame_times(
 def is_even(
     times: list[Fraction],  # of the frames
 ) -> bool:
-    "Whether one frame rate says it all: no step is off by more than a tenth or a rounding."
+    "Whether one frame rate describes all times: no step is off by more than a tenth or a rounding."
     steps = [float(b - a) for a, b in zip(times, times[1:])]
     if not steps:
         return True
@@ -63,12 +63,12 @@ class Tracks:
 
     @property
     def is_silent(self) -> bool:
-        "Whether the source is no film: frames in a folder, one picture, a gif."
+        "Whether the source has no sound because it is a folder of frames, a picture or a gif."
         return self.path.is_dir() or self.path.suffix.lower() in (*IMAGES, ".gif")
 
     @property
     def uneven(self) -> bool:
-        "Whether the frames have times of their own that a frame rate cannot say."
+        "Whether the time from frame to frame varies, so that one frame rate cannot describe it."
         return not is_even(self.times)
 
     @contextmanager

@@ -110,7 +110,7 @@ def make_schedule(
     inversion_steps: int | None = None,  # of the way up; None: one for each step of the way down
     tau_end: float = 0.0,  # where sampling ends, as a fraction, at most `tau`; 0: first timestep
 ) -> Schedule:  # its timesteps are leading-spaced from 1 and at most `tau * n_train`
-    "Lay the steps of Algorithm 1 on the table. Raises ValueError for what cannot be laid."
+    "The timesteps of Algorithm 1 on a table. Raises ValueError for steps that do not fit."
     alpha_bar = torch.as_tensor(alpha_bar, dtype=torch.float64).cpu()
     n = len(alpha_bar)
     _refuse(n, steps, tau, indexing, inversion_steps)

@@ -59,7 +59,7 @@ def crew_for(
     a: argparse.Namespace,  # the command's arguments
     **options: Any,  # of `RayCrew`
 ) -> Iterator["Crew | None"]:
-    "The workers that were asked for, sent home at the end; None where nobody asked."
+    "The workers that were asked for, closed at the end; None if there are none."
     if not check_crew_options(a):
         yield None
         return
@@ -83,7 +83,7 @@ def pool_for(
     a: argparse.Namespace,  # the command's arguments
     whole: bool = False,  # whether each window goes to one worker, where many clips run at once
 ) -> Iterator[Any]:
-    """The prior as a pool of the workers that were asked for; its name where nobody asked.
+    """The prior as a pool of the workers that were asked for; its name if there are no workers.
 
     Raises what `load` raises.
     """

@@ -115,7 +115,7 @@ def strip(
     box: tuple[int, int, int, int] | None = None,  # (top, left, height, width); None: all
     caption: str = "",  # alternative text
 ) -> None:
-    "Draw what every step made: a column for each t, a row for each name; what lacks leaves a gap."
+    "Draw what every step made: a column for each t, a row for each name. Missing ones are gaps."
     states = list(states)
     top, left, height, width = box or (0, 0, None, None)
 

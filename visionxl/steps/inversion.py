@@ -138,7 +138,7 @@ class Invert:
 # %% ../../nbs/course/06_inversion.ipynb #cff8047c
 @dataclass(frozen=True)
 class FromNoise:
-    "Start at pure noise instead of an inversion: Table 2's other rows, there with `route.tau=1`."
+    "Start from pure noise, as two rows of the paper's Table 2 do, there with `route.tau=1`."
 
     shared: bool = True  # one noise for all frames; False: each frame its own
 

@@ -35,7 +35,7 @@ def diffuse(
     guess: torch.Tensor | None = None,  # what is seen instead of `z`
     scale: torch.Tensor | float = 1.0,  # times as much noise as t promises; used with `guess` only
 ) -> tuple[torch.Tensor, torch.Tensor]:  # noisy latents, v
-    """Noisy latents, and the v that the network is to say of them.
+    """Noisy latents, and the v that the network should predict for them.
 
     The clean part is sqrt(a) z_t - sqrt(1 - a) v.
     """

@@ -35,6 +35,6 @@ def explain(
 def is_expected(
     e: BaseException,  # what a run has raised
 ) -> bool:
-    "Whether an exception says what a user can mend; another one is a mistake of ours."
+    "Whether an exception is an error of the input. Any other one is an error of this package."
     known = isinstance(e, (*_EXPECTED, KeyboardInterrupt, MemoryError)) or hasattr(e, "errno")
     return known or "unexpected" not in explain(e)[0]

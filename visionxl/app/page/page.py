@@ -142,7 +142,7 @@ class Page:
                 self.ui.label(sentence)
 
     def _tick(self) -> None:
-        "What the clock does."
+        "Show the state of the run; called once for every tick of a timer."
         for button in (self.few, self.all):
             button.set_enabled(self.desk.clip is not None and not self.busy)
         self.halt.set_visibility(self.busy)

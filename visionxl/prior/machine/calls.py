@@ -66,7 +66,7 @@ def in_batches(
     place: Placement,  # where the network computes
     n: int,  # frames at once
 ) -> Tensor:
-    """`out`, filled a few frames at a time: memory is that of a few frames.
+    """Fill `out` with `f` of the inputs, a few frames at a time, so that memory stays small.
 
     Gradients reach the inputs that ask for them. Raises ValueError where the placement gives none.
     """
