@@ -22,13 +22,9 @@ command itself uses, so it says what `visionxl COMMAND --help` says.
 def parsers() -> dict[str, argparse.ArgumentParser]:
     "The parser of each command by its name, in the order of the help."
     from visionxl.app.cli.commands import parser
-    from visionxl.measure.evaluate_command import parser as evaluate
-    from visionxl.measure.reproduction.command import parser as reproduce
+    from visionxl.app.cli.completion import command_parsers, whole_parsers
 
-    subs = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
-    found = dict(subs.choices)
-    found |= {"evaluate": evaluate(), "reproduce": reproduce()}  # they read their words themselves
-    return found
+    return whole_parsers(command_parsers(parser()))
 
 
 def cell(text: str) -> str:

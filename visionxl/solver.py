@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from .extras.estimates.noise import noise_level
-from .operators.linear import LinearOperator, as_operator
+from .operators.given import as_operator
+from .operators.linear import LinearOperator
 from .operators.known.properties import describe
 from .presets import choose
 from .prior.schedule import Schedule

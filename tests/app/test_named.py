@@ -8,8 +8,8 @@ from visionxl import video
 from visionxl.app.degradation.measurement import degrade
 from visionxl.app.degradation.notes import from_notes, to_notes
 from visionxl.app.degradation.own import as_degradation
+from visionxl.app.degradation.said import what_happened
 from visionxl.app.restore import restore
-from visionxl.app.settings import what_happened
 from visionxl.operators.fast.spectral import spectral_cg
 from visionxl.operators.linear import LinearOperator
 from visionxl.operators.named import NAMED, Chain, is_chain, options_of

@@ -12,13 +12,14 @@ from visionxl import video
 from visionxl.app import clips, restore
 from visionxl.app.degradation.measurement import degrade
 from visionxl.app.degradation.notes import from_notes
+from visionxl.app.degradation.said import what_happened
 from visionxl.app.degradation.tasks import Degradation
 from visionxl.app.demo import demo
 from visionxl.app.files.clip import Clip
 from visionxl.app.files.degrade_file import degrade_file
 from visionxl.app.files.restore_file import restore_file
 from visionxl.app.files.simulate_file import simulate_file
-from visionxl.app.settings import RestoreSettings, what_happened
+from visionxl.app.settings import RestoreSettings
 from visionxl.operators.tasks import TASKS
 
 pytestmark = pytest.mark.usefixtures("no_weights")

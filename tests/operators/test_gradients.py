@@ -8,9 +8,10 @@ from torch.autograd import gradcheck as full_gradcheck
 
 from visionxl.extras.photographs.photo_spectrum import smooth_step
 from visionxl.operators.fast.spectral import spectral_cg
+from visionxl.operators.given import as_operator
 from visionxl.operators.known.checks import verify
 from visionxl.operators.known.properties import describe
-from visionxl.operators.linear import LinearOperator, as_operator
+from visionxl.operators.linear import LinearOperator
 from visionxl.operators.tasks import (
     TASKS,
     AveragePool,

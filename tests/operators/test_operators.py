@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionxl.operators import adapters, algebra, blurs, cameras, linear
+from visionxl.operators import given as given_operators
 from visionxl.operators import tasks as operators
 from visionxl.operators.adapters import (
     from_deepinv,
@@ -121,7 +122,7 @@ OPERATORS += [
     TemporalMean(S, 3) @ Blur.gaussian(S, 5, 1.0),
     LinearOperator.from_function(Blur.box(S, 3).forward, S),
     FrameFilter(ODD, draw(5, 7)),
-    linear.TwoMethods(OnlyTwoMethods()),
+    given_operators.TwoMethods(OnlyTwoMethods()),
 ]
 OPERATORS += [
     from_scipy(np.asarray(draw(8, 144)), S, (1, 1, 2, 4)),
@@ -169,7 +170,7 @@ def test_every_operator_is_in_the_list():
     seen = set().union(*map(parts, OPERATORS))
     all_ = {
         c
-        for m in (operators, adapters, algebra, blurs, cameras, linear)
+        for m in (operators, adapters, algebra, blurs, cameras, linear, given_operators)
         for _, c in inspect.getmembers(m, inspect.isclass)
         if issubclass(c, LinearOperator) and c is not LinearOperator
     }

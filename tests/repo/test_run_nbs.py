@@ -72,7 +72,7 @@ def test_an_error_names_the_cell_and_leaves_the_file_alone(tmp_path):
 def test_a_cell_that_takes_too_long_is_stopped(tmp_path):
     path = notebook(tmp_path, "import time", "time.sleep(100)")
     with pytest.raises(TimeoutError, match="cell 1 took over"):
-        run_nbs.run(path, 10)
+        run_nbs.run(path, 5)
 
 
 def test_a_process_that_dies_is_started_once_more(tmp_path, capsys):

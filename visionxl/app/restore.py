@@ -16,9 +16,10 @@ from .. import video
 from .degradation.measurement import check_mask, check_measured, quantisation
 from .degradation.notes import clean_size
 from .degradation.own import AnyDegradation, OwnOperator
+from .degradation.said import split_options
 from .degradation.unknown import find_out
 from .progress import ClipProgress
-from .settings import settings_for, split_options
+from .settings import settings_for
 from .windows import restore_frames
 from ..media.notes import noted_size
 from ..measure.experiment.identity import is_reference

@@ -20,7 +20,8 @@ from ..extras.best import best
 from ..extras.motion import estimate_motion, has_motion, motion_average
 from ..extras.photographs.photo_spectrum import smooth_step
 from ..extras.starts import TV_TUNED, admm_tv, check_measurement, upsample
-from ..operators.linear import LinearOperator, as_operator
+from ..operators.given import as_operator
+from ..operators.linear import LinearOperator
 from ..operators.known.properties import describe
 from ..steps.consistency import cg
 

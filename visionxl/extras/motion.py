@@ -6,9 +6,7 @@
 __all__ = ['Motion', 'has_motion', 'estimate_motion', 'patch_mean', 'motion_average', 'AlongMotion']
 
 # %% ../../nbs/reference/extras/motion.ipynb #0eccbbf7
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +15,7 @@ from torch import Tensor
 
 from .flow import flow, greyscale, visible, warp
 from ..steps.own import as_step
-from ..steps.problem import Problem, check_range
+from ..steps.problem import Problem, check_range, said_as
 
 # %% ../../nbs/reference/extras/motion.ipynb #5599359f
 def has_motion(
@@ -98,16 +96,6 @@ def motion_average(
     return out
 
 # %% ../../nbs/reference/extras/motion.ipynb #8ba217f5
-@contextmanager
-def _names_of_inner() -> Iterator[None]:
-    "Name the settings of the inner consistency in messages as a preset does."
-    try:
-        yield
-    except ValueError as error:
-        text = re.sub(r"\bconsistency\.(?!inner\.)", "consistency.inner.", str(error))
-        raise ValueError(text) from None
-
-
 @dataclass(frozen=True)
 class AlongMotion:
     """Average each frame with its neighbours along the motion, then make it consistent.
@@ -150,7 +138,7 @@ class AlongMotion:
     ) -> None:
         "What the inner consistency refuses of the rest of a preset."
         if hasattr(self.inner, "check"):
-            with _names_of_inner():
+            with said_as("consistency", "consistency.inner"):
                 self.inner.check(preset)
 
     def bind(
@@ -162,7 +150,7 @@ class AlongMotion:
 
         Raises ValueError without one.
         """
-        with _names_of_inner():
+        with said_as("consistency", "consistency.inner"):
             step, guess = self.inner.bind(problem, guess)
         x = guess()
         if x is None:

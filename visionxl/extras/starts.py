@@ -16,7 +16,8 @@ from torch import Tensor
 from .estimates.holes import fill_wide_holes
 from .photographs.photo_spectrum import smooth_solution
 from .photographs.tv import admm
-from ..operators.linear import LinearOperator, as_operator
+from ..operators.given import as_operator
+from ..operators.linear import LinearOperator
 from ..operators.known.properties import describe
 from ..steps.inversion import to_size
 from ..steps.problem import Problem, check_range

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .linear import LinearOperator, as_operator
+from .given import as_operator
+from .linear import LinearOperator
 from .shapes import as_shape
 
 # %% ../../nbs/reference/operators/adapters.ipynb #32441ee6

@@ -9,7 +9,8 @@ __all__ = ['Compose', 'Adjoint', 'Sum', 'Multiple']
 from torch import Tensor
 
 from .fast.factors import Factors
-from .linear import LinearOperator, as_operator
+from .given import as_operator
+from .linear import LinearOperator
 
 # %% ../../nbs/reference/operators/algebra.ipynb #54694007
 class Compose(LinearOperator):

@@ -25,7 +25,7 @@ from visionxl.prior.machine.calls import (
 from .models.conditioning import embeddings, needed_parts, texts_for
 from .models.hub import complete
 from .models.loading import find_model, load_network, load_schedule, weight_bytes
-from .machine.memory import Placement, frames_for, placement, settle
+from .machine.memory import LARGE, Placement, frames_for, placement, settle
 from .schedule import scaled_linear
 
 # %% ../../nbs/course/05_prior.ipynb #1b26b0db
@@ -230,7 +230,7 @@ def load(
     source, family = model.source, model.family
     texts = texts_for(family, prompt, guidance)[text is not None :]
     complete(source, needed_parts(model, texts))
-    place = place or placement(device, dtype, weight_bytes(source) > 1e9)
+    place = place or placement(device, dtype, weight_bytes(source) > LARGE)
     own = vae if model.vae_source is None else load_autoencoder(model, place)
     pairs = embeddings(source, family, texts)
     if text is not None:

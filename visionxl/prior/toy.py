@@ -217,7 +217,7 @@ class Weigh(LinearOperator):
 # %% ../../nbs/course/02_two_pixels.ipynb #9a038bc0
 def draw_line(
     ax: object,  # matplotlib axes
-    A: Weigh,
+    A: LinearOperator,  # a `Weigh`
     y: float,  # the measurement
     color: str = "C2",  # of the line
     label: str = "",  # legend entry

@@ -81,7 +81,7 @@ def fit(
             continue
         films = [_coded(v, size, q) for v, q in rung]
         if sum(map(len, films[0] + films[1])) <= max_bytes:
-            return *films, size
+            return films[0], films[1], size
     raise ValueError(
         f"{t} frames of {w}x{h} do not fit into {max_bytes} bytes: give fewer frames, "
         "e.g. before[:50], or raise max_bytes"

@@ -29,7 +29,7 @@ def stacked(
         if isinstance(value, torch.Tensor)
     }
     if first.next is not None:
-        z = torch.stack([s.next.z for s in states])
+        z = torch.stack([s.next.z for s in states if s.next is not None])
         fields["next"] = Point(first.next.t, z)
     return first._replace(**fields)
 
@@ -42,7 +42,8 @@ def clip_of(
     if resume is None:
         return None
     if isinstance(resume, State):
-        point = resume.next and clip_of(resume.next, b)
+        on = resume.next
+        point = None if on is None else Point(on.t, on.z[b])
         return State(resume.t, resume.z[b], next=point, job=resume.job)
     return Point(resume.t, resume.z[b])
 
@@ -58,14 +59,12 @@ def side_by_side(
         raise ValueError("y is a batch without a clip: give at least one measurement")
     frames = [0] * clips
 
-    def told_by(b: int) -> Callable | None:
-        def told(p: Progress) -> None:
-            frames[b] = p.done
-            progress(p._replace(done=sum(frames), total=p.total * clips))
+    def told(b: int, tell: Callable, p: Progress) -> None:
+        frames[b] = p.done
+        tell(p._replace(done=sum(frames), total=p.total * clips))
 
-        return told if progress else None
-
-    for states in zip(*[start(b, told_by(b)) for b in range(clips)], strict=True):
+    tellers = [functools.partial(told, b, progress) if progress else None for b in range(clips)]
+    for states in zip(*[start(b, tell) for b, tell in enumerate(tellers)], strict=True):
         state = stacked(states)
         if on_state:
             on_state(state)

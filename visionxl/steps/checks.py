@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..operators.linear import LinearOperator, as_operator
+from ..operators.given import as_operator
+from ..operators.linear import LinearOperator
 from ..operators.known.checks import verify
 from ..operators.known.properties import describe
 from ..prior.protocol import as_prior

@@ -16,7 +16,7 @@ from .consistency import SpectralCG
 from .inversion import Invert
 from .lowpass import Encode, LowPass
 from .own import OwnStep, as_step
-from .problem import Batched, Route
+from .problem import Batched, Route, said_as
 from .renoise import Renoise, SeededNoise
 from .tweedie import LastDecode
 
@@ -119,11 +119,8 @@ def changed(
         if name not in known:
             raise ValueError(f"{name!r} is no setting of this preset: {remedy(name, known)}")
         path = name.split(".")
-        try:
+        with said_as(path[0], ".".join(path[:-1] or path)):
             preset = replace_field(preset, path, value)
-        except ValueError as error:
-            short = f"{path[0]}.{path[-1]}="  # a step does not know how deep it lies
-            raise ValueError(str(error).replace(short, f"{name}=")) from None
     return preset
 
 

@@ -19,7 +19,7 @@ from .restoring import restore
 def _degrade(a: argparse.Namespace) -> None:
     "`visionxl degrade`."
     from visionxl.app.files.degrade_file import degrade_file
-    from visionxl.app.settings import what_happened
+    from visionxl.app.degradation.said import what_happened
     from visionxl.operators.named import is_chain
 
     numbers, clip = degradation_numbers(a), clip_of(a, Path(a.input))

@@ -11,7 +11,7 @@ import re
 from typing import Any, NoReturn
 
 from ... import __version__
-from .completion import PrintCompletion
+from .completion import PrintCompletion, command_parsers
 from visionxl.app.cli.options import (
     TASK_NAMES,
     add_clip_options,
@@ -204,8 +204,7 @@ def command_parser(
     name: str,  # of a command
 ) -> argparse.ArgumentParser | None:  # None where there is no such command
     "The parser of one command, to ask which flags it knows."
-    subs = next(a for a in p._actions if isinstance(a, argparse._SubParsersAction))
-    return subs.choices.get(name)
+    return command_parsers(p).get(name)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from .tasks import Degradation, check_noise
 from ...measure.experiment.identity import is_reference, load_object
-from ...operators.linear import as_operator, has_two_methods, made_for
+from ...operators.given import as_operator, has_two_methods, made_for
 from ...operators.named import Chain, is_chain
 from ...operators.tasks import ALL_TASKS, LinearOperator
 

@@ -25,7 +25,8 @@ from ..degradation.unknown import Unknown, find_out, found_notes
 from .clip import Clip, as_clip
 from ...media.encoders import AS_USUAL, bits_for
 from ..scenes import CutFinder
-from ..settings import RestoreSettings, settings_for, split_options
+from ..degradation.said import split_options
+from ..settings import RestoreSettings, settings_for
 from ...operators.tasks import LinearOperator
 from ...steps.preset import Preset
 

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...operators.linear import LinearOperator, as_operator
+from ...operators.given import as_operator
+from ...operators.linear import LinearOperator
 
 # %% ../../../nbs/reference/extras/estimates/noise.ipynb #3a49731a
 HAAR, SECOND, THIRD = (1.0, -1.0), (1.0, -2.0, 1.0), (1.0, -3.0, 3.0, -1.0)

@@ -14,7 +14,8 @@ import torch
 from .photo_spectrum import blur_gains
 from ...operators.fast.cosine import dct2, idct2
 from ...operators.fast.factors import over_time
-from ...operators.linear import LinearOperator, as_operator
+from ...operators.given import as_operator
+from ...operators.linear import LinearOperator
 from ...operators.known.properties import describe
 from ...steps.consistency import proximal
 

@@ -21,7 +21,7 @@ import torch
 from .. import metrics
 from ..clip_metrics import Networks, measure
 from .methods import run_method
-from ...operators.linear import as_operator
+from ...operators.given import as_operator
 from ...solver import Progress
 from ...steps.checks import clip_device
 

@@ -16,7 +16,7 @@ from ... import video
 from ..evaluate import clips_in
 from .identity import is_reference, load_object
 from .plain_priors import PLAIN_PRIORS, plain_prior
-from ...operators.linear import has_two_methods, made_for
+from ...operators.given import has_two_methods, made_for
 from ...operators.tasks import TASKS, task
 
 # %% ../../../nbs/reference/measure/experiment/given.ipynb #92daf0c3

@@ -35,8 +35,9 @@ class Setup:
     @property
     def shape(self) -> str:
         "The size in words."
-        exact = not isinstance(self.size, int)
-        return "{}x{} pixels".format(*self.size) if exact else f"short side {self.size}"
+        if isinstance(self.size, int):
+            return f"short side {self.size}"
+        return "{}x{} pixels".format(*self.size)
 
 
 def differences(

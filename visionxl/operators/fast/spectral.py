@@ -16,7 +16,8 @@ from .bases import Cosine
 from ..known.checks import check_problem, clip_by_clip, needs_graph
 from .diagonal import Diagonal, new_buffer, without_small_gains
 from .factors import Factors, over_time, svd_time
-from ..linear import LinearOperator, as_operator
+from ..given import as_operator
+from ..linear import LinearOperator
 from .passes import analyse, solve_with, synthesise
 from .polynomial import CGPolynomial, History, merge_eigenvalues, scalar_cg
 

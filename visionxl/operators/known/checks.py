@@ -13,7 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..linear import HALF, LinearOperator, as_operator
+from ..given import as_operator
+from ..linear import HALF, LinearOperator
 from ..shapes import check_tensor, is_batch
 
 # %% ../../../nbs/reference/operators/known/checks.ipynb #bb585a44

@@ -17,7 +17,8 @@ from torch import Tensor
 from ..fast.bases import Blocks, Cosine, Fourier, Pixels
 from .checks import random_like, verify, working_type
 from ..fast.frames import frames_apart
-from ..linear import LinearOperator, as_operator
+from ..given import as_operator
+from ..linear import LinearOperator
 from .probing import as_known, from_gram
 
 # %% ../../../nbs/reference/operators/known/properties.ipynb #3c68646a
