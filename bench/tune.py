@@ -74,10 +74,9 @@ FRAMES, SIZE = 9, (96, 144)
 
 
 def clips(val, frames: int = FRAMES, size: tuple = SIZE) -> dict:
-    """A plain and a busy validation photo under a moving camera, and two pieces of each of the
-    sample clips, early and late, left and right.
+    """A plain and a busy validation photo under a moving camera, where there are photos, and two
+    pieces of each of the sample clips, early and late, left and right.
     """
-    val = sorted(val, key=lambda p: p.float().std())
 
     def piece(name, t, dy, dx):
         x = sample(name).x[t : t + frames]
@@ -93,6 +92,9 @@ def clips(val, frames: int = FRAMES, size: tuple = SIZE) -> dict:
             ("tears", 15, 20, -40),
         )
     }
+    if not val:
+        return film
+    val = sorted(val, key=lambda p: p.float().std())
     return {
         "plain photo": moving(val[len(val) // 4], frames, size),
         "busy photo": moving(val[3 * len(val) // 4], frames, size),
@@ -155,7 +157,9 @@ def main():
     p.add_argument("--out", type=Path, default=HERE / "results" / "tune")
     a = p.parse_args()
     prior = Prior.load(a.prior)
-    photos = load_photos(Path(os.environ.get("VISIONXL_DATA", "../shared/data")) / "train")[1]
+    data = Path(os.environ.get("VISIONXL_DATA", "../shared/data"))
+    asked = not a.clips or any("photo" in name for name in a.clips)
+    photos = load_photos(data / "train")[1] if asked else []
     xs = clips(photos, a.frames, tuple(a.size))
     xs = {n: x for n, x in xs.items() if not a.clips or n in a.clips}
     a.out.parent.mkdir(parents=True, exist_ok=True)

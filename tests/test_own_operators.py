@@ -65,7 +65,7 @@ OWN = {
 }
 
 
-LONG = {"long directional blur", "slanted Gaussian"}  # two more kernels: make test-all runs them
+LONG = {"directional blur", "long directional blur", "slanted Gaussian"}  # for make test-all
 NAMES = [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in OWN]
 
 

@@ -29,7 +29,6 @@ def run(monkeypatch):
     return call
 
 
-@photos
 def test_tune(run, tmp_path, capsys):
     small = ("--tasks", "sr", "--clips", "flower 3", "--frames", 2, "--size", 32, 48)
     run("tune", *small, "--fields", "renoise.scale", "--out", tmp_path / "tune")
