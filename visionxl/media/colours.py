@@ -49,8 +49,8 @@ def colours_of(
 class Light(NamedTuple):
     "What HDR10 says of a whole film: the display it was made on, and its brightest light."
 
-    corners: tuple[int, ...] = ()  # x and y of green, blue, red and white, in 0.00002
-    range: tuple[int, ...] = ()  # the display's largest and smallest light, in 0.0001 cd/m²
+    corners: tuple[float, ...] = ()  # x and y of green, blue, red and white, in 0.00002
+    range: tuple[float, ...] = ()  # the display's largest and smallest light, in 0.0001 cd/m²
     brightest: tuple[int, ...] = ()  # the brightest pixel, the brightest mean of a frame, in cd/m²
 
     @property
