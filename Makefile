@@ -7,7 +7,7 @@ export MPLBACKEND ?= Agg
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all coverage outputs lint lab docs dist bench train clean
+.PHONY: help install demo test test-all coverage mutants outputs lint lab docs dist bench train clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,12 +31,19 @@ test: install ## everything that must hold: modules, lint, types, site, notebook
 test-all: install ## also what is too slow for `test`, pip-audit and licences
 	$(BIN)/python tools/check.py --slow
 
-coverage: install ## lines of the package that the tests reach; pages in htmlcov
+coverage: export COVERAGE_FILE := $(CURDIR)/.coverage
+coverage: export VISIONXL_SOURCE := $(CURDIR)/visionxl
+coverage: install ## lines of the package that tests and notebooks reach; pages in htmlcov
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 --dist loadfile
+	$(BIN)/coverage run tools/test_nbs.py 2 --lines & \
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile || echo "a test failed: the lines still count"; wait
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage html -q
 	$(BIN)/coverage report
+
+mutants: install ## change a sample of lines and see whether the tests notice (about an hour)
+	$(PIP) install -q cosmic-ray
+	$(BIN)/python tools/mutants.py --again
 
 outputs: install ## run the notebooks whose code has changed since their outputs
 	$(BIN)/python tools/run_nbs.py

@@ -1,7 +1,7 @@
 """One worker and two: time per frame, efficiency, memory of the driver, and whether bits agree.
 
-    python bench/scale.py             25 and 100 frames of 32x48 (minutes)
-    python bench/scale.py --full      25, 100 and 400 frames, three rounds
+    python bench/scale.py             25 and 100 frames of 32x48 (two minutes)
+    python bench/scale.py --full      25, 100 and 400 frames, three rounds (eight minutes)
     python bench/scale.py --parts     only where the time of one frame goes
     python bench/scale.py --folder 200   only a folder of 200 clips of two frames
     python bench/scale.py --queue     only the driver's memory with 10 and 1000 windows in line
@@ -9,11 +9,14 @@
 A film is measured, then restored from file to file by processes of Ray with one thread each; one
 worker and two take turns. Wall times need a quiet machine, so the load is written beside them,
 and CPU seconds of workers and driver, which a busy machine changes less. Efficiency is the time of
-one worker over twice the time of two. Writes bench/results/scale.json and scale.md.
+one worker over twice the time of two. Every run is kept in bench/results/scale.json at once, and
+scale.md is written from it: a bench that was stopped goes on where it stood. --fresh measures
+everything again.
 """
 
 import argparse
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -22,6 +25,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -42,6 +46,7 @@ from visionxl.scale.pack import packed, unpacked  # noqa: E402
 from visionxl.scale.pool import Pool  # noqa: E402
 
 OUT = Path(__file__).resolve().parent / "results"
+FEW = 8  # route.steps of clips of a folder: there the start of each is what costs
 WINDOWS = {"chunk": 15, "overlap": 5, "encoding": video.Encoding("ffv1")}  # 25 frames are two
 
 
@@ -95,7 +100,7 @@ def cpu_of(crew: RayCrew) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def timed_run(pool: Pool, y: Path, out: Path, settings: dict) -> tuple[dict, bytes]:
+def timed_run(pool: Pool, y: Path, out: Path, settings: dict) -> dict:
     "One restoration from file to file, and what it took."
     before = cpu_of(pool.crew)
     with Watch() as watch:
@@ -109,12 +114,25 @@ def timed_run(pool: Pool, y: Path, out: Path, settings: dict) -> tuple[dict, byt
         "CPU of driver": watch.cpu,
         "driver MB": watch.peak - watch.start,
         "load": os.getloadavg()[0],
-    }, out.read_bytes()
+        "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
+    }
 
 
-def compare(a: argparse.Namespace, folder: Path, settings: dict) -> list[dict]:
-    "One worker and two in turns, on films of several lengths."
-    prior, rows, results = Prior.load("tiny", device="cpu"), [], {}
+def missing(a: argparse.Namespace, rows: list[dict]) -> list[tuple[int, int, int]]:
+    "The runs that are not there yet, as (round, frames, workers), in the order to do them in."
+    have = {(r["round"], r["frames"], r["workers"]) for r in rows}
+    every = [(k, frames, n) for k in range(a.repeat) for frames in a.frames for n in (1, 2)]
+    return [run for run in every if run not in have]
+
+
+def compare(
+    a: argparse.Namespace, folder: Path, settings: dict, rows: list[dict], keep: Callable[[], None]
+) -> None:
+    "One worker and two in turns, on films of several lengths; new rows join `rows`."
+    todo = missing(a, rows)
+    if not todo:
+        return
+    prior = Prior.load("tiny", device="cpu")
     films = {n: film(folder, n, a.size) for n in a.frames}
     connect(workers=3, store=0.3)  # room for both crews
     with RayCrew(prior, 1, threads=1) as one, RayCrew(prior, 2, threads=1) as two:
@@ -123,14 +141,11 @@ def compare(a: argparse.Namespace, folder: Path, settings: dict) -> list[dict]:
             while not all(w.ready() for w in pool.crew.staff):
                 time.sleep(0.1)
             timed_run(pool, films[a.frames[0]], folder / "warm.mkv", settings)
-        for k in range(a.repeat):
-            for frames, y in films.items():
-                for workers, pool in pools.items():
-                    row, made = timed_run(pool, y, folder / "x.mkv", settings)
-                    same = results.setdefault(frames, made) == made
-                    rows.append({"workers": workers, "round": k} | row | {"same bits": same})
-                    print(rows[-1], flush=True)
-    return rows
+        for k, frames, workers in todo:
+            row = timed_run(pools[workers], films[frames], folder / "x.mkv", settings)
+            rows.append({"workers": workers, "round": k} | row)
+            print(rows[-1], flush=True)
+            keep()
 
 
 def summary(rows: list[dict]) -> list[dict]:
@@ -152,14 +167,35 @@ def summary(rows: list[dict]) -> list[dict]:
                     "efficiency": f"{best[1]['seconds'] / (n * b['seconds']):.2f}",
                     "driver MB": f"{b['driver MB']:.0f}",
                     "load": f"{b['load']:.1f}",
-                    "same bits": "yes" if all(r["same bits"] for r in mine) else "NO",
+                    "same bits": "yes" if len({_bits(r) for r in mine}) == 1 else "NO",
                 }
             )
     return out
 
 
+def verdict(rows: list[dict]) -> str:
+    "What BENCH.md asks for: how flat the time of a frame is, and the efficiency of two workers."
+    best: dict[int, dict[int, dict]] = {1: {}, 2: {}}
+    for row in sorted(rows, key=_seconds, reverse=True):
+        best[row["workers"]][row["frames"]] = row
+    said = []
+    for n, mine in best.items():
+        each = [row["seconds"] / row["computed"] for row in mine.values()]
+        said.append(f"{max(each) / min(each) - 1:.1%} with {n} worker{'s' * (n > 1)}")
+    shares = [best[1][f]["seconds"] / (2 * best[2][f]["seconds"]) for f in sorted(best[1])]
+    return (
+        "From the length with the shortest time per computed frame to that with the longest, it "
+        f"grows by {' and '.join(said)}. Two workers reach "
+        f"{', '.join(f'{s:.2f}' for s in shares)} of twice the speed of one."
+    )
+
+
 def _seconds(row: dict) -> float:
     return row["seconds"]
+
+
+def _bits(row: dict) -> object:
+    return row.get("sha256", row.get("same bits"))  # before 0.2.0 a run was held against the first
 
 
 class Stages:
@@ -260,7 +296,7 @@ def folder_of_clips(a: argparse.Namespace, folder: Path, count: int) -> list[dic
         video.write(folder / "clean.mkv", pair, lossless=True, overwrite=True)
         degrade_file(folder / "clean.mkv", folder / "y" / f"{i:03d}.mkv", "deblur")
     ask = ["restore", str(folder / "y"), "--quiet", "--codec", "ffv1"]
-    ask += ["--set", f"route.steps={a.steps}", "-o"]
+    ask += ["--set", f"route.steps={a.steps or FEW}", "-o"]
     rows, made = [], {}
     for said, more in (("none", []), ("2", ["--ray", "--workers", "2"])):
         out = folder / f"x{said}"
@@ -297,7 +333,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--frames", type=int, nargs="+", help="lengths of the films")
     p.add_argument("--size", type=int, nargs=2, default=(32, 48), metavar=("H", "W"))
     p.add_argument("--repeat", type=int, help="rounds (2; 3 with --full)")
-    p.add_argument("--steps", type=int, default=8, help="route.steps: the cost of a frame (8)")
+    p.add_argument("--steps", type=int, help="route.steps, the cost of a frame (the preset's own)")
+    p.add_argument("--fresh", action="store_true", help="forget the runs that are kept")
     p.add_argument("--parts", action="store_true", help="only where the time goes")
     p.add_argument("--queue", action="store_true", help="only the driver's memory")
     p.add_argument("--folder", type=int, metavar="N", help="only a folder of N short clips")
@@ -311,38 +348,47 @@ def main(argv: list | None = None) -> int:
     a.frames = a.frames or ([25, 100, 400] if a.full else [25, 100])
     a.repeat = a.repeat or (3 if a.full else 2)
     torch.set_num_threads(1)
-    settings = {**WINDOWS, "changes": {"route.steps": a.steps}}
+    settings = {**WINDOWS, "changes": {"route.steps": a.steps} if a.steps else {}}
     every = not (a.parts or a.queue or a.folder)
     path = a.out / "scale.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
+    what = {"size": list(a.size), "steps": a.steps}
+    if every and (a.fresh or any(kept.get(k) != v for k, v in what.items())):
+        kept = {"folder": kept["folder"]} if "folder" in kept else {}
+
+    def keep() -> None:
+        a.out.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(kept, indent=1))
+        (a.out / "scale.md").write_text(page(kept))
+
     with tempfile.TemporaryDirectory() as name:
-        if every or a.parts:
+        if every:
+            kept |= what
+            compare(a, Path(name), settings, kept.setdefault("rows", []), keep)
+        if a.parts or (every and "parts" not in kept):
             kept["parts"] = parts(a, Path(name), settings)
-        if every or a.queue:
+        if a.queue or (every and "queue" not in kept):
             kept["queue"] = queue()
         if a.folder:
             kept["folder"] = folder_of_clips(a, Path(name), a.folder)
-        if every:
-            kept["rows"] = compare(a, Path(name), settings)
-            kept["size"], kept["steps"] = list(a.size), a.steps
-    a.out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(kept, indent=1))
-    text = page(kept)
-    (a.out / "scale.md").write_text(text)
-    print(text)
+    keep()
+    print(page(kept))
     return 0
 
 
 def page(kept: dict) -> str:
     "What was measured, as Markdown."
     said = ["# One worker and two"]
-    if "rows" in kept:
+    both = {r["frames"] for r in kept.get("rows", []) if r["workers"] == 2}
+    rows = [r for r in kept.get("rows", []) if r["frames"] in both]
+    if rows:
+        steps = f" with route.steps={kept['steps']}" if kept["steps"] else ""
         said += [
-            f"Films of {kept['size'][0]}x{kept['size'][1]}, `best` with route.steps="
-            f"{kept['steps']}, windows of 15 frames that share 5, float32, one thread for each "
-            "worker; the best of the rounds, from file to file. A frame that two windows share is "
-            "computed twice.",
-            markdown(summary(kept["rows"]), bold=False),
+            f"Films of {kept['size'][0]}x{kept['size'][1]}, `best`{steps}, windows of 15 frames "
+            "that share 5, float32, one thread for each worker; the best of the rounds, from file "
+            "to file. A frame that two windows share is computed twice.",
+            markdown(summary(rows), bold=False),
+            verdict(rows),
         ]
     if "parts" in kept:
         said += ["## Where the time goes", markdown(kept["parts"], bold=False)]
