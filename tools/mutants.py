@@ -196,8 +196,9 @@ def in_child(tree: Path, area: str, seconds: dict, said: Path) -> int:
     os.dup2(log, 2)
     plugin = Quick(seconds)
     names = [f"tests/{name}" for name in AREAS[area][1]]
-    options = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--assert=plain", "-k", LEFT_OUT]
-    code = pytest.main([*options, f"--basetemp={said.parent / 'pt'}", *names], plugins=[plugin])
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--assert=plain"]
+    options += ["-k", LEFT_OUT, f"--basetemp={said.parent / 'pt'}"]
+    code = pytest.main([*options, *names], plugins=[plugin])
     said.write_text(json.dumps({"failed": plugin.failed, "seconds": plugin.new}))
     return int(code)
 
