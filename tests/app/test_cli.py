@@ -190,7 +190,7 @@ BAD = [  # arguments, and what the sentence must say
         R + ["good.mp4", "--task", "sr", "--preset", "swift"],
         "preset 'swift' is unknown: choose one of",
     ),
-    (R + ["good.mp4", "--task", "sr", "--prior", "huge"], "no prior 'huge': choose 'tiny', 'sdxl'"),
+    (R + ["good.mp4", "--task", "sr", "--prior", "huge"], "no prior 'huge': choose 'tiny'"),
     (R + ["good.mp4", "--task", "sr", "--set", "renoise.eta=9"], "eta=9"),
     (R + ["good.mp4", "--task", "sr", "--set", "sugar=1"], "sugar"),
     (R + ["good.mp4", "--set", "route.tau=0.1", "renoise.eta=0"], "a --set of its own"),

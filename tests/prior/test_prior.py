@@ -2,6 +2,7 @@
 refused.
 """
 
+import hashlib
 import json
 import shutil
 import time
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import visionxl
+from visionxl import video
 from visionxl.prior.latent import Prior, to_eps
 from visionxl.prior.machine.memory import Placement, frames_for, placement
 from visionxl.prior.models.conditioning import Condition
@@ -19,6 +21,7 @@ from visionxl.prior.models.loading import find_model
 from visionxl.prior.schedule import ddim_step, make_schedule, scaled_linear
 
 TINY = Path(visionxl.__file__).parent / "assets" / "tiny"
+WHITE = TINY.parent / "white"
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +85,28 @@ def test_refused(tiny, x):
             call()
 
 
+def test_bundled_weights_are_those_of_the_cards():
+    for folder, parts in ((TINY, {"unet", "vae"}), (WHITE, {"unet"})):
+        files, card = list(folder.rglob("*.safetensors")), (folder / "README.md").read_text()
+        assert {f.parent.name for f in files} == parts
+        assert all(hashlib.sha256(f.read_bytes()).hexdigest() in card for f in files)
+
+
+def test_white_borrows_the_autoencoder_and_knows_all_levels(tiny):
+    white = Prior.load("white", device="cpu")
+    x = video.sample("flower", frames=1).x[..., 60:108, 96:160].contiguous()
+    z, a = white.encode(x), white.alpha_bar
+    assert (white.decode(z) - tiny.decode(tiny.encode(x))).abs().max() < 1e-4
+    assert (white.t_max, white.prediction) == (999, "epsilon")
+    assert (a - white.unet.alpha_bar).abs().max() < 1e-6 and a[-1] < 1e-5
+    noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(1))
+    for t, least in ((300, 0.85), (990, 0.99)):
+        found = white.eps((a[t] ** 0.5 * z + (1 - a[t]) ** 0.5 * noise).float(), t)
+        assert torch.nn.functional.cosine_similarity(found.flatten(), noise.flatten(), 0) > least
+
+
 def test_what_is_missing_is_said(tmp_path):
-    with pytest.raises(FileNotFoundError, match="choose 'tiny', 'sdxl'"):
+    with pytest.raises(FileNotFoundError, match="choose 'tiny', 'white', 'sdxl'"):
         find_model("tinny")
     with pytest.raises(FileNotFoundError, match="unet/, vae/ and scheduler/"):
         Prior.load(tmp_path)

@@ -168,10 +168,11 @@ def test_settings_setup_and_constraints_agree():
     assert f'__version__ = "{cfg["version"]}"' in (PACKAGE / "__init__.py").read_text()
 
 
-def test_bundled_prior_fits_the_wheel():
-    size = sum(p.stat().st_size for p in (PACKAGE / "assets" / "tiny").rglob("*") if p.is_file())
-    assert 0 < size <= 12e6, (
-        f"visionxl/assets/tiny holds {size / 1e6:.1f} MB; at most 12 MB may ship"
+@pytest.mark.parametrize("name", ["tiny", "white"])
+def test_bundled_priors_fit_the_wheel(name):
+    size = sum(p.stat().st_size for p in (PACKAGE / "assets" / name).rglob("*") if p.is_file())
+    assert 0 < size <= 8e6, (
+        f"visionxl/assets/{name} holds {size / 1e6:.1f} MB; at most 8 MB may ship"
     )
 
 

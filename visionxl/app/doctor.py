@@ -16,6 +16,7 @@ import torch
 from .. import __version__
 from ..measure.perception.weights import WEIGHTS, MissingWeights, find_weights
 from ..prior.models.hub import ALIASES
+from ..prior.models.loading import BUNDLED, locate
 from ..prior.models.model_files import missing_files
 
 # %% ../../nbs/reference/app/doctor.ipynb #7384c917
@@ -82,11 +83,11 @@ def _hub_weights(repo: str, parts: tuple[str, ...]) -> str:
 
 def weights() -> dict[str, str]:  # {what: where it is, or how to get it}
     "Which priors and which networks of metrics are on this machine."
-    import visionxl
-
-    tiny = Path(visionxl.__file__).parent / "assets" / "tiny"
-    gone = missing_files(tiny, ("unet", "vae", "scheduler"))
-    found = {"prior tiny": f"INCOMPLETE: {', '.join(gone)}; install again" if gone else "bundled"}
+    found = {}
+    for name in BUNDLED:
+        gone = missing_files(locate(name).folder, ("unet", "vae", "scheduler"))
+        lacking = f"INCOMPLETE: {', '.join(gone)}; install again"
+        found[f"prior {name}"] = lacking if gone else "bundled"
     model, vae = ALIASES["sdxl"]
     parts = ("unet", "scheduler", "text_encoder", "text_encoder_2")
     found["prior sdxl"] = _hub_weights(model, parts)

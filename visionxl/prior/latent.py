@@ -207,7 +207,7 @@ def eps(
 @patch(cls_method=True)
 def load(
     cls: Prior,
-    name: str | Path = "tiny",  # or "sdxl" (7 GB), a folder, a .safetensors file, an id of the hub
+    name: str | Path = "tiny",  # or "white", "sdxl" (7 GB), a folder, a .safetensors file, a hub id
     device: str | torch.device | None = None,  # None: the GPU if there is one
     dtype: torch.dtype | None = None,  # None: float32 on a CPU, float16 for large models on a GPU
     frames_per_batch: int | None = None,  # None: by size

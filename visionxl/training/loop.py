@@ -105,8 +105,14 @@ def rate(
     step: int,  # counted from 0
     c: dict,  # stage config: lr, steps, warmup (steps), decay (share of the run in which it falls)
 ) -> float:  # learning rate of that step
-    "The learning rate of a step: it warms up, stays, and falls to zero over the last part."
-    rest = (c["steps"] - step) / max(1, c["steps"] * c["decay"])
+    """The learning rate of a step: it warms up, stays, and falls to zero over the last part.
+
+    `c["planned"]`, for a run whose length was changed on the way, lists pairs of a step and the
+    length that was planned until then.
+    """
+    planned = (n for until, n in c.get("planned", ()) if step < until)
+    steps = next(planned, c["steps"])
+    rest = (steps - step) / max(1, steps * c["decay"])
     return c["lr"] * min(1, (step + 1) / c["warmup"], max(rest, 0))
 
 # %% ../../nbs/training/loop.ipynb #1a7ae181

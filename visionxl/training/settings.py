@@ -38,7 +38,7 @@ def small_config(
         **{"steps": 12, "crop": 32, "pool_every": 6, "warmup": 2, "save_every": 6},
     }
     c["unet"] |= {"steps": 6, "batch": 2, "crop": 8, "pool_every": 4, "warmup": 2, "save_every": 3}
-    c["unet"] |= {"look": 2}  # photos that are looked at
+    c["unet"] |= {"look": 2, "planned": []}  # photos that are looked at; no other lengths
     blocks = len(c["unet"]["model"]["block_out_channels"])
     c["unet"]["model"] |= {"block_out_channels": [32] * blocks}
     if "finetune" in c:

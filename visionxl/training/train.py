@@ -7,13 +7,14 @@ __all__ = ['export', 'finished', 'main']
 
 # %% ../../nbs/training/train.ipynb #476cf0e3
 import argparse
-import json
 import os
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 
+from ..prior.models.eight_bits import note_in_config, write_eight_bits
+from ..prior.models.loading import BUNDLED
 from .photos import load_photos, pack_photos, read_photos
 from .settings import device, load_config
 from .unet import train_unet
@@ -22,22 +23,30 @@ from .vae import train_vae
 # %% ../../nbs/training/train.ipynb #a51ef603
 def export(
     config: dict,  # all of it
-    vae: torch.nn.Module,  # the trained autoencoder; turned to half precision
+    vae: torch.nn.Module,  # the trained autoencoder; perhaps turned to half precision
     unet: torch.nn.Module,  # the trained denoiser; likewise
     out: str | Path,  # folder
 ) -> None:
-    "Write a diffusers folder with half-precision weights, which `Prior.load` takes."
+    """Write what ships: a folder in diffusers' layout, which `Prior.load` takes.
+
+    Weights have half precision, or eight bits where the configuration says so (`stored_in`). An
+    autoencoder that is a bundled one is named, not copied.
+    """
     from diffusers import DDIMScheduler
 
-    out = Path(out)
-    vae.half().save_pretrained(out / "vae")
-    unet.half().save_pretrained(out / "unet")
+    out, lender = Path(out), config["vae"].get("from")
+    t_max = config["unet"]["t_max"] - 1
+    if lender in BUNDLED:
+        vae.save_config(out / "vae")
+        note_in_config(out / "vae", weights_of=lender, latents=config["latents"])
+    else:
+        vae.half().save_pretrained(out / "vae")
+    if config["unet"].get("stored_in") == "int8":
+        write_eight_bits(unet, out / "unet", t_max=t_max)
+    else:
+        unet.half().save_pretrained(out / "unet")
+        note_in_config(out / "unet", t_max=t_max)
     DDIMScheduler(**config["scheduler"]).save_pretrained(out / "scheduler")
-    path = out / "unet/config.json"
-    path.write_text(
-        json.dumps(json.loads(path.read_text()) | {"t_max": config["unet"]["t_max"] - 1}, indent=2)
-        + "\n"
-    )
     for f in out.rglob("*.safetensors"):
         f.chmod(0o644)
     print(out, f"{sum(f.stat().st_size for f in out.rglob('*') if f.is_file()) / 1e6:.2f} MB")

@@ -177,7 +177,7 @@ def _doctor_command(subs: argparse._SubParsersAction) -> None:
         metavar="TxHxW",
         help="frames, height and width of a clip: print what it needs and how long it takes",
     )
-    d.add_argument("--prior", default="sdxl", help="for --plan: tiny, sdxl or a folder (sdxl)")
+    d.add_argument("--prior", default="sdxl", help="for --plan: a name or a folder (sdxl)")
     d.add_argument(
         "--vram", type=float, metavar="GB", help="for --plan: memory of the GPU (that of this one)"
     )

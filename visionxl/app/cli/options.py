@@ -222,8 +222,8 @@ def add_solver_options(
     g.add_argument(
         "--prior",
         default="tiny",
-        help="tiny (bundled), sdxl, a diffusers folder, a hub id, or a file of yours "
-        "(my_prior.py:make) (tiny)",
+        help="tiny or white (both bundled; white knows all noise levels), sdxl, a diffusers "
+        "folder, a hub id, or a file of yours (my_prior.py:make) (tiny)",
     )
     g.add_argument(
         "--vae",

@@ -99,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
         "--count", type=int, metavar="N", help="at most this many clips (2; all with --full)"
     )
     p.add_argument(
-        "--prior", default="tiny", help="tiny, sdxl, a diffusers folder or a hub id (tiny)"
+        "--prior", default="tiny", help="a bundled one, sdxl, a folder or a hub id (tiny)"
     )
     p.add_argument("--seed", type=int, default=0, help="of masks and noise (0)")
     p.add_argument(

@@ -103,6 +103,12 @@ def _wanted(names: list[str], part: str) -> list[str]:
     return ["config.json", *weight_files(names, part)]
 
 
+def _has_weights(folder: Path, part: str) -> bool:
+    "Whether a part has weights of its own: an autoencoder may be lent by a bundled prior."
+    path = folder / part / "config.json"
+    return not path.is_file() or '"weights_of"' not in path.read_text()
+
+
 def missing_files(
     folder: Path,  # of a model
     parts: Iterable[str],  # sub-folders that are needed; "" for a network at the top
@@ -112,7 +118,7 @@ def missing_files(
     lacking = []
     for part in parts:
         names = _names(folder, part)
-        wanted = _wanted(names, part)
+        wanted = _wanted(names, part) if _has_weights(folder, part) else ["config.json"]
         if listing is not None and not set(wanted) <= set(names):
             prefix = f"{part}/" if part else ""
             there = [n.removeprefix(prefix) for n in listing if n.startswith(prefix)]
