@@ -52,7 +52,8 @@ def as_prior(
     if inspect.isroutine(prior):
         raise TypeError(
             f"prior is the function {prior.__name__}: where it is a denoiser f(x, sigma), "
-            "visionxl.prior.adapters.DenoiserPrior(f) makes a prior of it"
+            "visionxl.prior.adapters.DenoiserPrior(f) makes a prior of it; where it makes a prior, "
+            "call it"
         )
     missing = [m for m in METHODS if not callable(getattr(prior, m, None))]
     missing += [] if hasattr(prior, "alpha_bar") else ["alpha_bar"]

@@ -7,10 +7,26 @@ __all__ = ['GO_ON', 'explain', 'is_expected']
 
 # %% ../../../nbs/reference/app/cli/errors.ipynb #0a640b1e
 import errno
+import traceback
+from pathlib import Path
+
+from ...scale.pack import OWN_FILES
 
 # %% ../../../nbs/reference/app/cli/errors.ipynb #19703d0d
 GO_ON = "the same command with --resume goes on where it was stopped"
 _EXPECTED = (ValueError, TypeError, OSError, ArithmeticError)
+
+
+def _own_line(
+    e: BaseException,  # what a run has raised
+) -> str | None:  # mine.py, line 7, in rule
+    "Where the last line of a file of the caller's lies, if the error came through one."
+    frames = list(traceback.walk_tb(e.__traceback__))
+    for frame, line in reversed(frames):
+        if frame.f_globals.get("__name__", "").startswith(OWN_FILES):
+            code = frame.f_code
+            return f"{Path(code.co_filename).name}, line {line}, in {code.co_name}"
+    return None
 
 
 def explain(
@@ -26,6 +42,8 @@ def explain(
         return "not enough memory: try a smaller --chunk, or a smaller --height and --width", 1
     if strerror := getattr(e, "strerror", None):  # of the system and of FFmpeg
         return f"{e.filename}: {strerror}" if getattr(e, "filename", None) else strerror, 1
+    if own := _own_line(e):
+        return f"{own}: {type(e).__name__}: {e}", 1
     if isinstance(e, _EXPECTED):
         return str(e), 1
     name = type(e).__name__

@@ -39,6 +39,17 @@ def find_operator(
     return lambda shape, seed: made_for(operator, shape)
 
 
+def _makes_one(
+    found: object,  # what `file.py:name` named
+) -> bool:
+    "Whether a call without arguments makes the prior: of a class, or of a function of none."
+    if isinstance(found, type) or not inspect.isfunction(found):
+        return isinstance(found, type)
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(found).parameters.values()
+    return all(p.default is not p.empty or p.kind in kinds for p in parameters)
+
+
 def find_prior(
     prior: str | object,  # a name, a folder, a plain prior's name, `file.py:prior`, or a prior
     device: str | torch.device | None = None,  # where to load it; None: the GPU if there is one
@@ -57,8 +68,7 @@ def find_prior(
         )
     if is_reference(prior):
         prior = load_object(prior)
-        made = inspect.isfunction(prior) and not inspect.signature(prior).parameters
-        prior = prior() if made or isinstance(prior, type) else prior
+        prior = prior() if _makes_one(prior) else prior
     if not isinstance(prior, str):
         return prior
     if prior in PLAIN_PRIORS:

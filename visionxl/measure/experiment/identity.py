@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from ... import video
+from ...scale.pack import OWN_FILES
 
 # %% ../../../nbs/reference/measure/experiment/identity.ipynb #e3775a3f
 def digest(
@@ -177,7 +178,7 @@ def load_object(
     path = Path(file)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: {reference} names a Python file of yours")
-    own = f"visionxl_own_{path.stem}_{digest(path.read_bytes())}"
+    own = f"{OWN_FILES}{path.stem}_{digest(path.read_bytes())}"
     spec = importlib.util.spec_from_file_location(own, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[own] = module
