@@ -84,7 +84,7 @@ def operators() -> dict:
 
 def apart(source: str) -> set[tuple[int, int]]:
     "Positions that no mutant touches: types of arguments and results, and `__all__`."
-    spans: list[ast.AST] = []
+    spans: list[ast.AST | None] = []
     for node in ast.walk(ast.parse(source)):
         spans += [getattr(node, name, None) for name in ("annotation", "returns")]
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
@@ -166,12 +166,13 @@ def tested(tree: Path, area: str, seconds: dict, limit: float) -> dict:
         said = Path(folder) / "said.json"
         child = os.fork()
         if child == 0:
-            code = 3
+            own = 3
             try:
-                code = in_child(tree, area, seconds, said)
+                own = in_child(tree, area, seconds, said)
             finally:
-                os._exit(code)
-        until, code = time.time() + limit, None
+                os._exit(own)
+        until = time.time() + limit
+        code: int | None = None
         while code is None and time.time() < until:
             done, status = os.waitpid(child, os.WNOHANG)
             code = os.waitstatus_to_exitcode(status) if done else None
