@@ -18,6 +18,7 @@ BENCH = Path(__file__).resolve().parent
 sys.path[:0] = [str(BENCH), str(BENCH.parent)]
 import ablation  # noqa: E402
 import fast  # noqa: E402
+import footage  # noqa: E402
 import measurements  # noqa: E402
 import quality  # noqa: E402
 import scale  # noqa: E402
@@ -31,6 +32,7 @@ PAGES = {  # bench: who makes its page
     "quality": quality,
     "ablation": ablation,
     "fast": fast,
+    "footage": footage,
     "scale": scale,
     "measurements": measurements,
     "seeds": seeds,

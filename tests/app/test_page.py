@@ -102,6 +102,15 @@ def test_the_page_in_a_browser(tmp_path, clip):
         press("Save the film")
         saved = until(lambda: list(down.glob("*-restored.mp4")))
         assert video.read(saved[0]).x.shape == (3, 3, 64, 96)
+        for name in ("second.mp4", "third.mp4"):  # as from a folder: several, one of them broken
+            other = clip.with_name(name)
+            other.write_bytes(clip.read_bytes() if name == "second.mp4" else b"no film")
+        drop.send_keys("\n".join(str(clip.with_name(n)) for n in ("second.mp4", "third.mp4")))
+        until(lambda: "second.mp4: 3 frames of 48x32" in text())
+        until(lambda: "third.mp4 cannot be read as a video" in text())
+        press("Restore the whole clip")
+        until(lambda: "Restored 6 frames of 2 of 2 clips" in text())
+        assert len(browser.find_elements(By.CSS_SELECTOR, "iframe[title='before and after']")) == 2
         press("Something covers a part of it")
         press("Restore the whole clip")
         until(lambda: "Say which part is covered" in text())

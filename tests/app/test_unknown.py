@@ -16,7 +16,7 @@ from visionxl.app.restore import restore
 from visionxl.extras.estimates.blind import kernel_likeness
 from visionxl.media.frames import as_in_file
 from visionxl.operators.blurs import Blur2d
-from visionxl.operators.cameras import motion_kernel
+from visionxl.operators.cameras import Resize, motion_kernel
 from visionxl.operators.tasks import TemporalMean
 from visionxl.prior.latent import Prior
 
@@ -39,6 +39,21 @@ def test_words_become_questions():
     for wrong in (dict(blind="all"), dict(colour="#12345"), dict(colour="#gggggg")):
         with pytest.raises(ValueError):
             Unknown(**wrong)
+
+
+FEW = ("--set", "route.steps=2", "--set", "consistency.steps=1")
+
+
+@pytest.mark.parametrize("kernel", ["box", "bicubic", "lanczos"])
+def test_how_a_film_was_made_smaller(tmp_path, capsys, kernel):
+    "Found on the command line, said in the result's note, and used."
+    x = video.sample("tears", 2).x
+    video.write(tmp_path / "y.mkv", Resize.by(tuple(x.shape), 2, kernel)(x), lossless=True)
+    line = ["restore", tmp_path / "y.mkv", "-o", tmp_path / "x.mkv", "--task", "sr", "--quiet"]
+    assert run(*line, "--factor", 2, "--blind", "spatial", "--preset", "paper", *FEW) == 0
+    found = video.probe(tmp_path / "x.mkv").notes["found"]["operator"]
+    assert found == (kernel if kernel == "box" else f"{kernel}:factor=2")
+    assert video.probe(tmp_path / "x.mkv").height == 192
 
 
 def test_denoise_estimates_its_noise(x):
@@ -119,7 +134,7 @@ def test_an_unknown_blur_in_a_file(tmp_path, x):
     with pytest.raises(ValueError, match="leave out --simulate"):
         plan.plan_file(tmp_path / "y.mkv", "deblur", blind="spatial", simulate=True)
     with pytest.raises(ValueError, match="take deblur"):
-        find_out(Degradation("sr"), Unknown(blind="spatial"), lambda: iter(blurred))
+        find_out(Degradation("inpaint"), Unknown(blind="spatial"), lambda: iter(blurred))
 
 
 def test_a_free_kernel_is_refused_where_the_film_cannot_tell(x, tmp_path, capsys):

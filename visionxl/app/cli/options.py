@@ -200,7 +200,7 @@ def add_task_options(
         "--blind",
         choices=["spatial", "temporal", "both"],
         help="for restore, of deblur and +: find the blur of the frames, the mean over time, or "
-        "both",
+        "both; of sr, spatial: find whether it was made smaller by a box, bicubic or Lanczos",
     )
     g.add_argument(
         "--blind-kernel",

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from .masks import PictureMask
-from .own import AnyDegradation, OwnOperator
+from .own import AnyDegradation, OwnOperator, as_degradation
 from .tasks import Degradation
 from ...extras.estimates.blind import SEARCHES, FoundBlur, find_blur, find_window
+from ...extras.estimates.blind_downscale import find_downscaling
 from ...extras.estimates.blind_kernel import find_kernel
 from ...extras.estimates.noise import estimate_noise
 from ...operators.linear import LinearOperator
@@ -167,6 +168,9 @@ def _without_blur(d: Degradation, y: torch.Tensor, unknown: Unknown) -> AnyDegra
         d = replace(d, task=name + ("+" if window > 1 else ""), window=window)
     if which == "temporal":
         return d
+    if d.task == "sr":
+        kernel = find_downscaling(y, d.factor, d.sigma_y)
+        return d if kernel == "box" else as_degradation(f"{kernel}:factor={d.factor}", d.sigma_y)
     if name not in ("deblur", "denoise"):
         raise ValueError(f"blind={which!r} looks for a blur, and {d.task} has none: take deblur")
     blur = _blur_of(y, d.sigma_y, unknown.kernel)
@@ -187,10 +191,11 @@ def found_notes(
     "What a restored file shall say of the blur that was found: words, and a kernel's weights."
     if isinstance(d, Degradation):
         numbers = {"sigma": round(d.sigma, 3)} if d.task.startswith("deblur") else {}
+        numbers |= {"operator": "box"} if d.task == "sr" else {}
         return {"found": numbers | ({"window": d.window} if d.reach else {})}
     blur = getattr(d.make, "blur", None)
     if blur is None:
-        return {}
+        return {"found": {"operator": d.task}}
     weights = [[round(v, 4) for v in row] for row in blur.kernel.tolist()]
     return {"found": {"blur": d.task, "kernel": weights}}
 

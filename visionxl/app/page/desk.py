@@ -46,7 +46,7 @@ class Desk:
         self.options = options
         self.clip: Any = None
         self.mask: Path | None = None
-        self.left: dict[str, Any] | None = None  # options of a run that was stopped
+        self.left: tuple[Any, dict] | None = None  # clip and options of a run that was stopped
         self.share, self.doing, self._began, self._stop = 0.0, "", 0.0, False
 
     def place(
@@ -108,8 +108,8 @@ class Desk:
         Raises what `restore_file` raises, and `Stopped`.
         """
         self.result.unlink(missing_ok=True)
-        resume = options == self.left
-        self.left = options
+        resume = self.left == (self.clip, options)
+        self.left = self.clip, options
         done = self._run(Clip(self.clip), self.result, options | {"resume": resume})
         self.left = None
         return done

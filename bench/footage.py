@@ -1,16 +1,21 @@
-"""A long film through the command line: memory, room for scratch, and flicker where windows meet.
+"""Long films and large frames through the command line: memory, room for scratch, and whether one
+sees where windows and tiles meet.
 
-    python bench/long_film.py 100 400 1691     restore that many frames, in pieces of --seconds
-    python bench/long_film.py --compare        flicker at the windows' borders against inside
+    python bench/footage.py 100 400 1691       restore that many frames, in pieces of --seconds
+    python bench/footage.py --compare          flicker at the windows' borders against inside
+    python bench/footage.py --tiles            three frames whole and in tiles
 
-The 1,691 frames of *Tears of Steel* (CC-BY, Blender Foundation) in the data folder, of 64 rows, are
-measured by `visionxl degrade --task sr` and restored by `visionxl restore`, preset `fast`, in a
-process of its own, whose peak memory Linux knows (VmHWM). A call that ends early leaves what it has
-done; the next call goes on. Results go to bench/results/long_film.json and .md.
+The 1,691 frames of *Tears of Steel* (CC-BY, Blender Foundation) in the data folder, of 48 rows,
+are measured by `visionxl degrade --task sr` and restored by `visionxl restore`, preset `fast` with
+three steps, in a process of its own, whose peak memory Linux knows (VmHWM). A call that ends early
+leaves what it has done; the next call goes on. Results go to bench/results/footage.json and .md.
 
 Flicker is measured where two windows overlap ("border") and where they do not ("inside"). Scenes
 differ, so the film is restored twice, with windows of 25 and of 33 frames: a pair of frames that
 lies at a border of the one and inside of the other is the same pair of the same film.
+
+Tiles change what the networks see. So three frames of 540x960 (*flower*, MDN, CC0) are restored
+whole and in tiles, and the two results are compared where tiles share pixels and where they do not.
 """
 
 import argparse
@@ -24,6 +29,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from visionxl import video  # noqa: E402
@@ -32,15 +38,18 @@ from visionxl.app.clips import plan_windows  # noqa: E402
 from visionxl.app.scenes import find_cuts, scenes  # noqa: E402
 from visionxl.measure import metrics  # noqa: E402
 from visionxl.measure.tables import markdown  # noqa: E402
+from visionxl.prior.machine.memory import in_tiles  # noqa: E402
 
-RESULTS = Path(__file__).parent / "results" / "long_film.json"
+RESULTS = Path(__file__).parent / "results" / "footage.json"
 FILM = "samples/tears_of_steel_battle.webm"
-ROWS, OVERLAP = 64, 8
+ROWS, OVERLAP = 48, 8
+CHEAP = ["--preset", "fast", "--set", "route.steps=3"]
 
 
 def kept() -> dict:
     "What was measured before."
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {"runs": {}, "flicker": {}}
+    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return {"runs": {}, "flicker": {}, "tiles": {}} | found
 
 
 def keep(found: dict) -> None:
@@ -53,8 +62,8 @@ def page(found: dict) -> str:
     "The figures as Markdown."
     runs = [{"frames": n} | r for n, r in found["runs"].items()]
     text = (
-        "`python bench/long_film.py`: *Tears of Steel* (CC-BY, Blender Foundation) at 64 rows, "
-        "`sr`, preset `fast`, one thread.\n\n"
+        "`python bench/footage.py`: *Tears of Steel* (CC-BY, Blender Foundation) at 48 rows, "
+        "`sr`, preset `fast` with three steps, one thread.\n\n"
         f"{markdown(runs, bold=False)}\n\n"
         "Bytes of a pixel count the result's frames: 3 are its colours of 8 bits uncompressed.\n"
     )
@@ -63,6 +72,13 @@ def page(found: dict) -> str:
         text += (
             "\nFlicker (1000 x warping error) of the same pairs of frames, at a border of windows "
             f"and inside of one:\n\n{markdown(rows, bold=False)}\n"
+        )
+    if tiles := found["tiles"]:
+        rows = [{"networks see": k} | v for k, v in tiles.items()]
+        text += (
+            "\nThree frames of 540x960, `sr`, preset `fast`: memory, and how far the result is "
+            "from that of whole frames (levels of 255, root mean square and largest) where tiles "
+            f"share pixels and where they do not:\n\n{markdown(rows, bold=False)}\n"
         )
     return text
 
@@ -92,6 +108,19 @@ def size_of(folder: Path) -> int:
     return sum(p.stat().st_size for p in folder.glob("*") if p.is_file())
 
 
+def watched(line: list, seconds: float, scratch: Path) -> tuple[int, int, int]:
+    "A command's exit code, its largest memory and the largest size of a folder, in bytes."
+    process, began, peak, room = subprocess.Popen(line), time.time(), 0, 0
+    while process.poll() is None:
+        peak = max(peak, peak_of(process))
+        room = max(room, size_of(scratch))
+        if time.time() - began > seconds:
+            process.send_signal(signal.SIGTERM)
+            seconds = math.inf
+        time.sleep(0.1)
+    return process.returncode, peak, room
+
+
 def restored(folder: Path, frames: int, chunk: int, seconds: float) -> dict | None:
     "One piece of a run; what the whole run took once it is done, else None."
     y, out = measured(folder, frames), folder / f"x{frames}_{chunk}.mkv"
@@ -102,19 +131,14 @@ def restored(folder: Path, frames: int, chunk: int, seconds: float) -> dict | No
     if out.exists():
         return so_far
     line = [sys.executable, "-m", "visionxl", "restore", str(y), "-o", str(out), "--resume"]
-    line += ["--preset", "fast", "--chunk", str(chunk), "--overlap", str(OVERLAP), "--quiet"]
-    process, began = subprocess.Popen(line), time.time()
-    while process.poll() is None:
-        so_far["peak"] = max(so_far["peak"], peak_of(process))
-        so_far["scratch"] = max(so_far["scratch"], size_of(folder / f".{out.name}.unfinished"))
-        if time.time() - began > seconds:
-            process.send_signal(signal.SIGTERM)
-            seconds = math.inf
-        time.sleep(0.1)
+    line += [*CHEAP, "--chunk", str(chunk), "--overlap", str(OVERLAP), "--quiet"]
+    began = time.time()
+    code, peak, room = watched(line, seconds, folder / f".{out.name}.unfinished")
+    so_far["peak"], so_far["scratch"] = max(so_far["peak"], peak), max(so_far["scratch"], room)
     so_far["seconds"] += time.time() - began
     so_far["pieces"] += 1
     state.write_text(json.dumps(so_far))
-    return so_far if process.returncode == 0 else None
+    return so_far if code == 0 else None
 
 
 def row_of(folder: Path, frames: int, run: dict) -> dict:
@@ -182,6 +206,47 @@ def flicker(folder: Path, frames: int) -> dict:
     return rows
 
 
+def shared(size: tuple[int, int], tile: int) -> torch.Tensor:
+    "Which pixels (H, W) of a frame more than one tile covers, as `in_tiles` lays them."
+    places = torch.stack(torch.meshgrid(*(torch.arange(n) for n in size), indexing="ij"))
+    covered = torch.zeros(size)
+
+    def note(v: torch.Tensor) -> torch.Tensor:
+        (top, left), (bottom, right) = v[0, :, 0, 0].int().tolist(), v[0, :, -1, -1].int().tolist()
+        covered[top : bottom + 1, left : right + 1] += 1
+        return v
+
+    in_tiles(note, [(places[None].float(), 1)], tile, 1)
+    return covered > 1
+
+
+def tiled(folder: Path) -> dict:
+    "Memory of whole frames and of tiles, and how far their results are from one another."
+    y = folder / "large.mkv"
+    flower = video.data_dir() / "samples" / "flower.mp4"
+    visionxl(["degrade", str(flower), "-o", str(y), "--task", "sr", "--frames", "3", "--overwrite"])
+    rows, whole = {}, None
+    for tile in (None, 384, 256):
+        out = folder / f"large_{tile}.mkv"
+        line = [sys.executable, "-m", "visionxl", "restore", str(y), "-o", str(out), "--overwrite"]
+        line += ["--preset", "fast", "--quiet", "--codec", "ffv1", "--bits", "16"]
+        line += ["--tile", str(tile)] if tile else []
+        code, peak, _ = watched(line, math.inf, folder / "none")
+        assert code == 0
+        x = video.read(out).x
+        row = {"peak memory, MB": round(peak / 1e6)}
+        if tile is None:
+            whole = x
+        else:
+            seam, off = shared(tuple(x.shape[-2:]), tile), (x - whole).abs() * 127.5
+            for name, where in (("shared", seam), ("not shared", ~seam)):
+                part = off[..., where]
+                row[f"rms, {name}"] = round(part.square().mean().sqrt().item(), 3)
+                row[f"largest, {name}"] = round(part.max().item(), 2)
+        rows[f"tiles of {tile}" if tile else "whole frames"] = row
+    return rows
+
+
 def main() -> None:
     "Restore what is asked for, or compare."
     p = argparse.ArgumentParser(
@@ -189,15 +254,17 @@ def main() -> None:
     )
     p.add_argument("frames", nargs="*", type=int)
     p.add_argument("--chunk", type=int, default=25, help="33 for the second run of --compare")
-    p.add_argument("--seconds", type=float, default=150, help="of one piece")
+    p.add_argument("--seconds", type=float, default=150, help="of one call")
     p.add_argument("--compare", action="store_true")
+    p.add_argument("--tiles", action="store_true")
     p.add_argument("--folder", type=Path, default=Path("/tmp/long_film"))
     a = p.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     a.folder.mkdir(exist_ok=True)
     found = kept()
+    end = time.time() + a.seconds
     for frames in a.frames:
-        run = restored(a.folder, frames, a.chunk, a.seconds)
+        run = restored(a.folder, frames, a.chunk, max(20, end - time.time()))
         if run is None:
             print(f"{frames} frames: not done, call again")
             return
@@ -205,6 +272,10 @@ def main() -> None:
             found["runs"][str(frames)] = row_of(a.folder, frames, run)
             keep(found)
         print(frames, run, flush=True)
+    if a.tiles:
+        found["tiles"] = tiled(a.folder)
+        keep(found)
+        print(page(found))
     if a.compare:
         found["flicker"] = flicker(a.folder, max(map(int, found["runs"])))
         keep(found)
