@@ -40,3 +40,39 @@ def test_the_first_step_of_many_counts():
     z = torch.ones(1, dtype=torch.float64)
     moved = ddim_step(z, -z, fine.a(0), fine.a(1)) - ddim_step(z, -z, fine.a(1), fine.a(1))
     assert abs(float(moved)) > 2.5e-2
+
+
+@pytest.mark.parametrize(
+    "asked, said",
+    [
+        ({"tau": 0}, "tau=0 is a fraction of the whole way"),
+        ({"tau": -0.5}, "tau=-0.5 is a fraction of the whole way"),
+        ({"tau": 1.01}, "tau=1.01 is a fraction of the whole way"),
+        ({"tau": 0.0005}, "choose at least 0.001"),
+        ({"steps": 0}, "steps=0 must lie between 1 and 1000"),
+        ({"steps": 1001}, "steps=1001 must lie between 1 and 1000"),
+        ({"inversion_steps": 0}, "inversion_steps=0 must be at least 1"),
+        ({"indexing": "mine"}, "choose one of"),
+        ({"tau_end": 0.29}, r"leaves no timestep of .*: choose at most 0.281"),
+    ],
+)
+def test_what_cannot_be_laid(asked, said):
+    with pytest.raises(ValueError, match=said):
+        make_schedule(scaled_linear(), **asked)
+
+
+def test_the_ends_of_what_can_be_laid():
+    table = scaled_linear()
+    assert make_schedule(table, tau=1).sampling[0] == 961
+    assert make_schedule(table, tau=0.001).sampling == (1,)
+    assert make_schedule(table, steps=1000, tau=0.003).sampling == (3, 2, 1)
+    assert make_schedule(table, tau_end=0.1).sampling == (281, 241, 201, 161, 121)
+    assert make_schedule(table, inversion_steps=1).inversion == ((1, 281),)
+    assert len(make_schedule(table, inversion_steps=3).inversion) == 3
+    paper, released = (make_schedule(table, indexing=name) for name in ("paper", "released"))
+    assert released.a(0) == 1 and released.a(1) == float(table[0]) == paper.a(0)
+    for schedule, t in ((paper, -1), (paper, 1000), (released, -1), (released, 1001)):
+        with pytest.raises(IndexError, match=f"timestep {t} is not in the table"):
+            schedule.a(t)
+    assert paper.steps[-1] == (1, None) and paper.steps[0] == (281, 241)
+    assert paper.inversion_at(1, 41) == 1 and released.inversion_at(1, 41) == 41

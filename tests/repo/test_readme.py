@@ -87,6 +87,29 @@ def test_cells():
     assert readme.cell(code | {"source": "#| echo: false\nf(1)"}) == "```\n1\n```"
 
 
+def test_its_commands_are_known(capsys):
+    """Each `visionxl ...` is taken by the parser, each `make ...` is a target, each extra exists.
+
+    What they do is tested elsewhere: the demo from a wheel, restoring in tests/app.
+    """
+    from visionxl.app.cli.commands import parser
+
+    text = README.read_text(encoding="utf-8")
+    lines = re.findall(r"(?m)(?:`|^)visionxl ([^`\n#]+)", text)
+    assert {line.split()[0] for line in lines} >= {"restore", "--help"}
+    for line in lines:
+        try:
+            assert parser().parse_args(line.split()).command == line.split()[0]
+        except SystemExit as e:
+            assert e.code == 0 and "--help" in line, capsys.readouterr().err
+    rules = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
+    asked = set(re.findall(r"(?m)(?:`|^)make ([a-z-]+)", text))
+    assert {"demo", "test"} <= asked <= rules
+    settings = (ROOT / "settings.ini").read_text(encoding="utf-8")
+    for extra in re.findall(r"visionxl\[([a-z]+)\]", text):
+        assert f"{extra}_requirements" in settings or extra == "all"
+
+
 @pytest.mark.slow
 def test_the_lines_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

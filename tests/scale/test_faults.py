@@ -15,10 +15,14 @@ from pathlib import Path
 import pytest
 from short_runs import SHORT, at_work, restored_alone
 
+from visionxl import video
+from visionxl.app.cli.main import main
+from visionxl.app.files.degrade_file import degrade_file
 from visionxl.app.files.restore_file import restore_file
 from visionxl.prior.latent import Prior
 from visionxl.scale.pool import Pool
 
+CLIPS = 200  # of a folder
 pytestmark = pytest.mark.slow
 OPTIONS = ["--chunk", "5", "--overlap", "2", "--quiet", "--set", "route.steps=8"]
 OPTIONS += ["--codec", "ffv1"]
@@ -194,3 +198,39 @@ def test_the_driver_is_stopped_and_started_again(measured, tmp_path, how, code):
     assert second.returncode == 0, second.stderr.read()
     assert set(stamps) == {before[0]}, "a finished window was done again"
     assert x.read_bytes() == want and not kept.exists()
+
+
+def test_a_folder_is_killed_and_goes_on(tmp_path):
+    "200 clips, two workers; the command is killed among them, and the same one does the rest."
+    short = tmp_path / "short"
+    short.mkdir()
+    for i in range(4):
+        clean = video.fit(video.sample("flower", 8).x, 32, 48)[2 * i : 2 * i + 2]
+        video.write(tmp_path / "clean.mkv", clean, lossless=True, overwrite=True)
+        degrade_file(tmp_path / "clean.mkv", short / f"{i}.mkv", "sr")
+    ask = ["--quiet", "--codec", "ffv1", "--set", "route.steps=8", "-o"]
+    assert main(["restore", str(short), *ask, str(tmp_path / "alone")]) == 0
+    want = [(tmp_path / "alone" / f"{i}.mkv").read_bytes() for i in range(4)]
+    assert len(set(want)) == 4
+    many, out = tmp_path / "many", tmp_path / "out"
+    many.mkdir()
+    for i in range(CLIPS):
+        (many / f"{i:03d}.mkv").hardlink_to(short / f"{i % 4}.mkv")
+    command = [sys.executable, "-m", "visionxl", "restore", str(many), *ask, str(out)]
+    command += ["--ray", "--workers", "2"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen(command, env=env)
+    until = time.time() + 200
+    while len(list(out.glob("*.mkv"))) < CLIPS // 4 and first.poll() is None:
+        assert time.time() < until, "too few clips were done in 200 s"
+        time.sleep(0.05)
+    first.kill()
+    assert first.wait(30) == -signal.SIGKILL
+    stamps = {p: p.stat().st_mtime_ns for p in out.glob("*.mkv")}
+    assert CLIPS // 4 <= len(stamps) < CLIPS
+    done = subprocess.run([*command, "--resume"], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    made = sorted(p.name for p in out.iterdir())
+    assert made == [f"{i:03d}.mkv" for i in range(CLIPS)], "files are missing, or some are left"
+    assert all((out / n).read_bytes() == want[i % 4] for i, n in enumerate(made))
+    assert all(p.stat().st_mtime_ns == t for p, t in stamps.items()), "a clip was done again"

@@ -752,3 +752,11 @@ def test_official_equals_the_transcription_on_another_model():
     state = next(run)
     assert (state.x_hat - x_hat).abs().max() < 1e-4 and (next(run).z - want).abs().max() < 1e-4
     assert make_schedule(prior.alpha_bar, indexing="released").a(1) == float(prior.alpha_bar[0])
+
+
+def test_nothing_said_is_seed_0():
+    A, runs = task("sr", SHAPE), []
+    for said in ({}, {"seed": 0}, {"seed": 1}):
+        *_, state = solve(A(clip()), A, Gauss(), "paper", **said)
+        runs.append(state.x)
+    assert runs[0].equal(runs[1]) and not runs[0].equal(runs[2])

@@ -70,7 +70,7 @@ def ellipse_kernel(
 
 # %% ../../nbs/reference/operators/cameras.ipynb #65aedf12
 def _box(t: Tensor) -> Tensor:
-    return ((t >= -0.5) & (t < 0.5)).to(t)
+    return ((t > -0.5) & (t <= 0.5)).to(t)
 
 
 def _cubic(t: Tensor) -> Tensor:
