@@ -16,6 +16,8 @@ ignores), and a page of them beside it; --tree measures another copy.
 
 import argparse
 import ast
+import gc
+import inspect
 import json
 import os
 import random
@@ -26,8 +28,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,10 +39,13 @@ AREAS = {  # modules, and the tests that meet their mutants
     "steps": (["steps"], ["steps", "solver", "compare/test_golden.py"]),
     "operators": (["operators"], ["operators", "test_own_operators.py", "steps"]),
     "solver": (["solver.py", "presets.py"], ["solver", "steps", "compare/test_golden.py"]),
-    "schedule": (["prior/schedule.py"], ["prior/test_schedule.py", "solver", "prior/test_toy.py"]),
+    "schedule": (
+        ["prior/schedule.py"],
+        ["prior/test_schedule.py", "solver", "steps/test_kinds.py"],
+    ),
     "motion": (
         ["extras/motion.py", "extras/flow.py"],
-        ["extras/test_motion.py", "extras/test_shrinkage.py", "solver"],
+        ["extras/test_motion.py", "extras/test_shrinkage.py", "solver", "steps/test_kinds.py"],
     ),
 }
 KINDS = [  # an operator becomes one of its own kind: another would only raise TypeError
@@ -52,6 +59,7 @@ KINDS = [  # an operator becomes one of its own kind: another would only raise T
 LIMIT = 600  # seconds for the tests of one mutant
 SLOW = ("threads_change_nothing", "resume_at_every_step", "may_be_estimated", "words_lead_to")
 LEFT_OUT = " and ".join(f"not {name}" for name in SLOW)  # two thirds of the time of these tests
+OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--assert=plain", "-k", LEFT_OUT]
 
 
 @dataclass
@@ -88,7 +96,7 @@ def operators() -> dict:
 
 def apart(source: str) -> set[tuple[int, int]]:
     "Positions that no mutant touches: types of arguments and results, and `__all__`."
-    spans: list[ast.AST | None] = []
+    spans: list[ast.AST] = []
     for node in ast.walk(ast.parse(source)):
         spans += [getattr(node, name, None) for name in ("annotation", "returns")]
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
@@ -146,66 +154,143 @@ def mutated(mutant: Mutant, source: str) -> str:
     return mutate_code(source, operators()[mutant.change](), mutant.occurrence)
 
 
-class Quick:
-    "A plugin of pytest: the quickest tests first; notes how long each takes and which failed."
+def codes(code: types.CodeType) -> dict:
+    "The code objects of a module: {(qualified name, first line): code}."
+    found, todo = {}, [code]
+    while todo:
+        each = todo.pop()
+        found[each.co_qualname, each.co_firstlineno] = each
+        todo += [c for c in each.co_consts if isinstance(c, types.CodeType)]
+    return found
 
-    def __init__(self, seconds: dict):
-        self.seconds, self.new, self.failed = seconds, {}, ""
 
-    def pytest_collection_modifyitems(self, items: list) -> None:
-        items.sort(key=self._seconds)
+def alone(code: types.CodeType) -> tuple:
+    "What a code object does by itself: that of functions within it is left out."
+    plain = [repr(c) for c in code.co_consts if not isinstance(c, types.CodeType)]
+    return code.co_code, plain, code.co_names, code.co_varnames, code.co_exceptiontable
 
-    def _seconds(self, item) -> float:
-        return self.seconds.get(item.nodeid, 0.0)
+
+def changed_functions(path: Path, source: str) -> dict | None:
+    "The functions that a mutated source changes; None where it changes a module or a class."
+    before = codes(compile(path.read_text(encoding="utf-8"), str(path), "exec"))
+    after = codes(compile(source, str(path), "exec"))
+    if set(before) != set(after):
+        return None
+    found = {k: c for k, c in after.items() if alone(c) != alone(before[k])}
+    functions = all(c.co_flags & inspect.CO_OPTIMIZED for c in found.values())
+    return found if functions else None
+
+
+def put_in(path: Path, found: dict, after: dict) -> bool:
+    "Give living functions of a module their mutated code; says whether any lives."
+    done = False
+    for f in gc.get_objects():
+        if isinstance(f, types.FunctionType) and f.__code__.co_filename == str(path):
+            key = f.__code__.co_qualname, f.__code__.co_firstlineno
+            outer = [k for k in found if k == key or k[0].startswith(f"{key[0]}.<locals>.")]
+            if outer:
+                f.__code__ = after[key]
+                done = True
+    return done
+
+
+class Meeting:
+    "A plugin of pytest: collects the tests once, and runs them for each mutant in a fork."
+
+    def __init__(self, todo: list[Mutant], tree: Path, a: argparse.Namespace, kept: dict, save):
+        self.todo, self.tree, self.a, self.kept, self.save = todo, tree, a, kept, save
+        self.until, self.failed, self.new = time.time() + a.seconds, "", {}
 
     def pytest_runtest_logreport(self, report) -> None:
         self.new[report.nodeid] = self.new.get(report.nodeid, 0.0) + report.duration
         if report.failed and not self.failed:
             self.failed = report.nodeid
 
+    def pytest_runtestloop(self, session) -> bool:
+        "In place of pytest's own loop."
+        for mutant in self.todo:
+            if time.time() > self.until:
+                break
+            began, seconds = time.time(), self.kept["seconds"].setdefault(mutant.area, {})
+            session.items.sort(key=lambda item: seconds.get(item.nodeid, 0.0))
+            path = self.tree / mutant.module
+            source = mutated(mutant, path.read_text(encoding="utf-8"))
+            found = changed_functions(path, source)
+            if found is None:
+                done = anew(self.tree, mutant, source, min(LIMIT, self.a.patience))
+            else:
+                after = codes(compile(source, str(path), "exec"))
+                done = self.in_fork(session, path, found, after)
+            seconds.update(done["seconds"])
+            mutant.seconds = round(time.time() - began, 1)
+            decide(mutant, done, self.a.patience < LIMIT)
+            print(said(mutant), file=sys.stderr, flush=True)
+            self.save()
+        return True
 
-def tested(tree: Path, area: str, seconds: dict, limit: float) -> dict:
-    "The outcome of an area's tests in a fork of this process, which has loaded torch already."
-    with tempfile.TemporaryDirectory() as folder:
-        said = Path(folder) / "said.json"
-        child = os.fork()
-        if child == 0:
-            own = 3
-            try:
-                own = in_child(tree, area, seconds, said)
-            finally:
-                os._exit(own)
-        until = time.time() + limit
-        code: int | None = None
-        while code is None and time.time() < until:
-            done, status = os.waitpid(child, os.WNOHANG)
-            code = os.waitstatus_to_exitcode(status) if done else None
-            time.sleep(0.02)
-        if code is None:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return {"code": "time", "failed": "", "seconds": {}}
-        found = json.loads(said.read_text()) if said.exists() else {"failed": "", "seconds": {}}
-        return {"code": code} | found
+    def in_fork(self, session, path: Path, found: dict, after: dict) -> dict:
+        "The outcome of all tests with the mutated functions."
+        with tempfile.TemporaryDirectory() as folder:
+            told = Path(folder) / "told.json"
+            child = os.fork()
+            if child == 0:
+                code = 3
+                try:
+                    code = self.run_all(session, path, found, after, told)
+                finally:
+                    os._exit(code)
+            return waited(child, told, min(LIMIT, self.a.patience))
+
+    def run_all(self, session, path: Path, found: dict, after: dict, told: Path) -> int:
+        "In the child: run the tests until one fails."
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        if not put_in(path, found, after):
+            return 4
+        for k, item in enumerate(session.items):
+            following = session.items[k + 1] if k + 1 < len(session.items) else None
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if self.failed:
+                break
+        told.write_text(json.dumps({"failed": self.failed, "seconds": self.new}))
+        return int(bool(self.failed))
 
 
-def in_child(tree: Path, area: str, seconds: dict, said: Path) -> int:
-    "Run the tests of an area; returns pytest's exit code."
-    import pytest
+def waited(child: int, told: Path, limit: float) -> dict:
+    "The outcome of a child process, which is ended when its time is over."
+    until = time.time() + limit
+    while time.time() < until:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            found = json.loads(told.read_text()) if told.exists() else {"failed": "", "seconds": {}}
+            return {"code": os.waitstatus_to_exitcode(status)} | found
+        time.sleep(0.02)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return {"code": "time", "failed": "", "seconds": {}}
 
-    os.chdir(tree)
-    sys.path[:0] = [str(tree)]
-    sys.dont_write_bytecode = True
-    log = os.open(said.parent / "log", os.O_WRONLY | os.O_CREAT)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    plugin = Quick(seconds)
-    names = [f"tests/{name}" for name in AREAS[area][1]]
-    options = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--assert=plain"]
-    options += ["-k", LEFT_OUT, f"--basetemp={said.parent / 'pt'}"]
-    code = pytest.main([*options, *names], plugins=[plugin])
-    said.write_text(json.dumps({"failed": plugin.failed, "seconds": plugin.new}))
-    return int(code)
+
+def anew(tree: Path, mutant: Mutant, source: str, limit: float) -> dict:
+    "The outcome with a changed module or class: a process that imports all anew."
+    path = tree / mutant.module
+    before, when = path.read_text(encoding="utf-8"), path.stat().st_mtime_ns
+    path.write_text(source, encoding="utf-8")
+    command = [sys.executable, "-B", "-m", "pytest", *OPTIONS, *tests_of(mutant.area)]
+    try:
+        done = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=limit)
+        first = re.search(r"(?m)^(?:FAILED|ERROR) (\S+)", done.stdout)
+        failed = first.group(1) if first else ""
+        return {"code": done.returncode, "failed": failed, "seconds": {}}
+    except subprocess.TimeoutExpired:
+        return {"code": "time", "failed": "", "seconds": {}}
+    finally:
+        path.write_text(before, encoding="utf-8")
+        os.utime(path, ns=(when, when))  # what was compiled of it is valid again
+
+
+def tests_of(area: str) -> list[str]:
+    "The tests that meet the mutants of an area."
+    return [f"tests/{name}" for name in AREAS[area][1]]
 
 
 def copied(tree: Path, folder: Path) -> Path:
@@ -227,28 +312,23 @@ def load_heavy() -> None:
     torch.set_num_threads(1)
 
 
-def meet(todo: list[Mutant], a: argparse.Namespace, kept: dict, save: Callable) -> None:
-    "Let mutants meet the tests of their area until the time is up; fills in their results."
-    until = time.time() + a.seconds
+def meet(area: str, todo: list[Mutant], a: argparse.Namespace, kept: dict, save: Callable) -> None:
+    "In a fork: let mutants of an area meet its tests until the time is up; keeps their results."
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    import pytest
+
     with tempfile.TemporaryDirectory() as name:
         copy = copied(a.tree, Path(name))
         subprocess.run([sys.executable, "-m", "compileall", "-q", str(copy / "visionxl")])
-        for mutant in todo:
-            timings = kept["seconds"].setdefault(mutant.area, {})
-            if time.time() > until:
-                return
-            path = copy / mutant.module
-            source, when = path.read_text(encoding="utf-8"), path.stat().st_mtime_ns
-            path.write_text(mutated(mutant, source), encoding="utf-8")
-            began = time.time()
-            done = tested(copy, mutant.area, timings, min(LIMIT, a.patience))
-            timings.update(done["seconds"])
-            path.write_text(source, encoding="utf-8")
-            os.utime(path, ns=(when, when))  # what was compiled of it is valid again
-            mutant.seconds = round(time.time() - began, 1)
-            decide(mutant, done, a.patience < LIMIT)
-            print(said(mutant), flush=True)
-            save()
+        os.chdir(copy)
+        sys.path.insert(0, str(copy))
+        os.environ["PYTHONPATH"] = str(copy)
+        plugin = Meeting(todo, copy, a, kept, save)
+        pytest.main([*OPTIONS, f"--basetemp={name}/pt", *tests_of(area)], plugins=[plugin])
+    os._exit(0)
 
 
 def decide(mutant: Mutant, done: dict, hurried: bool) -> None:
@@ -323,12 +403,17 @@ def main() -> int:
         a.out.write_text(json.dumps(kept, indent=0))
         a.out.with_suffix(".md").write_text(page(mutants))
 
-    mine = [m for m in mutants if m.area in (a.areas or AREAS)]
-    todo = [m for m in mine if m.result in ("", "survived" if a.again else "")]
     load_heavy()
-    turn = {id(m): k for area in AREAS for k, m in enumerate(m for m in todo if m.area == area)}
-    todo.sort(key=lambda m: (m.seconds, turn[id(m)]))  # areas in turns; those left for later last
-    meet(todo, a, kept, save)
+    start = time.time()
+    for area in a.areas or AREAS:
+        wanted = ("", "survived" if a.again else "")
+        todo = [m for m in mutants if m.area == area and m.result in wanted]
+        if todo and time.time() - start < a.seconds:
+            left = argparse.Namespace(**vars(a) | {"seconds": a.seconds - (time.time() - start)})
+            meet(area, sorted(todo, key=attrgetter("seconds")), left, kept, save)
+            kept = json.loads(a.out.read_text())
+            mutants = [Mutant(**m) for m in kept["mutants"]]
+    mine = [m for m in mutants if m.area in (a.areas or AREAS)]
     for area in AREAS:
         met = [m for m in mutants if m.area == area and m.result]
         if met:
