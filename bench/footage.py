@@ -277,7 +277,8 @@ def main() -> None:
         keep(found)
         print(page(found))
     if a.compare:
-        found["flicker"] = flicker(a.folder, max(map(int, found["runs"])))
+        twice = [n for n in map(int, found["runs"]) if (a.folder / f"x{n}_33.mkv").exists()]
+        found["flicker"] = flicker(a.folder, max(twice))
         keep(found)
         print(page(found))
 

@@ -69,6 +69,7 @@ def until(true, seconds=90):
 def test_the_page_in_a_browser(tmp_path, clip):
     "Drop, answer, preview, restore, stop, compare, save; nothing is asked of another machine."
     pytest.importorskip("nicegui")
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.common.by import By
 
     browser = open_chromium(900, 1600)
@@ -81,6 +82,11 @@ def test_the_page_in_a_browser(tmp_path, clip):
             return browser.find_element(By.TAG_NAME, "body").text
 
         def press(words):
+            with contextlib.suppress(StaleElementReferenceException):  # it was drawn anew
+                return pressed(words)
+            return press(words)
+
+        def pressed(words):
             for kind in ("button", "*[@role='radio']"):
                 for found in browser.find_elements(By.XPATH, f"//{kind}[contains(., '{words}')]"):
                     until(found.is_enabled)

@@ -1,5 +1,6 @@
 "Runs that are killed at any moment, and a disk that is really full."
 
+import os
 import random
 import signal
 import subprocess
@@ -85,3 +86,18 @@ def test_a_full_disk(tmp_path, small_disk, clean, monkeypatch, capsys, call):  #
     assert run("restore", clean, "-o", out, *ASK, "--resume") == 0
     assert (frames(out) == frames(whole)).all()
     assert [p.name for p in small_disk.iterdir()] == ["out.mkv"]
+
+
+@pytest.mark.slow
+def test_closed_streams(tmp_path, clean):  # noqa: F811
+    "A parent that has closed all three streams, and a terminal that knows no ü."
+    out, name = tmp_path / "out.mkv", tmp_path / "fünf.mkv"
+    name.write_bytes(clean.read_bytes())
+    line = [sys.executable, "-m", "visionxl", "restore", str(name), "-o", str(out), *ASK]
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *line]
+    assert subprocess.run(closed, timeout=120).returncode == 0
+    assert video.probe(out).frames == 12
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    info = [sys.executable, "-m", "visionxl", "info", str(name)]
+    done = subprocess.run(info, env=ascii_only, capture_output=True, timeout=120)
+    assert done.returncode == 0 and rb"f\xfcnf.mkv: 12 frames" in done.stdout

@@ -52,8 +52,12 @@ PQ, HLG, SDR10, PAL = (9, 9, 16), (9, 9, 18), (1, 1, 1), (5, 5, 6)
 SKY = (20000, 30000, 45000)
 
 
-@pytest.mark.parametrize("colours", [PQ, HLG, SDR10, PAL])
-@pytest.mark.parametrize("kind", ["mp4", "mkv", "mov", "webm"])
+SLOW = pytest.mark.slow
+TEN = [(k, PQ) for k in ("mp4", "mov", "webm")] + [("mp4", c) for c in (HLG, SDR10, PAL)]
+REST = [("mkv", PQ), *((k, c) for k in ("mkv", "mov", "webm") for c in (HLG, SDR10, PAL))]
+
+
+@pytest.mark.parametrize("kind, colours", [*TEN, *(pytest.param(*r, marks=SLOW) for r in REST)])
 def test_ten_bits_in_ten_bits_out(tmp_path, kind, colours):
     "The same values, the same tags: a player shows the result as it shows the source."
     source = deep_film(tmp_path / "a.mkv", SKY, colours)
@@ -74,10 +78,13 @@ def test_ten_bits_in_ten_bits_out(tmp_path, kind, colours):
 
 
 DISPLAY = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+LIT = ("h264.mkv", "a.webm")
 LIGHT = Light((13250, 34500, 7500, 3000, 34000, 16000, 15635, 16450), (10**7, 50), (1000, 400))
 
 
-@pytest.mark.parametrize("out", ["a.mp4", "h264.mkv", "a.webm", "prores.mov"])
+@pytest.mark.parametrize(
+    "out", ["a.mp4", "prores.mov", *(pytest.param(o, marks=SLOW) for o in LIT)]
+)
 def test_what_hdr10_says_of_a_film(tmp_path, recwarn, out):
     "The mastering display and the brightest light go into H.265, H.264 and AV1; else it is said."
     said = f"log-level=none:master-display={DISPLAY}:max-cll=1000,400"
