@@ -16,6 +16,7 @@ import visionxl
 from visionxl import video
 from visionxl.prior.latent import Prior, to_eps
 from visionxl.prior.machine.memory import Placement, frames_for, placement
+from visionxl.prior.machine.plan import plan
 from visionxl.prior.models.conditioning import Condition
 from visionxl.prior.models.loading import find_model
 from visionxl.prior.schedule import ddim_step, make_schedule, scaled_linear
@@ -98,6 +99,7 @@ def test_white_borrows_the_autoencoder_and_knows_all_levels(tiny):
     z, a = white.encode(x), white.alpha_bar
     assert (white.decode(z) - tiny.decode(tiny.encode(x))).abs().max() < 1e-4
     assert (white.t_max, white.prediction) == (999, "epsilon")
+    assert plan((9, 64, 96), "white", vram=12).fits
     assert (a - white.unet.alpha_bar).abs().max() < 1e-6 and a[-1] < 1e-5
     noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(1))
     for t, least in ((300, 0.85), (990, 0.99)):

@@ -206,7 +206,7 @@ class ScaledUNet(UNet2DModel):
     ) -> tuple:  # c_in, c_skip, c_out, each (B, c, 1, 1) float32
         "The factors of the two linear maps at the timesteps `t`."
         a = self.alpha_bar[torch.as_tensor(t).reshape(-1).long().cpu()][:, None]
-        s = torch.as_tensor(self.config.latent_std, dtype=torch.float64)[None]
+        s = torch.tensor([self.config.latent_std], dtype=torch.float64, device=a.device)
         c_in = (a * s**2 + 1 - a) ** -0.5
         found = c_in, (1 - a).sqrt() * c_in**2, a.sqrt() * s * c_in
         return tuple(c.float().to(like.device)[..., None, None] for c in found)
