@@ -1,7 +1,7 @@
 "Shared by the tests of the app: a prior without weights, and a clip that is decoded once."
 
 import pytest
-from app.exact import Gaussian
+from app.exact import Gaussian, Plain
 
 from visionxl import video
 from visionxl.prior.latent import Prior
@@ -12,6 +12,12 @@ def no_weights(monkeypatch):
     "Every name of a prior gives an exact one; a module asks for it by a mark."
     load = classmethod(lambda cls, name, vae=None: Gaussian())
     monkeypatch.setattr(Prior, "load", load)
+
+
+@pytest.fixture
+def plain_frames(monkeypatch):
+    "Every name of a prior gives one that believes everything."
+    monkeypatch.setattr(Prior, "load", classmethod(lambda cls, name: Plain()))
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ from visionxl.operators.fast.spectral import spectral_cg
 from visionxl.operators.linear import LinearOperator
 from visionxl.operators.named import NAMED, Chain, is_chain, options_of
 from visionxl.operators.tasks import ALL_TASKS
-from visionxl.prior.latent import Prior
 from visionxl.show.report import enlarge
 
 LINES = [
@@ -40,9 +39,7 @@ LINES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def no_weights(monkeypatch):
-    monkeypatch.setattr(Prior, "load", classmethod(lambda cls, name: Plain()))
+pytestmark = pytest.mark.usefixtures("plain_frames")
 
 
 @pytest.fixture(scope="module")

@@ -18,12 +18,8 @@ from visionxl.media.frames import as_in_file
 from visionxl.operators.blurs import Blur2d
 from visionxl.operators.cameras import Resize, motion_kernel
 from visionxl.operators.tasks import TemporalMean
-from visionxl.prior.latent import Prior
 
-
-@pytest.fixture(autouse=True)
-def no_weights(monkeypatch):
-    monkeypatch.setattr(Prior, "load", classmethod(lambda cls, name: Plain()))
+pytestmark = pytest.mark.usefixtures("plain_frames")
 
 
 @pytest.fixture(scope="module")
