@@ -60,6 +60,8 @@ REST = [("mkv", PQ), *((k, c) for k in ("mkv", "mov", "webm") for c in (HLG, SDR
 @pytest.mark.parametrize("kind, colours", [*TEN, *(pytest.param(*r, marks=SLOW) for r in REST)])
 def test_ten_bits_in_ten_bits_out(tmp_path, kind, colours):
     "The same values, the same tags: a player shows the result as it shows the source."
+    if colours[0] == 9:
+        pytest.importorskip("av", "18", reason="av before 18 knows no BT.2020")
     source = deep_film(tmp_path / "a.mkv", SKY, colours)
     before = V.read(source)
     y = tmp_path / "y.mkv"
@@ -96,6 +98,16 @@ def test_what_hdr10_says_of_a_film(tmp_path, recwarn, out):
     lost = [w for w in recwarn if "HDR10" in str(w.message)]
     kept = V.probe(tmp_path / out).light
     assert (kept, len(lost)) == ((None, 1) if out == "prores.mov" else (LIGHT, 0))
+
+
+def test_colours_that_an_old_av_gets_wrong(tmp_path, monkeypatch):
+    import av
+
+    monkeypatch.setattr(av, "__version__", "17.1.0")
+    film = deep_film(tmp_path / "a.mkv", SKY, (9, 9, 16))
+    with pytest.raises(ValueError, match="av 17.1.0 takes for BT.601: install av 18"):
+        V.read(film)
+    assert V.read(deep_film(tmp_path / "b.mkv", SKY, (1, 1, 1))).x.shape[1] == 3
 
 
 def test_eight_bits_stay_eight(tmp_path):

@@ -95,8 +95,14 @@ def rgb(
 
     Raises ValueError for colours that nobody here can compute with.
     """
+    from av import __version__ as version
     from av.video.reformatter import Colorspace
 
+    if int(frame.colorspace) == 9 and int(version.split(".")[0]) < 18 and not frame.format.is_rgb:
+        raise ValueError(
+            f"its colours are stored as BT.2020, which av {version} takes for BT.601: install av 18, "
+            "which needs Python 3.11"
+        )
     if int(frame.colorspace) in _UNKNOWN and not frame.format.is_rgb:
         raise ValueError(
             f"its colours are stored as {_UNKNOWN[int(frame.colorspace)]}, which is not known "
