@@ -100,8 +100,8 @@ def rgb(
 
     if int(frame.colorspace) == 9 and int(version.split(".")[0]) < 18 and not frame.format.is_rgb:
         raise ValueError(
-            f"its colours are stored as BT.2020, which av {version} takes for BT.601: install av 18, "
-            "which needs Python 3.11"
+            f"its colours are stored as BT.2020, which av {version} takes for BT.601: install "
+            "av 18, which needs Python 3.11"
         )
     if int(frame.colorspace) in _UNKNOWN and not frame.format.is_rgb:
         raise ValueError(
