@@ -53,6 +53,15 @@ def test_prior_trial(run, tmp_path):
     assert 15 < rows[0]["clips"]["flower 60"][0] < 50
 
 
+def test_white(run, tmp_path):
+    small = ("tasks", "--tasks", "sr", "--clips", "flower", "--frames", 2, "--size", 32)
+    kept = tmp_path / "white.json"
+    run("white", *small, "--priors", "white", "--cells", tmp_path / "cells", "--out", kept)
+    alone, ours = json.loads(kept.read_text())["tasks"]
+    assert (alone["prior"], ours["prior"], ours["way"]) == ("none", "white", "paper")
+    assert 15 < ours["PSNR"] < 40 and 0 < ours["LPIPS"] < 1
+
+
 def test_operators(run, tmp_path):
     small = ("--shape", 3, 32, 48, "--tasks", "sr+", "--steps", 2, "--threads", 1)
     assert run("operators", *small, "--out", tmp_path / "operators") == 0
