@@ -137,12 +137,26 @@ def sample(area: str, tree: Path, count: int, seed: int) -> list[Mutant]:
             for (line, column), kinds in sorted(places(module, changes).items()):
                 every.append((module, line, column, kinds, lines[line - 1].strip()))
     chance = random.Random(f"{area} {seed}")
-    out = []
-    for module, line, column, kinds, code in chance.sample(every, min(count, len(every))):
+    drawn, out = chance.sample(every, min(count, len(every))), []
+    while drawn:
+        module, line, column, kinds, code = drawn.pop(0)
         change, occurrence = chance.choice(kinds)
         name = module.relative_to(tree).as_posix()
-        out.append(Mutant(area, name, line, column, change, occurrence, code))
+        mutant = Mutant(area, name, line, column, change, occurrence, code)
+        if compiles(mutated(mutant, module.read_text(encoding="utf-8"))):
+            out.append(mutant)
+        else:
+            drawn.append(chance.choice(every))  # a star between arguments is no multiplication
     return out
+
+
+def compiles(source: str) -> bool:
+    "Whether a source is Python."
+    try:
+        ast.parse(source)
+    except SyntaxError:
+        return False
+    return True
 
 
 def mutated(mutant: Mutant, source: str) -> str:

@@ -8,11 +8,14 @@ from dataclasses import FrozenInstanceError, is_dataclass
 import pytest
 import torch
 
+from visionxl import presets
 from visionxl.prior.schedule import Schedule, make_schedule, scaled_linear
 from visionxl.solver import prepare, solve
+from visionxl.steps.inversion import FromNoise
 from visionxl.steps.own import OwnStep, source_hash
 from visionxl.steps.preset import Preset
 from visionxl.steps.problem import Problem
+from visionxl.steps.renoise import Renoise
 
 CHANGING = {"Settings"}  # values that may change, by name
 BY_IDENTITY = {"Schedule", "Problem"}  # they hold tensors: two are equal when they are one
@@ -75,3 +78,30 @@ def test_solve_is_known_by_its_own_name():
 def test_what_is_left_out_is_nought(name):
     for f in (solve, prepare):
         assert inspect.signature(f).parameters[name].default == 0
+
+
+def test_a_bare_preset_is_the_papers():
+    p = Preset()
+    assert (p.route.steps, p.route.tau, p.route.tau_end) == (25, 0.3, 0)
+    assert (p.consistency.steps, p.lowpass.lam, p.lowpass.kernel_size) == (10, 2, None)
+    assert (p.renoise.eta, p.renoise.scale, p.start.steps) == (0.2, 1, None)
+    bound = Problem(torch.zeros(1), None, None, make_schedule(scaled_linear()))
+    assert (bound.sigma_y, bound.start_frames, bound.noise) == (0, 0, None)
+    recipes = (presets.choose, presets.paper, presets.best, presets.fast)
+    assert {inspect.signature(f).parameters["sigma_y"].default for f in recipes} == {0}
+
+
+@pytest.mark.parametrize("eta, scale", [(0, 0), (1, 1), (0.5, 2)])
+def test_shares_of_noise_that_can_be(eta, scale):
+    assert (Renoise(eta, scale).eta, Renoise(eta, scale).scale) == (eta, scale)
+    for wrong in (-0.01, 1.01, float("nan")):
+        with pytest.raises(ValueError, match="renoise.eta"):
+            Renoise(wrong)
+    for wrong in (-0.01, 2.01):
+        with pytest.raises(ValueError, match="renoise.scale"):
+            Renoise(eta, wrong)
+
+
+def test_a_start_from_noise_encodes_no_frame():
+    assert FromNoise().frames(7) == 0 and FromNoise().guess(None) is None
+    assert Preset().start.frames(7) >= 1
