@@ -297,8 +297,9 @@ def page(kept: dict) -> str:
         "## What the network gives",
         "`best` with its network, minus the same loop with something else in its place: PSNR in dB "
         "(above zero the network is ahead), then LPIPS (below zero it is ahead). The identity and "
-        "the Gaussian blur work on the prior's latents. The others work on pixels and get the same "
-        f"noise levels: latent noise of 1 is {kept['pixel_noise']:.3f} in pixels of [-1, 1].",
+        "the Gaussian blur work on the prior's latents. Classical denoisers work on pixels and get "
+        f"the same noise levels: latent noise of 1 is {kept['pixel_noise']:.3f} in pixels of "
+        f"[-1, 1].{about_networks(kept['rows'])}",
         markdown(shares(kept["rows"]), bold=False),
         markdown(shares(kept["rows"], "LPIPS"), bold=False),
     ]
@@ -306,6 +307,16 @@ def page(kept: dict) -> str:
         mine = [shown(r) for r in kept["rows"] if r["task"] == task]
         out += [f"## {task}", markdown(mine)]
     return "\n\n".join(out) + "\n"
+
+
+def about_networks(rows: list[dict]) -> str:
+    "Return what to say of rows with another network."
+    mine = [r for r in rows if r["group"] == "prior of best" and r["evaluations"]]
+    names = dict.fromkeys(r["row"].removeprefix("best, prior: ") for r in mine)
+    if not names:
+        return ""
+    said = ", ".join(f"`{n}`" for n in names)
+    return f" Another network in the same loop, for which nothing was tuned: {said}."
 
 
 def shown(row: dict) -> dict:

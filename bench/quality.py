@@ -257,6 +257,8 @@ def orderings(all_found: dict) -> str:
     claims = [c for c in table.claims if {*c.better, *c.worse} <= there]
     if not claims:
         return "Not measured: the paper's method and a rival of its are not both here."
+    if any(len(r["each"]) < 2 for r in rows):
+        return "Not judged: with one clip there is no standard error."
     verdicts = judge(replace(table, claims=tuple(claims)), rows)
     text = "\n".join(f"- {s}" for s in sentences(verdicts))
     differ = [v["claim"] for v in verdicts if v["ours"] == "differ"]
