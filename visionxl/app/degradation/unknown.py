@@ -190,7 +190,8 @@ def found_notes(
 ) -> dict:  # for `video.writer`; empty where no blur was looked for
     "What a restored file shall say of the blur that was found: words, and a kernel's weights."
     if isinstance(d, Degradation):
-        numbers = {"sigma": round(d.sigma, 3)} if d.task.startswith("deblur") else {}
+        numbers: dict[str, Any] = {}
+        numbers |= {"sigma": round(d.sigma, 3)} if d.task.startswith("deblur") else {}
         numbers |= {"operator": "box"} if d.task == "sr" else {}
         return {"found": numbers | ({"window": d.window} if d.reach else {})}
     blur = getattr(d.make, "blur", None)

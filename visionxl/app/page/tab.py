@@ -212,8 +212,9 @@ class Page:
             if self.stopped:
                 return
             if came:
-                done.append(came[0])
-                self._show(*came, came[0].path)
+                one, page = came
+                done.append(one)
+                self._show(one, page, one.path)
             else:
                 wrong.append(self.error.text)
         self.error.set_text(" ".join(wrong))

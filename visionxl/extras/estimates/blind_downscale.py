@@ -34,7 +34,7 @@ def _power(grey: np.ndarray) -> np.ndarray:
     "Mean power of tiles of frames (T, h, w) at each frequency of a quarter plane (33, 33)."
     taps = np.hanning(TILE + 1)[:-1]
     window = np.outer(taps, taps).astype(np.float32)
-    total, count = 0, 0
+    total, count = np.zeros((TILE, TILE // 2 + 1)), 0
     for frame in grey:
         for i in _starts(frame.shape[0]):
             for j in _starts(frame.shape[1]):
