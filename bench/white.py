@@ -4,12 +4,14 @@
     python bench/white.py tasks        `paper` on the six tasks, and conjugate gradients alone
     python bench/white.py starts       the paper's Table 2: where to start
 
-Pieces of the two sample clips, 7 frames with a short side of 64 pixels. Finished cells are kept in
-a folder, so a run that was stopped goes on.
+Pieces of the two sample clips with a short side of 64 pixels: 7 frames for the tasks, 7 and 9 for
+the starts. `sr+` averages 7 frames, so with 7 it says nothing of what changes between them.
+Finished cells are kept in a folder, so a run that was stopped goes on.
 """
 
 import argparse
 import json
+from itertools import product
 from pathlib import Path
 
 from visionxl.measure.experiment.cell import Cell
@@ -53,7 +55,7 @@ def main():
     p.add_argument("--clips", nargs="+", default=CLIPS)
     p.add_argument("--tasks", nargs="+", default=None, help="default: all six; sr+ for starts")
     p.add_argument("--size", type=int, default=64, help="short side")
-    p.add_argument("--frames", type=int, default=7)
+    p.add_argument("--frames", type=int, nargs="+", help="default: 7; 7 and 9 for starts")
     p.add_argument("--cells", type=Path, default=Path("runs/white_bench"), help="folder of cells")
     p.add_argument("--out", type=Path, default=HERE / "results" / "white.json")
     a = p.parse_args()
@@ -63,11 +65,14 @@ def main():
     for table in (a.table,) if a.table else ("tasks", "starts"):
         rows = kept[table] = []
         tasks = a.tasks or {"tasks": TASKS, "starts": ("sr+",)}[table]
-        for label, cell in cells(table, a.priors, a.clips, tasks):
-            row = grid(Cell(**vars(cell) | dict(size=a.size, frames=a.frames)))
+        lengths = a.frames or {"tasks": (7,), "starts": (7, 9)}[table]
+        wanted = product(lengths, cells(table, a.priors, a.clips, tasks))
+        for frames, (label, cell) in wanted:
+            row = grid(Cell(**vars(cell) | dict(size=a.size, frames=frames)))
             prior = "none" if cell.method == "cg" else cell.prior
             found = {m: round(row[m], 4) for m in METRICS}
-            rows.append(dict(task=cell.task, way=label, prior=prior, clip=cell.clip, **found))
+            what = dict(task=cell.task, way=label, prior=prior, clip=cell.clip, frames=frames)
+            rows.append(what | found)
             print(table, rows[-1], flush=True)
             a.out.write_text(json.dumps(kept, indent=1) + "\n")
 
