@@ -3,7 +3,7 @@
 The names below are loaded when they are first used, so that `import visionxl` stays fast.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 import importlib
 

@@ -760,3 +760,12 @@ def test_nothing_said_is_seed_0():
         *_, state = solve(A(clip()), A, Gauss(), "paper", **said)
         runs.append(state.x)
     assert runs[0].equal(runs[1]) and not runs[0].equal(runs[2])
+
+
+def test_frames_are_no_channels():
+    "As many of them as of channels, in the other tests, would hide one taken for the other."
+    shape, told, prior = (5, 3, 16, 24), [], Gauss()
+    A = task("sr", shape)
+    *_, state = solve(A(clip(shape)), A, prior, "paper", progress=told.append)
+    assert tuple(state.x.shape) == shape
+    assert told[-1].total == told[-1].done == sum(frames for _, frames in prior.calls)
