@@ -111,6 +111,7 @@ def test_the_page_in_a_browser(tmp_path, clip):
         for name in ("second.mp4", "third.mp4"):  # as from a folder: several, one of them broken
             other = clip.with_name(name)
             other.write_bytes(clip.read_bytes() if name == "second.mp4" else b"no film")
+        drop = browser.find_elements(By.CSS_SELECTOR, "input[type=file]")[0]  # drawn anew
         drop.send_keys("\n".join(str(clip.with_name(n)) for n in ("second.mp4", "third.mp4")))
         until(lambda: "second.mp4: 3 frames of 48x32" in text())
         until(lambda: "third.mp4 cannot be read as a video" in text())
