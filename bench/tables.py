@@ -36,6 +36,7 @@ PAGES = {  # bench: who makes its page
     "scale": scale,
     "measurements": measurements,
     "seeds": seeds,
+    "solvers": quality,
     "paper": report,
 }
 
