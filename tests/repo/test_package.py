@@ -29,6 +29,8 @@ class Without:  # as if they were not installed: `find_spec` answers None, an im
         missing = name.partition(".")[0] in {refused!r}
         return None if missing else PathFinder.find_spec(name, path, target)
 
+    find_distributions = staticmethod(PathFinder.find_distributions)
+
 sys.meta_path = [Without() if finder is PathFinder else finder for finder in sys.meta_path]
 import visionxl
 assert visionxl.__file__.startswith({wheel!r}), visionxl.__file__
