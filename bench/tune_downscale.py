@@ -14,7 +14,6 @@ of their kernel, with its diagonal made larger by 3 %: the best of seven shares 
 
 import argparse
 import json
-import pickle
 import random
 import sys
 from pathlib import Path
@@ -70,14 +69,15 @@ def crop_of(file: Path, factor: int, chance: random.Random) -> torch.Tensor | No
     return torch.from_numpy(grey[i : i + h, j : j + w].copy())[None, None]
 
 
-def part_of(files: list, factor: int, seed: int, part: int) -> list:
-    "The traces of every kernel in a sixth of the photographs: (number, (3, 94)) of each."
-    chance, found = random.Random(10 * seed + part), []
+def part_of(files: list, factor: int, seed: int, part: int) -> tuple[list, list]:
+    "Numbers of a sixth of the photographs, and the traces of every kernel in each, (3, 94)."
+    chance, numbers, seen = random.Random(10 * seed + part), [], []
     for number in range(part, len(files), PARTS):
         x = crop_of(files[number], factor, chance)
         if x is not None:
-            found.append((number, np.stack([traces(reduced(x, factor, k)) for k in KERNELS])))
-    return found
+            numbers.append(number)
+            seen.append(np.stack([traces(reduced(x, factor, k)) for k in KERNELS]))
+    return numbers, seen
 
 
 def photographs(factor: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -86,11 +86,13 @@ def photographs(factor: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     files, found = sorted([*train.glob("*/*.jpg"), *train.glob("*/*.jpeg")]), []
     for seed in SEEDS:
         for part in range(PARTS):
-            kept = folder / f"{factor}_{seed}_{part}.pkl"
+            kept = folder / f"{factor}_{seed}_{part}.npz"
             if not kept.exists():
-                kept.write_bytes(pickle.dumps(part_of(files, factor, seed, part)))
-            found += pickle.loads(kept.read_bytes())
-    return np.array([n for n, _ in found]), np.stack([t for _, t in found])
+                numbers, seen = part_of(files, factor, seed, part)
+                np.savez(kept, numbers=numbers, traces=seen)
+            with np.load(kept) as part_kept:
+                found.append((part_kept["numbers"], part_kept["traces"]))
+    return np.concatenate([n for n, _ in found]), np.concatenate([t for _, t in found])
 
 
 def learned(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
