@@ -64,7 +64,7 @@ def page(found: dict) -> str:
     text = (
         "`python bench/footage.py`: *Tears of Steel* (CC-BY, Blender Foundation) at 48 rows, "
         "`sr`, preset `fast` with three steps, one thread.\n\n"
-        f"{markdown(runs, bold=False)}\n\n"
+        f"{markdown(runs, bold=False) if runs else ''}\n\n"
         "Bytes of a pixel count the result's frames: 3 are its colours of 8 bits uncompressed.\n"
     )
     if flicker := found["flicker"]:
