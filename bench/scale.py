@@ -226,7 +226,7 @@ def parts(a: argparse.Namespace, folder: Path, settings: dict) -> list[dict]:
         stages.wrap(prior, name, "networks")
     stages.wrap(motion, "estimate_motion", "motion")
     stages.wrap(app_windows, "restore_window", "windows")
-    restore_file(y, folder / "warm.mkv", prior=prior, progress=False, **settings)
+    restore_file(y, folder / "parts_warm.mkv", prior=prior, progress=False, **settings)
     stages.seconds.clear()
     began = time.process_time()
     done = restore_file(y, folder / "parts.mkv", prior=prior, progress=False, **settings)
