@@ -3,8 +3,8 @@
     python bench/tune_downscale.py             all factors, from the photographs of the prior
     python bench/tune_downscale.py --check     how often it is right, on photographs left out and on
                                                nine pieces of the two sample films
-    python bench/tune_downscale.py --test      the same on the six test clips (an earlier fit was tried on
-                                               them before seeds and margin were fixed)
+    python bench/tune_downscale.py --test      the same on the six test clips (an earlier fit was
+                                               tried there before seeds and margin were fixed)
 
 A linear discriminant (Fisher 1936) on the 94 numbers of `extras.estimates.blind_downscale.traces`.
 Each photograph is taken as it is, or smaller, and as sharp as it is, or softer; a crop of it is
