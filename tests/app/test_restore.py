@@ -9,7 +9,7 @@ import torch
 from app.exact import Gaussian, psnr
 
 from visionxl import video
-from visionxl.app import clips, restore
+from visionxl.app import clips, restore, windows
 from visionxl.app.degradation.measurement import degrade
 from visionxl.app.degradation.notes import from_notes
 from visionxl.app.degradation.said import what_happened
@@ -228,11 +228,11 @@ def test_memory_is_that_of_a_window(tmp_path, x):
             most.append(len(self.kept))
             return out
 
-    old, restore.FrameBuffer = restore.FrameBuffer, Watched
+    old, windows.FrameBuffer = windows.FrameBuffer, Watched
     try:
         out = run(degrade(long, "sr"), "sr", chunk=10, overlap=2)
     finally:
-        restore.FrameBuffer = old
+        windows.FrameBuffer = old
     assert out.shape == long.shape and max(most) <= 10
 
 
