@@ -104,8 +104,8 @@ import numpy as np, torch
 from visionxl.scale.cluster import load_ray; ray = load_ray()
 from visionxl.scale.cluster import RayCrew
 torch.set_num_threads(1)
-ray.init(num_cpus=2, object_store_memory=80_000_000, include_dashboard=False, log_to_driver=False,
-         _node_ip_address="127.0.0.1",
+ray.init("local", num_cpus=2, object_store_memory=80_000_000, include_dashboard=False,
+         log_to_driver=False, _node_ip_address="127.0.0.1",
          _system_config={"automatic_object_spilling_enabled": False})
 hoard = [ray.put(np.zeros(55_000_000, np.uint8))]  # somebody else's
 seen = []
