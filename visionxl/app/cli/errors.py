@@ -10,7 +10,6 @@ import errno
 import traceback
 from pathlib import Path
 
-from ...scale.pack import OWN_FILES
 
 # %% ../../../nbs/reference/app/cli/errors.ipynb #19703d0d
 GO_ON = "the same command with --resume goes on where it was stopped"
@@ -21,6 +20,8 @@ def _own_line(
     e: BaseException,  # what a run has raised
 ) -> str | None:  # mine.py, line 7, in rule
     "Where the last line of a file of the caller's lies, if the error came through one."
+    from visionxl.scale.pack import OWN_FILES
+
     frames = list(traceback.walk_tb(e.__traceback__))
     for frame, line in reversed(frames):
         if frame.f_globals.get("__name__", "").startswith(OWN_FILES):
@@ -29,10 +30,10 @@ def _own_line(
     return None
 
 
-def explain(
+def _known(
     e: BaseException,  # what a run has raised
-) -> tuple[str, int]:  # the sentence, the exit code
-    "What an exception means to a person who does not know the code."
+) -> tuple[str, int] | None:  # the sentence, the exit code
+    "What an exception means that a caller can cause; None for any other one."
     if isinstance(e, KeyboardInterrupt):
         return f"interrupted; {GO_ON}", 130
     if getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
@@ -44,15 +45,19 @@ def explain(
         return f"{e.filename}: {strerror}" if getattr(e, "filename", None) else strerror, 1
     if own := _own_line(e):
         return f"{own}: {type(e).__name__}: {e}", 1
-    if isinstance(e, _EXPECTED):
-        return str(e), 1
+    return (str(e), 1) if isinstance(e, _EXPECTED) else None
+
+
+def explain(
+    e: BaseException,  # what a run has raised
+) -> tuple[str, int]:  # the sentence, the exit code
+    "What an exception means to a person who does not know the code."
     name = type(e).__name__
-    return f"unexpected {name}: {e} (set VISIONXL_DEBUG=1 to see where)", 1
+    return _known(e) or (f"unexpected {name}: {e} (set VISIONXL_DEBUG=1 to see where)", 1)
 
 
 def is_expected(
     e: BaseException,  # what a run has raised
 ) -> bool:
     "Whether an exception is an error of the input. Any other one is an error of this package."
-    known = isinstance(e, (*_EXPECTED, KeyboardInterrupt, MemoryError)) or hasattr(e, "errno")
-    return known or "unexpected" not in explain(e)[0]
+    return _known(e) is not None
