@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .. import video
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, as_kept
 from .clips import FrameBuffer, crossfade, fade_weights, window_operator
 from .degradation.measurement import pad_to_multiple, without_hidden
 from .progress import ClipProgress, reporter
@@ -58,13 +57,6 @@ class PaddedPrior:
         return self.prior.decode(z)[..., : self.size[0], : self.size[1]]
 
 # %% ../../nbs/reference/app/windows.ipynb #3acdd045
-def _in_16_bits(x: torch.Tensor) -> torch.Tensor:
-    """A video as it comes back from a file of 16 bits, so that a resumed run sees what the first
-    one saw.
-    """
-    return torch.stack([video.to_tensor(video.to_array(f, deep=True)) for f in x])
-
-
 class Window(NamedTuple):
     "A part of a clip that is restored by itself, with all that decides the result but the prior."
 
@@ -179,7 +171,7 @@ def _finished(
             continue
         x = next(results)
         if len(windows) > 1:
-            x = _in_16_bits(x)
+            x = as_kept(x)
             checkpoint.save_window(i, x)
         told(i)
         yield window, x
