@@ -1,25 +1,29 @@
 """One worker and two: time per frame, efficiency, memory of the driver, and whether bits agree.
 
     python bench/scale.py             25 and 100 frames of 32x48 (two minutes)
-    python bench/scale.py --full      25, 100 and 400 frames, three rounds (eight minutes)
+    python bench/scale.py --full      25, 100 and 400 frames, three rounds (ten minutes)
     python bench/scale.py --parts     only where the time of one frame goes
     python bench/scale.py --folder 200   only a folder of 200 clips of two frames
     python bench/scale.py --queue     only the driver's memory with 10 and 1000 windows in line
 
 A film is measured, then restored from file to file by processes of Ray with one thread each; one
-worker and two take turns. Wall times need a quiet machine, so the load is written beside them,
-and CPU seconds of workers and driver, which a busy machine changes less. Efficiency is the time of
-one worker over twice the time of two. Every run is kept in bench/results/scale.json at once, and
-scale.md is written from it: a bench that was stopped goes on where it stood. --fresh measures
-everything again.
+worker and two take turns. A machine has slow spells of some seconds. They find a long run and miss
+most short ones, so the fastest run of each length says nothing. In each round a short film is
+restored as often as it fits into the longest one, and the median of all runs counts. Wall times
+need a quiet machine, so the load is written beside them, and CPU seconds of workers and driver,
+which a busy machine changes less. Efficiency is the time of one worker over twice the time of two.
+Every run is kept in bench/results/scale.json at once, and scale.md is written from it: a bench that
+was stopped goes on where it stood. --fresh measures everything again.
 """
 
 import argparse
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import os
+import statistics
 import sys
 import tempfile
 import threading
@@ -47,6 +51,7 @@ from visionxl.scale.pool import Pool  # noqa: E402
 
 OUT = Path(__file__).resolve().parent / "results"
 FEW = 8  # route.steps of clips of a folder: there the start of each is what costs
+MEDIANS = ("computed", "seconds", "CPU of workers", "CPU of driver", "driver MB", "load")
 WINDOWS = {"chunk": 15, "overlap": 5, "encoding": video.Encoding("ffv1")}  # 25 frames are two
 
 
@@ -118,10 +123,21 @@ def timed_run(pool: Pool, y: Path, out: Path, settings: dict) -> dict:
     }
 
 
-def missing(a: argparse.Namespace, rows: list[dict]) -> list[tuple[int, int, int]]:
-    "The runs that are not there yet, as (round, frames, workers), in the order to do them in."
-    have = {(r["round"], r["frames"], r["workers"]) for r in rows}
-    every = [(k, frames, n) for k in range(a.repeat) for frames in a.frames for n in (1, 2)]
+def runs(frames: list[int]) -> list[tuple[int, int]]:
+    """The runs of a round for one number of workers, as (frames, which time), well mixed.
+
+    A short film comes as often as it fits into the longest, spread evenly over the round.
+    """
+    often = {f: max(frames) // f for f in frames}
+    return [
+        r for _, r in sorted(((i + 0.5) / n, (f, i)) for f, n in often.items() for i in range(n))
+    ]
+
+
+def missing(a: argparse.Namespace, rows: list[dict]) -> list[tuple[int, int, int, int]]:
+    "The runs that are not there yet, as (round, workers, frames, which time), in their order."
+    have = {(r["round"], r["workers"], r["frames"], r["time"]) for r in rows}
+    every = [(k, n, *run) for k in range(a.repeat) for n in (1, 2) for run in runs(a.frames)]
     return [run for run in every if run not in have]
 
 
@@ -141,33 +157,39 @@ def compare(
             while not all(w.ready() for w in pool.crew.staff):
                 time.sleep(0.1)
             timed_run(pool, films[a.frames[0]], folder / "warm.mkv", settings)
-        for k, frames, workers in todo:
+        for k, workers, frames, i in todo:
             row = timed_run(pools[workers], films[frames], folder / "x.mkv", settings)
-            rows.append({"workers": workers, "round": k} | row)
+            rows.append({"workers": workers, "round": k, "time": i} | row)
             print(rows[-1], flush=True)
             keep()
 
 
+def median_run(rows: list[dict], frames: int, workers: int) -> dict:
+    "Medians over all runs of this length with so many workers."
+    mine = [r for r in rows if (r["frames"], r["workers"]) == (frames, workers)]
+    return {k: statistics.median(r[k] for r in mine) for k in MEDIANS} | {"runs": len(mine)}
+
+
 def summary(rows: list[dict]) -> list[dict]:
-    "For each length: the best time of one worker and of two, and what follows."
+    "For each length: the time of one worker and of two, and what follows."
     out = []
     for frames in sorted({r["frames"] for r in rows}):
-        mine = [r for r in rows if r["frames"] == frames]
-        best = {n: min((r for r in mine if r["workers"] == n), key=_seconds) for n in (1, 2)}
-        cpu = {n: best[n]["CPU of workers"] + best[n]["CPU of driver"] for n in (1, 2)}
-        for n in (1, 2):
-            b = best[n]
+        best = {n: median_run(rows, frames, n) for n in (1, 2)}
+        same = len({r["sha256"] for r in rows if r["frames"] == frames}) == 1
+        for n, b in best.items():
+            cpu = b["CPU of workers"] + b["CPU of driver"]
             out.append(
                 {
-                    "frames": frames,
-                    "workers": n,
+                    "frames": str(frames),
+                    "workers": str(n),
+                    "runs": str(b["runs"]),
                     "seconds": f"{b['seconds']:.1f}",
-                    "ms per computed frame": f"{1000 * b['seconds'] / b['computed']:.0f}",
-                    "CPU ms per computed frame": f"{1000 * cpu[n] / b['computed']:.0f}",
+                    "ms per computed frame": f"{1000 * b['seconds'] / b['computed']:.1f}",
+                    "CPU ms per computed frame": f"{1000 * cpu / b['computed']:.1f}",
                     "efficiency": f"{best[1]['seconds'] / (n * b['seconds']):.2f}",
                     "driver MB": f"{b['driver MB']:.0f}",
                     "load": f"{b['load']:.1f}",
-                    "same bits": "yes" if len({_bits(r) for r in mine}) == 1 else "NO",
+                    "same bits": "yes" if same else "NO",
                 }
             )
     return out
@@ -175,27 +197,20 @@ def summary(rows: list[dict]) -> list[dict]:
 
 def verdict(rows: list[dict]) -> str:
     "What BENCH.md asks for: how flat the time of a frame is, and the efficiency of two workers."
-    best: dict[int, dict[int, dict]] = {1: {}, 2: {}}
-    for row in sorted(rows, key=_seconds, reverse=True):
-        best[row["workers"]][row["frames"]] = row
+    lengths = sorted({r["frames"] for r in rows})
+    runs_of = {n: [median_run(rows, f, n) for f in lengths] for n in (1, 2)}
     said = []
-    for n, mine in best.items():
-        each = [row["seconds"] / row["computed"] for row in mine.values()]
-        said.append(f"{max(each) / min(each) - 1:.1%} with {n} worker{'s' * (n > 1)}")
-    shares = [best[1][f]["seconds"] / (2 * best[2][f]["seconds"]) for f in sorted(best[1])]
+    for n, mine in runs_of.items():
+        each = [r["seconds"] / r["computed"] for r in mine]
+        steps = [f"{b / a - 1:+.1%}" for a, b in itertools.pairwise(each)]
+        said.append(f"{', '.join(steps)} with {n} worker{'s' * (n > 1)}")
+    shares = [a["seconds"] / (2 * b["seconds"]) for a, b in zip(*runs_of.values(), strict=True)]
+    pairs = [f"{a} to {b}" for a, b in itertools.pairwise(lengths)]
     return (
-        "From the length with the shortest time per computed frame to that with the longest, it "
-        f"grows by {' and '.join(said)}. Two workers reach "
+        f"From {', '.join(pairs)} frames the time of a computed frame changes by "
+        f"{'; by '.join(said)}. Two workers reach "
         f"{', '.join(f'{s:.2f}' for s in shares)} of twice the speed of one."
     )
-
-
-def _seconds(row: dict) -> float:
-    return row["seconds"]
-
-
-def _bits(row: dict) -> object:
-    return row.get("sha256", row.get("same bits"))  # before 0.2.0 a run was held against the first
 
 
 class Stages:
@@ -385,8 +400,8 @@ def page(kept: dict) -> str:
         steps = f" with route.steps={kept['steps']}" if kept["steps"] else ""
         said += [
             f"Films of {kept['size'][0]}x{kept['size'][1]}, `best`{steps}, windows of 15 frames "
-            "that share 5, float32, one thread for each worker; the best of the rounds, from file "
-            "to file. A frame that two windows share is computed twice.",
+            "that share 5, float32, one thread for each worker; from file to file. Medians of all "
+            "runs. A frame that two windows share is computed twice.",
             markdown(summary(rows), bold=False),
             verdict(rows),
         ]
