@@ -16,6 +16,7 @@ from pathlib import Path
 
 import nbdev.test
 from execnb.shell import CaptureShell
+from IPython.core.compilerop import code_name
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -52,7 +53,10 @@ class AsModule(CaptureShell):
 
     def name_of(self, raw: str, transformed: str, number: int) -> str:
         "The file that a cell's code counts to."
-        name, line = self.places.get(plain(raw), (f"<cell {number}>", 0))
+        self.shift = 0
+        if plain(raw) not in self.places:  # a name for each cell: its source is looked up by it
+            return code_name(transformed, number)
+        name, line = self.places[plain(raw)]
         head = [s.startswith("#|") or not s.strip() for s in transformed.splitlines()]
         self.shift = line - (head.index(False) if False in head else 0)
         return name

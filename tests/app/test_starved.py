@@ -9,7 +9,7 @@ import time
 
 import pytest
 from app.exact import Gaussian, run
-from app.test_trust import SLOW, clean, x  # noqa: F401
+from app.test_trust import clean, step, stepped, x  # noqa: F401
 
 from visionxl import video
 
@@ -30,12 +30,9 @@ def test_killed_at_ten_random_moments(tmp_path, clean):  # noqa: F811
     before = Gaussian.calls
     assert run("restore", clean, "-o", whole, *ASK) == 0
     calls, chance = Gaussian.calls - before, random.Random(0)
-    command = [sys.executable, "-c", SLOW.format(path=[p for p in sys.path if p])]
-    command += ["restore", str(clean), "-o", str(out), *ASK]
     for _ in range(10):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        for _ in range(chance.randrange(1, calls)):
-            process.stdout.readline()
+        process = stepped("restore", clean, "-o", out, *ASK, calls=chance.randrange(1, calls))
+        step(process)  # it waits again in the next call, if it is not killed before
         time.sleep(chance.uniform(0, 0.05))
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)

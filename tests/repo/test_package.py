@@ -212,7 +212,8 @@ def test_the_import_is_quick():
 def test_what_is_needed_goes_with_our_terms():
     needed = licences.needed("visionxl")
     assert {"torch", "diffusers", "numpy"} <= needed and "nbdev" not in needed
-    assert not [name for name in needed if licences.rejected(licences.terms(name))]
+    assert "ipywidgets" in licences.needed("visionxl", ("notebook",)) - needed
+    assert not [name for name in needed if licences.rejected(licences.terms(name), name)]
 
 
 @pytest.mark.parametrize(
@@ -224,6 +225,10 @@ def test_what_is_needed_goes_with_our_terms():
         ("", True),
         ("GNU Affero General Public License (AGPL)", True),
         ("Free for non-commercial use", True),
+        ("MIT AND GPL-3.0-only", True),
+        ("MIT-0 AND (Apache-2.0 OR GPL-2.0)", False),
+        ("Other; MIT License", True),
+        ("Permitted to all", True),
     ],
 )
 def test_terms_that_are_looked_at(text, bad):
