@@ -8,12 +8,13 @@
 cosmic-ray (`pip install cosmic-ray`) makes the changes: another operator of the same kind, a number
 one more or one less, a condition turned round, a loop that never runs, a decorator gone, another
 exception. Types of arguments are left alone. A sample is of *places*, each with one change, so that
-a formula with many possible changes counts as often as a short one. The tests of an area run in a
-copy of the tree, the quickest first as soon as their times are known. The first that fails kills
-the mutant, and so does a loop without end: a limit in seconds of the processor. What a busy machine
-may cause counts for nothing: a test that fails since it waited too long, or a long time by the
-clock. Results are kept at once in OUT (bench/results/mutants.json, which git ignores), and a page
-of them beside it; --tree measures another copy.
+a formula with many possible changes counts as often as a short one. The tests of an area run once,
+to see which lines each of them reaches. Then a mutant meets those that reach its place (or its
+module, where it is no line of a function), the quickest first, in a copy of the tree. The first
+that fails kills the mutant, and so does a loop without end: a limit in seconds of the processor.
+What a busy machine may cause counts for nothing: a test that fails since it waited too long, or a
+long time by the clock. Results are kept at once in OUT (bench/results/mutants.json, which git
+ignores), and a page of them beside it; --tree measures another copy.
 """
 
 import argparse
@@ -59,6 +60,7 @@ KINDS = [  # an operator becomes one of its own kind: another would only raise T
 ]
 LIMIT = 300  # seconds of the processor for the tests of one mutant
 LONGEST = 3600  # seconds by the clock: after that nothing is known
+BROKEN, NOT_LIVING = 3, 4  # exit codes of a fork
 LATE = re.compile("DeadlineExceeded|TimeoutExpired|TimeoutError|timed out|waited in vain")
 SLOW = ("threads_change_nothing", "resume_at_every_step", "may_be_estimated", "words_lead_to")
 LEFT_OUT = " and ".join(f"not {name}" for name in SLOW)  # two thirds of the time of these tests
@@ -216,6 +218,7 @@ class Meeting:
 
     def __init__(self, todo: list[Mutant], tree: Path, a: argparse.Namespace, kept: dict, save):
         self.todo, self.tree, self.a, self.kept, self.save = todo, tree, a, kept, save
+        self.area = todo[0].area
         self.until, self.failed, self.new = time.time() + a.seconds, "", {}
 
     def pytest_runtest_logreport(self, report) -> None:
@@ -225,53 +228,117 @@ class Meeting:
 
     def pytest_runtestloop(self, session) -> bool:
         "In place of pytest's own loop."
+        seconds = self.kept["seconds"].setdefault(self.area, {})
+        if untraced := [item for item in session.items if item.nodeid not in seconds]:
+            self.trace(untraced)
+        session.items.sort(key=lambda item: seconds.get(item.nodeid, 0.0))
         for mutant in self.todo:
-            if time.time() > self.until:
+            if self.over():
                 break
-            began, seconds = time.time(), self.kept["seconds"].setdefault(mutant.area, {})
-            session.items.sort(key=lambda item: seconds.get(item.nodeid, 0.0))
-            path = self.tree / mutant.module
+            began, path = time.time(), self.tree / mutant.module
             source = mutated(mutant, path.read_text(encoding="utf-8"))
             found = changed_functions(path, source)
-            if found is None:
-                done = anew(self.tree, mutant, source, min(LONGEST, self.a.patience))
+            items = self.reaching(session.items, mutant, found is None)
+            if not items:
+                done = {"code": 0, "failed": ""}
             else:
-                after = codes(compile(source, str(path), "exec"))
-                done = self.in_fork(session, path, found, after)
-            seconds.update(done["seconds"])
+                done = {"code": NOT_LIVING}
+                if found is not None:
+                    after = codes(compile(source, str(path), "exec"))
+                    done = self.in_fork(self.run_all, items, path, found, after)
+                if done["code"] == NOT_LIVING:
+                    done = anew(self.tree, mutant, source, items, min(LONGEST, self.a.patience))
             mutant.seconds = round(time.time() - began, 1)
             decide(mutant, done)
-            print(said(mutant), file=sys.stderr, flush=True)
+            print(f"{said(mutant)}  {len(items)} tests", file=sys.stderr, flush=True)
             self.save()
         return True
 
-    def in_fork(self, session, path: Path, found: dict, after: dict) -> dict:
-        "The outcome of all tests with the mutated functions."
+    def over(self) -> bool:
+        "Whether the time for this call is used."
+        return time.time() > self.until
+
+    def reaching(self, items: list, mutant: Mutant, everywhere: bool) -> list:
+        "The tests that reach the place of a mutant; everywhere: those that reach its module."
+        reach = self.kept["reach"][self.area].get(mutant.module, {})
+        text = (self.tree / mutant.module).read_text(encoding="utf-8")
+        lines = map(int, reach) if everywhere else statement(ast.parse(text), mutant.line)
+        names = {name for line in lines for name in reach.get(str(line), ())}
+        found = [item for item in items if item.nodeid in names]
+        return items if everywhere and not found else found
+
+    def in_fork(self, run: Callable, *args: Any) -> dict:
+        "What `run` tells in a process of its own."
         with tempfile.TemporaryDirectory() as folder:
             told = Path(folder) / "told.json"
             child = os.fork()
             if child == 0:
-                code = 3
+                code = BROKEN
                 try:
-                    limited()
-                    code = self.run_all(session, path, found, after, told)
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                    code = run(told, *args)
+                except BaseException as error:
+                    print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
                 finally:
                     os._exit(code)
             return waited(child, told, min(LONGEST, self.a.patience))
 
-    def run_all(self, session, path: Path, found: dict, after: dict, told: Path) -> int:
-        "In the child: run the tests until one fails."
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 2)
-        if not put_in(path, found, after):
-            return 4
-        for k, item in enumerate(session.items):
-            following = session.items[k + 1] if k + 1 < len(session.items) else None
+    def trace(self, items: list) -> None:
+        "Find out which lines of the package tests reach, and how long they take."
+        done = self.in_fork(self.run_traced, items)
+        self.kept["seconds"][self.area] |= done["seconds"]
+        known = self.kept["reach"].setdefault(self.area, {})
+        for module, lines in done["reach"].items():
+            for line, names in lines.items():
+                known.setdefault(module, {}).setdefault(line, []).extend(names)
+        self.save()
+
+    def run_traced(self, told: Path, items: list) -> int:
+        "In the child: run tests while there is time, and tell which lines each of them reaches."
+        import coverage
+
+        tracer = coverage.Coverage(data_file=None, source=[str(self.tree / "visionxl")])
+        tracer.start()
+        self.run_items(items, lambda item: tracer.switch_context(item.nodeid), self.over)
+        tracer.stop()
+        data, reach = tracer.get_data(), {}
+        for file in data.measured_files():
+            lines = data.contexts_by_lineno(file)
+            reach[Path(file).relative_to(self.tree).as_posix()] = {
+                line: [n for n in names if n] for line, names in lines.items()
+            }
+        told.write_text(json.dumps({"reach": reach, "seconds": self.new}))
+        return 0
+
+    def run_items(self, items: list, before: Callable, until: Callable = bool) -> None:
+        "Run tests one after another."
+        for k, item in enumerate(items):
+            before(item)
+            following = items[k + 1] if k + 1 < len(items) else None
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-            if self.failed:
+            if until():
                 break
-        told.write_text(json.dumps({"failed": self.failed, "seconds": self.new}))
+
+    def run_all(self, told: Path, items: list, path: Path, found: dict, after: dict) -> int:
+        "In the child: run the tests until one fails."
+        limited()
+        if not put_in(path, found, after):
+            return NOT_LIVING
+        self.run_items(items, str, lambda: self.failed)
+        told.write_text(json.dumps({"failed": self.failed}))
         return int(bool(self.failed))
+
+
+def statement(tree: ast.Module, line: int) -> range:
+    "The lines of the smallest statement that has this line; of a compound one those of its head."
+    first, last = line, line
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or line):
+            body = getattr(node, "body", None)
+            end = body[0].lineno - 1 if body else node.end_lineno or line
+            if line <= end:  # inner ones come later
+                first, last = node.lineno, end
+    return range(first, last + 1)
 
 
 def limited() -> None:
@@ -285,30 +352,30 @@ def waited(child: int, told: Path, limit: float) -> dict:
     while time.time() < until:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
-            found = json.loads(told.read_text()) if told.exists() else {"failed": "", "seconds": {}}
+            found = json.loads(told.read_text()) if told.exists() else {"failed": ""}
             return {"code": os.waitstatus_to_exitcode(status)} | found
         time.sleep(0.02)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return {"code": "late", "failed": "", "seconds": {}}
+    return {"code": "late", "failed": ""}
 
 
-def anew(tree: Path, mutant: Mutant, source: str, limit: float) -> dict:
+def anew(tree: Path, mutant: Mutant, source: str, items: list, limit: float) -> dict:
     "The outcome with a changed module or class: a process that imports all anew."
     path = tree / mutant.module
     before, when = path.read_text(encoding="utf-8"), path.stat().st_mtime_ns
     path.write_text(source, encoding="utf-8")
-    command = [sys.executable, "-B", "-m", "pytest", *OPTIONS, *tests_of(mutant.area)]
+    command = [sys.executable, "-B", "-m", "pytest", *OPTIONS, *(i.nodeid for i in items)]
     try:
         asked = {"capture_output": True, "text": True, "timeout": limit, "preexec_fn": limited}
         done = subprocess.run(command, cwd=tree, **asked)
         if LATE.search(done.stdout):
-            return {"code": "late", "failed": "", "seconds": {}}
+            return {"code": "late", "failed": ""}
         first = re.search(r"(?m)^(?:FAILED|ERROR) (\S+)", done.stdout)
         failed = first.group(1) if first else ""
-        return {"code": done.returncode, "failed": failed, "seconds": {}}
+        return {"code": done.returncode, "failed": failed}
     except subprocess.TimeoutExpired:
-        return {"code": "late", "failed": "", "seconds": {}}
+        return {"code": "late", "failed": ""}
     finally:
         path.write_text(before, encoding="utf-8")
         os.utime(path, ns=(when, when))  # what was compiled of it is valid again
@@ -359,7 +426,7 @@ def meet(area: str, todo: list[Mutant], a: argparse.Namespace, kept: dict, save:
 
 def decide(mutant: Mutant, done: dict) -> None:
     "Note what became of a mutant; nothing when it is not known."
-    if done["code"] == "late":
+    if done["code"] in ("late", BROKEN):
         return
     mutant.result = "survived" if done["code"] == 0 else "killed"
     if mutant.result == "killed":
@@ -415,7 +482,7 @@ def main() -> int:
     p.add_argument("--tree", type=Path, default=ROOT)
     p.add_argument("--out", type=Path, default=ROOT / "bench" / "results" / "mutants.json")
     a = p.parse_args()
-    kept = {"seconds": {}, "mutants": []}
+    kept = {"seconds": {}, "reach": {}, "mutants": []}
     if a.out.exists():
         kept = json.loads(a.out.read_text())
     mutants = [Mutant(**m) for m in kept["mutants"]]
@@ -425,9 +492,7 @@ def main() -> int:
 
     def save() -> None:
         kept["mutants"] = [asdict(m) for m in mutants]
-        if all(m.result for m in mutants):
-            kept["seconds"] = {}
-        a.out.write_text(json.dumps(kept, indent=0))
+        a.out.write_text(json.dumps(kept))
         a.out.with_suffix(".md").write_text(page(mutants))
 
     load_heavy()

@@ -1,6 +1,7 @@
 """One small cluster for all tests here, with one thread for each worker: the clips are tiny."""
 
 import pytest
+import short_runs
 from one_thread import one_thread  # noqa: F401
 
 from visionxl import video
@@ -15,6 +16,7 @@ def cluster():
 
     if ray.is_initialized():
         ray.shutdown()
+    ray.cloudpickle.register_pickle_by_value(short_runs)  # workers do not look among the tests
     connect(workers=4, store=0.3)
     yield ray
     ray.shutdown()
