@@ -8,6 +8,7 @@
     python bench/quality.py --method my_method.py:f          a method of your own, as a row
     python bench/quality.py --full --ray --workers 4         its cells shared among processes of Ray
     python bench/quality.py --priors "no prior" "dct prior"  `best` with other priors, as rows
+    python bench/quality.py --tasks sr --methods svi diffir2vr --patches 128  also patch by patch
 
 Every cell is kept in bench/results/quality_cells, named by all that decides it: a killed run goes
 on where it was; a retrained prior, another setting or changed code is measured anew. The tables go
@@ -21,11 +22,16 @@ import json
 import math
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from torch import Tensor
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from kept import write_json  # noqa: E402
 from row_frames import strips  # noqa: E402
 
+from visionxl.compare.patches import InPatches, mixed_bands, seam  # noqa: E402
 from visionxl.measure.clip_metrics import UNITS, video_distances  # noqa: E402
 from visionxl.measure.evaluate import notes  # noqa: E402
 from visionxl.measure.experiment.cell import file_stem  # noqa: E402
@@ -77,7 +83,10 @@ MORE = {  # rows for the asking: solvers for images, frame by frame and in many 
     "dps": "DPS",
     "psld": "PSLD",
 }
-COLUMNS = ("PSNR", "SSIM", "LPIPS", "ST-LPIPS", "FVD", "FVD windows", "warping", "residual")
+PATCHES = ", patches of "  # how the JSON calls a row whose networks see patches
+IN_PATCHES = ("svi", "svi_latent", "diffir2vr")
+SEAM = "error inside the mixed bands of the patches over that outside"
+COLUMNS = ("PSNR", "SSIM", "LPIPS", "ST-LPIPS", "FVD", "FVD windows", "warping", "residual", "seam")
 GOALS = ("PSNR", "SSIM", "LPIPS")  # of BENCH.md; the others are told beside them
 
 
@@ -88,11 +97,28 @@ class Line:
     method: str  # a name, or `file.py:f`
     prior: str
     label: str
+    side: int = 0  # of the patches that its networks see; 0: whole frames
 
     @property
     def key(self) -> str:
         "How the JSON calls it."
+        if self.side:
+            return f"{self.method}{PATCHES}{self.side}"
         return self.method if self.prior not in PLAIN_PRIORS else f"{self.method}, {self.prior}"
+
+    @property
+    def changes(self) -> dict:
+        "The settings of the method that the row changes."
+        if not self.side:
+            return {}
+        if self.method == "diffir2vr":
+            return {"networks.side": self.side}
+        return {"networks": InPatches(self.side)}
+
+    def cell(self, task: str, clip: str, a: argparse.Namespace) -> Cell:
+        "The row's experiment on a clip."
+        where = (a.size, a.frames, a.seed, self.prior, self.changes, self.label)
+        return Cell(self.method, task, clip, *where)
 
     def fits(self, task: str) -> bool:
         "Whether the method has an answer for the task."
@@ -105,6 +131,10 @@ def lines_of(a: argparse.Namespace) -> list[Line]:
     "The rows that were asked for."
     lines = [Line(m, a.prior, (METHODS | MORE)[m]) for m in a.methods]
     lines += [Line(m, a.prior, m) for m in a.method]
+    if a.patches:
+        whole = [x for x in lines if x.method in IN_PATCHES]
+        named = f"in patches of {a.patches}"
+        lines += [replace(x, side=a.patches, label=f"{x.label} {named}") for x in whole]
     return lines + [Line("best", p, f"best, {p}") for p in a.priors]
 
 
@@ -240,7 +270,7 @@ def write(a: argparse.Namespace, grid: Grid, names: list, all_found: dict, films
     out.write_text(text)
     tex = [f"% {t}\n{latex(rows_of(f))}" for t, f in found_in(kept).items()]
     out.with_suffix(".tex").write_text("\n\n".join(tex) + "\n")
-    out.with_suffix(".json").write_text(json.dumps(kept, indent=1))
+    write_json(kept, out.with_suffix(".json"), "rows")
     return text
 
 
@@ -294,7 +324,7 @@ def page(kept: dict) -> str:
     if kept["prior"]:
         prior = f"prior `{kept.get('prior_name', 'tiny')}` ({kept['prior']}), float32"
     seen = {k for r in kept["rows"] for k in r} | {k for d in kept["fvd"].values() for k in d}
-    units = "; ".join(f"{k}: {UNITS[k]}" for k in COLUMNS if k in seen)
+    units = "; ".join(f"{k}: {UNITS.get(k, SEAM)}" for k in COLUMNS if k in seen)
     head = (
         f"# Quality\n\nClips: {', '.join(names)}; short side {kept['size']} pixels, "
         f"{kept['frames']} frames, seed {kept['seed']}; {prior}. "
@@ -325,6 +355,10 @@ def line_of(key: str) -> Line:
     "The row that a JSON calls so."
     if key.startswith("best, "):
         return Line("best", key.removeprefix("best, "), key)
+    method, patched, side = key.partition(PATCHES)
+    if patched:
+        label = f"{(METHODS | MORE)[method]} in patches of {side}"
+        return Line(method, "", label, int(side))
     return Line(key, "", (METHODS | MORE).get(key, key))
 
 
@@ -385,6 +419,12 @@ def parser() -> argparse.ArgumentParser:
         default=tuple(PLAIN_PRIORS),
         help="rows of `best` with these in place of the prior",
     )
+    p.add_argument(
+        "--patches",
+        type=int,
+        metavar="SIDE",
+        help="SVI and DiffIR2VR-style also with networks that see patches of so many pixels",
+    )
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--name", default="", help="ending of the files' names")
     p.add_argument("--out", type=Path, default=RESULTS)
@@ -392,11 +432,15 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def seam_of(x_true: Tensor, x: Tensor, side: int, factor: int) -> float:
+    "The seam of a video, where its networks saw patches, and the same place where they did not."
+    return seam(x, x_true, mixed_bands(*x.shape[-2:], side, factor))
+
+
 def spread(a: argparse.Namespace, grid: Grid, lines: list[Line], names: list[str]) -> None:
     "Run all cells by workers, where workers were asked for."
-    where = {line: (a.size, a.frames, a.seed, line.prior, {}, line.label) for line in lines}
     fits = [(task, line) for task in a.tasks for line in lines if line.fits(task)]
-    cells = [Cell(line.method, task, n, *where[line]) for task, line in fits for n in names]
+    cells = [line.cell(task, n, a) for task, line in fits for n in names]
     with crew_for(grid.for_workers(), a) as crew:
         fill(grid, cells, crew)
 
@@ -409,6 +453,8 @@ def main(argv: list | None = None) -> int:
     clips = default_clips(a.clips)
     names = list(clips)[: a.count or (len(clips) if a.full else 2)]
     grid = Grid(a.out / "quality_cells", clips, say=lambda s: print(s, flush=True))
+    if a.patches:
+        grid.own["seam"] = partial(seam_of, side=a.patches, factor=grid.prior(a.prior).factor)
     lines = lines_of(a)
     if not lines:
         sys.exit("no rows: give --methods, --method or --priors")
@@ -417,8 +463,7 @@ def main(argv: list | None = None) -> int:
     for task in a.tasks:
         rows = {}
         for line in (x for x in lines if x.fits(task)):
-            where = (a.size, a.frames, a.seed, line.prior, {}, line.label)
-            rows[line] = [Cell(line.method, task, n, *where) for n in names]
+            rows[line] = [line.cell(task, n, a) for n in names]
         if not rows:
             sys.exit(
                 f"none of {', '.join(line.label for line in lines)} has an answer for {task}: "

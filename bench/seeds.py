@@ -23,6 +23,8 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from kept import write_json  # noqa: E402
+
 from visionxl.compare.rivals import RIVALS, upsample  # noqa: E402
 from visionxl.measure.experiment.given import at_size, default_clips, find_operator  # noqa: E402
 from visionxl.measure.metrics import to_unit  # noqa: E402
@@ -109,9 +111,7 @@ def page(kept: dict) -> str:
 
 def write(kept: dict, out: Path) -> None:
     "Keep the figures and their page."
-    rows = ",\n  ".join(json.dumps(r) for r in kept["rows"])
-    head = json.dumps({k: v for k, v in kept.items() if k != "rows"})[:-1]
-    out.write_text(f'{head},\n "rows": [\n  {rows}\n ]}}\n', encoding="utf-8")
+    write_json(kept, out, "rows")
     out.with_suffix(".md").write_text(page(kept), encoding="utf-8")
 
 

@@ -24,6 +24,7 @@ import quality  # noqa: E402
 import scale  # noqa: E402
 import seeds  # noqa: E402
 import tune_tv  # noqa: E402
+from kept import write_json  # noqa: E402
 
 from visionxl.measure.reproduction import report  # noqa: E402
 
@@ -65,19 +66,9 @@ def keep(
     folder: Path = RESULTS,
 ) -> Path:
     "Keep a table of the paper, made again: its figures to six digits, a row on a line."
-    found = json.loads(made.read_text(encoding="utf-8"), parse_float=_short)
-    rows = ",\n  ".join(json.dumps(r) for r in found.pop("rows"))
-    orderings = ",\n  ".join(json.dumps(r) for r in found.pop("orderings"))
-    head = json.dumps(found, indent=1)[:-2]
-    text = f'{head},\n "rows": [\n  {rows}\n ],\n "orderings": [\n  {orderings}\n ]\n}}\n'
     out = folder / f"{name}.json"
-    out.write_text(text, encoding="utf-8")
+    write_json(json.loads(made.read_text(encoding="utf-8")), out, "rows", "orderings")
     return out
-
-
-def _short(text: str) -> float:
-    "A number of a JSON to six digits."
-    return float(f"{float(text):.6g}")
 
 
 def main(argv: list | None = None) -> int:

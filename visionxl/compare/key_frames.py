@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .from_noise import svi_latent
+from .patches import InPatches
 from ..extras.flow import flow, visible, warp
 from ..extras.starts import upsample
 from ..prior.protocol import PriorLike, factor_of
@@ -85,10 +86,13 @@ class AlongKeyFrames:
 
     every: int = 4  # a key frame among so many
     share: float = 0.7  # how much of a frame comes from its key frames, in [0, 1]
+    side: int | None = None  # the networks see patches of so many pixels; None: whole frames
 
     def __post_init__(self):
         check_range("networks.every", self.every, 1, 1000, whole=True)
         check_range("networks.share", self.share, 0, 1)
+        if self.side is not None:
+            check_range("networks.side", self.side, 4, 100_000, whole=True)
 
     def bind(self, problem: Problem) -> KeyFramePrior:
         "The problem's prior, called so. Raises ValueError for operators that mix frames."
@@ -100,7 +104,8 @@ class AlongKeyFrames:
                 "deblur; use svi or best"
             )
         flows = key_flows(upsample(problem.y, A), self.every, factor_of(problem.prior))
-        return KeyFramePrior(problem.prior, flows, self.share)
+        prior = problem.prior if self.side is None else InPatches(self.side).bind(problem)
+        return KeyFramePrior(prior, flows, self.share)
 
 
 def diffir2vr(
