@@ -75,6 +75,7 @@ METHODS = {  # name: how the table calls it
     "best": "best (ours)",
 }
 MORE = {  # rows for the asking: solvers for images, frame by frame and in many steps
+    "fast": "fast (ours)",
     "svi_latent": "SVI with the filter",
     "warped": "Warped-Diffusion-style",
     "ddnm": "DDNM",
