@@ -61,6 +61,21 @@ def test_frames_lie_behind_every_row(tmp_path):
     assert set(data["frames"]) == {"48 rows, 3 frames, seed 0/inpaint/" + run["rows"][0]["clip"]}
 
 
+def test_rows_in_patches_are_named_and_found_again():
+    import quality
+
+    asked = ["--methods", "svi", "diffir2vr", "best", "--priors", "--patches", "64"]
+    a = quality.parser().parse_args(asked)
+    lines = quality.lines_of(a)
+    keys = ["svi", "diffir2vr", "best", "svi, patches of 64", "diffir2vr, patches of 64"]
+    assert [line.key for line in lines] == keys
+    assert [quality.line_of(line.key).label for line in lines] == [line.label for line in lines]
+    assert [line.changes for line in lines[3:]] == [
+        {"networks": quality.InPatches(64)},
+        {"networks.side": 64},
+    ]
+
+
 def test_every_kept_table_is_that_of_its_figures(tmp_path, capsys):
     import tables
 

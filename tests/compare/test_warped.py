@@ -5,7 +5,8 @@ import torch
 
 from visionxl import restore
 from visionxl.compare import patches, warped
-from visionxl.compare.patches import InPatches, PatchedPrior
+from visionxl.compare.key_frames import AlongKeyFrames
+from visionxl.compare.patches import InPatches, PatchedPrior, mixed_bands, seam
 from visionxl.compare.warped import AlongFlow, Flowing, flowing_noise
 from visionxl.extras.flow import warp
 from visionxl.operators.tasks import task
@@ -157,6 +158,36 @@ def test_patches_of_a_prior_that_looks_at_single_pixels_change_nothing():
     patched, z = PatchedPrior(prior, 16), noise(2, 3, 37, 61).double()
     assert (patched.eps(z, 300) - prior.eps(z, 300)).abs().max() < 1e-6
     assert (patched.encode(z) - z).abs().max() < 1e-6
+
+
+def test_a_seam_is_measured_where_patches_are_mixed():
+    bands = mixed_bands(40, 60, 16, 1)
+    answers = iter(range(100))
+
+    def numbered(v, sigma):
+        return torch.full_like(v, next(answers))
+
+    z = torch.zeros(1, 3, 40, 60)
+    clean = z + PatchedPrior(DenoiserPrior(numbered, sigma_max=None), 16).encode(z)
+    assert torch.equal(clean, z), "pixels stay pixels"
+    out = PatchedPrior(DenoiserPrior(numbered), 16).eps(z, 300)[0, 0]
+    steps = out.new_tensor(sorted(set(out[~bands].round(decimals=3).tolist())))
+    assert len(steps) == next(answers), "outside the bands stands the answer of one patch"
+    assert 0.2 < bands.double().mean() < 0.6
+    x = torch.zeros(2, 3, 40, 60)
+    assert seam(x + 1 + 2 * bands, x, bands) == pytest.approx(9)
+    assert seam(x, x, mixed_bands(40, 60, 80, 4)) != 0, "one patch has no seam: NaN"
+
+
+def test_the_flow_rival_in_patches(tiny):
+    A = task("sr", (3, 3, 32, 48))
+    y = A(torch.rand(A.in_shape, generator=torch.Generator().manual_seed(0)) - 0.5)
+    whole, fits, parts = (
+        states(y, A, tiny, "diffir2vr", networks=AlongKeyFrames(side=side))[-1].x
+        for side in (None, 48, 24)
+    )
+    assert (fits - whole).abs().max() < 1e-5 < (parts - whole).abs().max()
+    assert (A(parts) - y).abs().max() < 1e-3
 
 
 def test_patches_are_no_larger_than_asked(tiny):
