@@ -84,6 +84,7 @@ MORE = {  # rows for the asking: solvers for images, frame by frame and in many 
     "dps": "DPS",
     "psld": "PSLD",
 }
+ON_PIXELS = {"svi, on pixels": "SVI on pixels"}  # made by --prior bench/pixel_prior.py:prior
 PATCHES = ", patches of "  # how the JSON calls a row whose networks see patches
 IN_PATCHES = ("svi", "svi_latent", "diffir2vr")
 SEAM = "error inside the mixed bands of the patches over that outside"
@@ -360,7 +361,7 @@ def line_of(key: str) -> Line:
     if patched:
         label = f"{(METHODS | MORE)[method]} in patches of {side}"
         return Line(method, "", label, int(side))
-    return Line(key, "", (METHODS | MORE).get(key, key))
+    return Line(key, "", (METHODS | MORE | ON_PIXELS).get(key, key))
 
 
 def means(rows: list[dict]) -> dict:

@@ -38,6 +38,7 @@ PAGES = {  # bench: who makes its page
     "measurements": measurements,
     "seeds": seeds,
     "solvers": quality,
+    "patches": quality,
     "paper": report,
 }
 
