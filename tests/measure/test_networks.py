@@ -7,13 +7,16 @@ import sys
 import tarfile
 import types
 
+import numpy as np
 import pytest
 import torch
 from measure.alexnet import torch_layers
+from safetensors.torch import load_file
 
 from visionxl.measure import evaluate as E
 from visionxl.measure import metrics as M
 from visionxl.measure.clip_metrics import load_networks
+from visionxl.measure.experiment.given import at_size
 from visionxl.measure.perception import i3d as I
 from visionxl.measure.perception import networks as N
 from visionxl.measure.perception import weights as W
@@ -150,6 +153,52 @@ def test_lpips_in_half_precision_is_off_by_less_than_1e_4(data):
     others.append(torch.nn.functional.avg_pool2d(x, 7, 1, 3))
     for other in others:
         assert (half(x, other) - full(x, other)).abs().max() < 1e-4
+
+
+def held_out(data, name, frames, size):
+    "Frames (T, 3, h, w) in [0, 1] of a clip that nothing was tuned on, and a blur of them."
+    x = at_size(data / "clips" / name, size, frames) / 2 + 0.5
+    return x, torch.nn.functional.avg_pool2d(x, 3, 1, 1)
+
+
+def test_lpips_of_a_held_out_clip_by_torchs_layers(data):
+    "Zhang et al. 2018, Eq. 1, written out once more with torch's own AlexNet layers."
+    d = load_file(data / "weights" / "lpips_alex.safetensors")
+    layers = torch_layers()
+    for k in (0, 3, 6, 8, 10):
+        layers[k].weight.data = d[f"features.{k}.weight"].float()
+        layers[k].bias.data = d[f"features.{k}.bias"].float()
+    a, b = held_out(data, "bikes_small", 1, 64)
+    mean, std = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+    h = [(2 * v - 1 - mean[:, None, None]) / std[:, None, None] for v in (a, b)]
+    want, stage = 0, 0
+    with torch.no_grad():
+        for layer in layers:
+            h = [layer(v) for v in h]
+            if isinstance(layer, torch.nn.ReLU):
+                unit = [torch.nn.functional.normalize(v, dim=1) for v in h]
+                weights = d[f"lin{stage}.model.1.weight"].float()
+                far = ((unit[0] - unit[1]).square() * weights).sum(1, keepdim=True)
+                full = torch.nn.functional.interpolate(far, a.shape[-2:], mode="bilinear")
+                want, stage = want + full.mean((1, 2, 3)), stage + 1
+    torch.testing.assert_close(N.load_lpips(data / "weights")(a, b), want, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(N.load_lpips()(a, b), want, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_fvd_of_held_out_clips_by_scipy(data, i3d):
+    "The distance of two normal distributions, with scipy's root, of I3D's answers."
+    from scipy.linalg import sqrtm
+
+    names = ("bikes_small", "dancer_vertical", "wheat_square")
+    pairs = [held_out(data, name, 10, 48) for name in names]
+    found = [[M.fvd_features(side[None], i3d)[0] for side in pair] for pair in pairs]
+    a, b = (np.stack([pair[k] for pair in found]).astype(float) for k in (0, 1))
+    root = sqrtm(np.cov(a.T) @ np.cov(b.T))
+    want = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(
+        np.cov(a.T) + np.cov(b.T) - 2 * root.real
+    )
+    assert M.frechet_distance(a, b) == pytest.approx(want, rel=1e-3)
 
 
 @pytest.fixture(scope="module")
