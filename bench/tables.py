@@ -4,6 +4,8 @@
     python bench/tables.py --check    writes nothing, names those that differ, and ends with 1
     python bench/tables.py --keep out/table2.json paper_table2_white
                                       keeps a table of `visionxl reproduce` under a name
+    python bench/tables.py --layouts quality_96
+                                      the paper's Table 3, layout by layout, from a kept table
 
 Nothing is measured. The figures lie in the JSON (of `tune_tv.py` in lines of it); the page is made
 by the bench that measured them. `ablations_64.md` and `tune.md` have no JSON, and stay.
@@ -11,7 +13,9 @@ by the bench that measured them. `ablations_64.md` and `tune.md` have no JSON, a
 
 import argparse
 import json
+import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 BENCH = Path(__file__).resolve().parent
@@ -26,7 +30,10 @@ import seeds  # noqa: E402
 import tune_tv  # noqa: E402
 from kept import write_json  # noqa: E402
 
+from visionxl.measure.experiment.grid import mean_row  # noqa: E402
 from visionxl.measure.reproduction import report  # noqa: E402
+from visionxl.measure.reproduction.judge import judge  # noqa: E402
+from visionxl.measure.reproduction.paper import six_tasks  # noqa: E402
 
 RESULTS = BENCH / "results"
 PAGES = {  # bench: who makes its page
@@ -72,6 +79,48 @@ def keep(
     return out
 
 
+LAYOUTS = {  # data set of the paper: our clips of its shape
+    "davis": ("bikes_small",),
+    "landscape": ("dog_landscape", "coffee", "juggle"),
+    "vertical": ("dancer_vertical",),
+    "square": ("wheat_square",),
+}
+
+
+def table3(
+    kept: dict,  # the JSON of a kept table of `quality.py`
+    dataset: str,  # a key of LAYOUTS
+) -> dict:  # as `visionxl reproduce table3` keeps it
+    "The paper's Table 3 for one data set, from figures that are kept already."
+    whole, rows, clips = six_tasks(dataset), [], LAYOUTS[dataset]
+    for r in whole.rows:
+        each = [
+            {k: v for k, v in f.items() if isinstance(v, float) and k != "seconds"}
+            for c in clips
+            for f in kept["rows"]
+            if (f["task"], f["method"], f["clip"]) == (r.task, r.method, c)
+        ]
+        if each:
+            theirs = {f"{k} (paper)": r.paper.get(k, math.nan) for k in whole.columns}
+            rows.append({"row": r.label} | theirs | mean_row(each) | {"each": each})
+    there = {r["row"] for r in rows}
+    claims = tuple(c for c in whole.claims if {*c.better, *c.worse} <= there)
+    orders = judge(replace(whole, claims=claims), rows) if len(clips) > 1 else []
+    said = [
+        f"Prior: {kept['prior_name']}, the paper: SDXL 1.0.",
+        f"Clips: {', '.join(clips)} at short side {kept['size']}, {kept['frames']} frames; the "
+        "paper: 25 frames at about one megapixel, many clips.",
+        *(["One clip: no order is judged."] if len(clips) == 1 else []),
+        "No FVD (it needs ten frames) and no SVI: the figures are those of the kept table of "
+        f"short side {kept['size']}.",
+    ]
+    for r in rows:
+        del r["each"]
+    tasks = list(dict.fromkeys(r.task for r in whole.rows))
+    made = {"title": whole.title, "tasks": tasks, "differs": said}
+    return made | {"rows": rows, "orderings": orders}
+
+
 def main(argv: list | None = None) -> int:
     "Write the tables that differ, or only name them."
     p = argparse.ArgumentParser(
@@ -80,9 +129,15 @@ def main(argv: list | None = None) -> int:
     p.add_argument("--check", action="store_true", help="write nothing")
     p.add_argument("--folder", type=Path, default=RESULTS)
     p.add_argument("--keep", nargs=2, metavar=("JSON", "NAME"), help="keep a table of `reproduce`")
+    p.add_argument("--layouts", metavar="NAME", help="Table 3 from this kept table")
     a = p.parse_args(argv)
     if a.keep:
         keep(Path(a.keep[0]), a.keep[1], a.folder)
+    if a.layouts:
+        kept = json.loads((a.folder / f"{a.layouts}.json").read_text(encoding="utf-8"))
+        for name in LAYOUTS:
+            out = a.folder / f"paper_table3_{name}.json"
+            write_json(table3(kept, name), out, "rows", "orderings")
     found = pages(a.folder)
     other = [f for f, text in found.items() if not f.exists() or f.read_text() != text]
     for f in other:

@@ -107,6 +107,18 @@ def test_a_table_of_the_paper_is_kept_with_its_page(tmp_path, capsys):
     assert '"PSNR": 30.3333,' in (tmp_path / "paper_table2.json").read_text()
 
 
+def test_table_3_by_layouts_is_that_of_the_kept_figures(tmp_path):
+    import tables
+    from kept import write_json
+
+    results = ROOT / "bench/results"
+    kept = json.loads((results / "quality_96.json").read_text())
+    for name in tables.LAYOUTS:
+        made = tmp_path / f"paper_table3_{name}.json"
+        write_json(tables.table3(kept, name), made, "rows", "orderings")
+        assert made.read_text() == (results / made.name).read_text(), "run --layouts quality_96"
+
+
 def embedded(page):
     "The rows inside the page."
     text = re.search(r'type="application/json">(.*?)</script>', page.read_text(), re.S)[1]

@@ -52,7 +52,7 @@ def page(
         "\n".join(f"- {s}" for s in sentences(verdicts)) if verdicts else "none",
         *([markdown(verdicts, bold=False)] if verdicts else []),
     ]
-    other, pairs = swapped(rows)
+    other, pairs = swapped(rows) if len(kept["tasks"]) == 1 else ([], 0)
     if pairs:
         apart = f"ST-LPIPS puts {len(other)} of {pairs} pairs of rows in another order than LPIPS"
         parts.append(f"{apart}. By LPIPS: {'; '.join(other) or 'none'}.")
