@@ -64,7 +64,7 @@ CHANGES = (  # from `paper` to `best`, in the order of the algorithm
 )
 
 
-def mixed(
+def changed(
     task: str,  # for which `best` is made
     changes: frozenset,  # which of `CHANGES` are made
 ) -> Preset:
@@ -97,7 +97,7 @@ def recipe(changes: frozenset) -> Callable:
     "Return what `solve` takes as its preset: a function of the task."
 
     def chosen(task: str, sigma_y: float = 0.0) -> Preset:
-        return mixed(task, changes)
+        return changed(task, changes)
 
     return chosen
 
@@ -236,7 +236,7 @@ def evaluations(line: Line, task: str, prior: object) -> int:
     "Return how often the network looks at each frame: on the way up and on the way down."
     if line.changes is None or not is_network(prior):
         return 0
-    schedule = choose(mixed(task, line.changes)).schedule(prior)
+    schedule = choose(changed(task, line.changes)).schedule(prior)
     return len(schedule.inversion) + len(schedule.sampling)
 
 

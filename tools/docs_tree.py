@@ -115,14 +115,14 @@ def grouped(pages: dict[str, list]) -> list:
     return pages.get("", []) + sections
 
 
-def flat(contents: list) -> list[str]:
+def targets(contents: list) -> list[str]:
     "The targets in a sidebar, in the order in which they are read."
     found = []
     for item in contents:
         if isinstance(item, str):
             found.append(item)
         elif "contents" in item:
-            found += flat(item["contents"])
+            found += targets(item["contents"])
         else:
             found.append(item["href"])
     return found

@@ -6,6 +6,8 @@ The names below are loaded when they are first used, so that `import visionxl` s
 __version__ = "0.2.0"
 
 import importlib
+import warnings
+from collections.abc import Callable
 
 _LAZY = {
     "Prior": "visionxl.prior.latent:Prior",
@@ -29,6 +31,23 @@ def __getattr__(name):
     value = getattr(found, attribute) if attribute else found
     globals()[name] = value
     return value
+
+
+def moved(
+    module: str,  # from which things moved
+    places: dict,  # {old name: "module" or "module:new name"}
+) -> Callable[[str], object]:
+    "A module's `__getattr__`: what has moved is found for one version more, with a warning."
+
+    def find(name: str) -> object:
+        if name not in places:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        place, _, now = places[name].partition(":")
+        said = f"{module}.{name} has moved: take {now or name} from {place}"
+        warnings.warn(said, DeprecationWarning, stacklevel=2)
+        return getattr(importlib.import_module(place), now or name)
+
+    return find
 
 
 def __dir__():

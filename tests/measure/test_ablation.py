@@ -19,11 +19,11 @@ from visionxl.solver import solve  # noqa: E402
 def test_all_changes_make_best_and_none_makes_paper(name):
     "Each change alone differs from both, is a preset that holds, and so does its opposite."
     every = frozenset(ablation.CHANGES)
-    assert ablation.mixed(name, every) == best(name)
-    assert ablation.mixed(name, frozenset()) == paper(name)
+    assert ablation.changed(name, every) == best(name)
+    assert ablation.changed(name, frozenset()) == paper(name)
     for c in ablation.CHANGES:
         for some in (frozenset([c]), every - {c}):
-            assert ablation.mixed(name, some) not in (best(name), paper(name))
+            assert ablation.changed(name, some) not in (best(name), paper(name))
 
 
 class Counted:
@@ -46,7 +46,7 @@ def test_evaluations_are_those_that_happen(changes):
     prior = Counted(Prior.load("tiny"))
     x = torch.rand(2, 3, 32, 48) * 2 - 1
     A = task("deblur", tuple(x.shape))
-    for _ in solve(A(x), A, prior, ablation.mixed("deblur", changes)):
+    for _ in solve(A(x), A, prior, ablation.changed("deblur", changes)):
         pass
     line = ablation.Line("group", "label", "method", changes=changes)
     assert prior.count == 2 * ablation.evaluations(line, "deblur", prior)

@@ -13,12 +13,12 @@ from visionxl.operators.cameras import (
     Resize,
     disk_kernel,
     ellipse_kernel,
-    every_frame,
     motion_kernel,
     resize_matrix,
 )
 from visionxl.operators.fast.spectral import one_step_is_exact
 from visionxl.operators.named import Chain
+from visionxl.operators.sensors import every_frame
 from visionxl.operators.tasks import task
 
 
@@ -127,3 +127,12 @@ def test_what_is_no_matrix_is_refused():
         FromScipy({}, (1, 1, 2, 2), (4,))
     with pytest.raises(ValueError, match=r"that needs \(4, 4\)"):
         FromScipy(np.eye(3), (1, 1, 2, 2), (4,))
+
+
+def test_what_moved_is_found_with_a_warning():
+    from visionxl.operators import cameras, sensors
+
+    with pytest.warns(DeprecationWarning, match="take bayer from visionxl.operators.sensors"):
+        assert cameras.bayer is sensors.bayer
+    with pytest.raises(AttributeError, match="no attribute 'mosaic'"):
+        _ = cameras.mosaic

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionxl.operators import adapters, algebra, blurs, cameras, linear
+from visionxl.operators import adapters, algebra, blurs, cameras, linear, sensors
 from visionxl.operators import given as given_operators
 from visionxl.operators import tasks as operators
 from visionxl.operators.adapters import (
@@ -136,16 +136,16 @@ OPERATORS += [
     *[cameras.Resize(ODD, (2, 3), k) for k in cameras.SHAPES],
     cameras.Resize.by(S, 1.7, "lanczos"),
     cameras.Resize.by(ONE, 1.0),
-    cameras.ChannelMix.grey(RGB),
-    cameras.ChannelMix(S, draw(3, 2)),
-    cameras.bayer(RGB),
-    cameras.bayer(RGB, "GBRG"),
-    cameras.RowExposure(S, 0.8),
-    cameras.RowExposure(ONE, 1.0),
-    cameras.every_frame((5, 1, 2, 3), 2),
-    cameras.RowExposure(S) @ Blur2d(S, cameras.motion_kernel(3, 45)),
+    sensors.ChannelMix.grey(RGB),
+    sensors.ChannelMix(S, draw(3, 2)),
+    sensors.bayer(RGB),
+    sensors.bayer(RGB, "GBRG"),
+    sensors.RowExposure(S, 0.8),
+    sensors.RowExposure(ONE, 1.0),
+    sensors.every_frame((5, 1, 2, 3), 2),
+    sensors.RowExposure(S) @ Blur2d(S, cameras.motion_kernel(3, 45)),
     cameras.Resize.by((3, 2, 4, 6), 1.5) @ TemporalMean(S, 3),
-    cameras.ChannelMix.grey((3, 3, 2, 3)) @ cameras.Resize(RGB, (2, 3), "box"),
+    sensors.ChannelMix.grey((3, 3, 2, 3)) @ cameras.Resize(RGB, (2, 3), "box"),
     task("denoise", S),
     task("denoise+", S, window=2),
 ]
@@ -170,7 +170,7 @@ def test_every_operator_is_in_the_list():
     seen = set().union(*map(parts, OPERATORS))
     all_ = {
         c
-        for m in (operators, adapters, algebra, blurs, cameras, linear, given_operators)
+        for m in (operators, adapters, algebra, blurs, cameras, linear, sensors, given_operators)
         for _, c in inspect.getmembers(m, inspect.isclass)
         if issubclass(c, LinearOperator) and c is not LinearOperator
     }

@@ -280,7 +280,7 @@ def test_what_quarto_reads_is_in_step():
         "sidebar.yml",
     }
     assert "execute" not in main and "html-math-method" not in main["format"]["html"]
-    listed = docs_tree.flat(side["website"]["sidebar"]["contents"])
+    listed = docs_tree.targets(side["website"]["sidebar"]["contents"])
     docs_tree.notebooks.cache_clear()
     found = [p.relative_to(ROOT / "nbs").as_posix() for p in docs_tree.notebooks()]
     assert listed == ["index.ipynb", *found], "run tools/docs.py --sidebar"

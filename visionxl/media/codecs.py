@@ -23,10 +23,10 @@ from .colours import Colours, Light
 from visionxl.media.encoders import (
     AS_USUAL,
     CODECS,
-    H264_LOSSLESS,
     Codec,
     Encoding,
     film_encoder,
+    for_small_frames,
     with_light,
 )
 from .frames import to_array
@@ -34,24 +34,6 @@ from .tracks import Tracks
 
 # %% ../../nbs/reference/media/codecs.ipynb #d3679b29
 CLOCK = Fraction(1, 90000)  # seconds; in which the times of uneven frames are told
-
-
-def _for_small_frames(codec: Codec, height: int, width: int) -> Codec:
-    """The encoder itself, or one of H.264 for frames that are too small for x265.
-
-    It has no frames below 32 pixels, and with more than 8 bits and loss x265 4.1 writes past its
-    memory where a frame is less than 50 pixels wide.
-    """
-    least = 64 if codec.deep and codec.subsampled else 32
-    if codec.name != "libx265" or (width >= least and height >= 32):
-        return codec
-    if not codec.subsampled:
-        return H264_LOSSLESS
-    if codec.pixels.endswith("12le"):
-        raise ValueError(f"H.265 with 12 bits needs {least} columns, not {width}: take --bits 10")
-    said = f"frames of {width}x{height} are too small for H.265: written as H.264"
-    warnings.warn(said, stacklevel=2)
-    return Codec("libx264", codec.pixels, {"crf": codec.options["crf"]})
 
 
 class _Encoder:
@@ -104,7 +86,7 @@ class _Encoder:
 
         H, W = x.shape[-2:]
         if self.stream is None:
-            self.codec = _for_small_frames(self.codec, H, W)
+            self.codec = for_small_frames(self.codec, H, W)
         codec, matrix = self.codec, self.colours.matrix
         if codec.subsampled:
             x = F.pad(x, (0, W % 2, 0, H % 2), mode="replicate")

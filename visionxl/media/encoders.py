@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['H264_LOSSLESS', 'CODECS', 'CODEC_NAMES', 'AS_USUAL', 'Codec', 'Formats', 'Encoding', 'encoder_for', 'film_encoder',
-           'with_light', 'bits_for']
+           'for_small_frames', 'with_light', 'bits_for']
 
 # %% ../../nbs/reference/media/encoders.ipynb #cb193f67
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -171,6 +172,29 @@ def film_encoder(
     if wish.codec is not None or wish.crf is not None:
         raise ValueError(f"{path} is no film: --codec and --crf belong to .mp4, .mov, .mkv, .webm")
     return None
+
+# %% ../../nbs/reference/media/encoders.ipynb #242f9ca0
+def for_small_frames(
+    codec: Codec,
+    height: int,  # of the frames, in pixels
+    width: int,
+) -> Codec:
+    """The encoder itself, or one of H.264 for frames that are too small for x265.
+
+    It has no frames below 32 pixels, and with more than 8 bits and loss x265 4.1 writes past its
+    memory where a frame is less than 50 pixels wide. Raises ValueError where H.264 has not so many
+    bits.
+    """
+    least = 64 if codec.deep and codec.subsampled else 32
+    if codec.name != "libx265" or (width >= least and height >= 32):
+        return codec
+    if not codec.subsampled:
+        return H264_LOSSLESS
+    if codec.pixels.endswith("12le"):
+        raise ValueError(f"H.265 with 12 bits needs {least} columns, not {width}: take --bits 10")
+    said = f"frames of {width}x{height} are too small for H.265: written as H.264"
+    warnings.warn(said, stacklevel=2)
+    return Codec("libx264", codec.pixels, {"crf": codec.options["crf"]})
 
 # %% ../../nbs/reference/media/encoders.ipynb #8a542a15
 def with_light(

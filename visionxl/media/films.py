@@ -115,7 +115,7 @@ def as_displayed(
 INTERLACED = ("bwdif", "refuse", "keep")  # what may be done about two fields in one frame
 
 
-def _filtered(graph: Any) -> Iterator[Any]:
+def _frames_ready(graph: Any) -> Iterator[Any]:
     "The frames that a filter has ready."
     import av
 
@@ -170,7 +170,7 @@ def film_frames(
             yield frame
             continue
         graph.push(frame)
-        yield from _filtered(graph)
+        yield from _frames_ready(graph)
     if graph is not None:
         graph.push(None)
-        yield from _filtered(graph)
+        yield from _frames_ready(graph)

@@ -122,7 +122,7 @@ class LinearOperator:
         "A `scipy.sparse.linalg.LinearOperator` on flattened videos, which scipy's solvers accept."
         from scipy.sparse.linalg import LinearOperator as Scipy
 
-        def flat(f: Callable, shape: tuple) -> Callable:
+        def of_vectors(f: Callable, shape: tuple) -> Callable:
             def call(v: np.ndarray) -> np.ndarray:
                 array = np.ascontiguousarray(v, dtype)
                 return f(torch.from_numpy(array).reshape(tuple(shape))).numpy().ravel()
@@ -130,7 +130,7 @@ class LinearOperator:
             return call
 
         n = tuple(int(np.prod(s)) for s in (self.out_shape, self.in_shape))
-        forward, adjoint = flat(self, self.in_shape), flat(self.AT, self.out_shape)
+        forward, adjoint = of_vectors(self, self.in_shape), of_vectors(self.AT, self.out_shape)
         return Scipy(n, matvec=forward, rmatvec=adjoint, dtype=np.dtype(dtype))
 
 # %% ../../nbs/reference/operators/linear.ipynb #2709ebe9

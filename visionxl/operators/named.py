@@ -12,17 +12,9 @@ from dataclasses import dataclass, field
 from functools import reduce
 
 from .blurs import Blur, Blur2d
-from visionxl.operators.cameras import (
-    ChannelMix,
-    Resize,
-    RowExposure,
-    bayer,
-    disk_kernel,
-    ellipse_kernel,
-    every_frame,
-    motion_kernel,
-)
+from .cameras import Resize, disk_kernel, ellipse_kernel, motion_kernel
 from .linear import LinearOperator
+from .sensors import ChannelMix, RowExposure, bayer, every_frame
 from .tasks import AveragePool, FrameMix, Mask, TemporalMean, after_time
 
 # %% ../../nbs/reference/operators/named.ipynb #a6b3fb50

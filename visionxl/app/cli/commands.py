@@ -11,6 +11,7 @@ import re
 from typing import Any, NoReturn
 
 from ... import __version__
+from .arguments import whole_number
 from .completion import PrintCompletion, command_parsers
 from visionxl.app.cli.options import (
     TASK_NAMES,
@@ -18,7 +19,6 @@ from visionxl.app.cli.options import (
     add_output_options,
     add_solver_options,
     add_task_options,
-    whole_number,
 )
 from ...scale.command import add_crew_options
 

@@ -18,7 +18,7 @@ from .errors import explain, is_expected
 
 if TYPE_CHECKING:
     from visionxl.app.progress import Together
-    from visionxl.app.files.many import Job
+    from visionxl.app.files.many import ClipAndResult
     from visionxl.app.files.restore_file import Outcome
     from visionxl.media.encoders import Encoding
 
@@ -80,7 +80,9 @@ def _loader(a: argparse.Namespace) -> Callable[[str], Any]:
     return RestoreSettings(prior=a.prior, vae=a.vae).load_prior
 
 
-def _run(a: argparse.Namespace, job: "Job", prior: Any, progress: bool | Callable) -> "Outcome":
+def _run(
+    a: argparse.Namespace, job: "ClipAndResult", prior: Any, progress: bool | Callable
+) -> "Outcome":
     "Restore one clip, after its preview if that is wanted."
     from visionxl.app.files.restore_file import restore_file
     from visionxl.app.files.simulate_file import simulate_file
@@ -121,7 +123,9 @@ def _told(a: argparse.Namespace, done: "Outcome", event: str = "done") -> None:
         )
 
 
-def _one(a: argparse.Namespace, job: "Job", prior: Any, progress: bool | Callable) -> "Outcome":
+def _one(
+    a: argparse.Namespace, job: "ClipAndResult", prior: Any, progress: bool | Callable
+) -> "Outcome":
     "One clip, with all that is said about it."
     from visionxl.app.files.report_file import report_file
 
@@ -142,12 +146,12 @@ def _one(a: argparse.Namespace, job: "Job", prior: Any, progress: bool | Callabl
     return done
 
 # %% ../../../nbs/reference/app/cli/restoring.ipynb #dcc85aaa
-def _row(job: "Job", **facts: Any) -> dict:
+def _row(job: "ClipAndResult", **facts: Any) -> dict:
     return {"clip": job.source.name, "frames": "", "size": "", "seconds": "", "result": ""} | facts
 
 
 def _tried(
-    a: argparse.Namespace, job: "Job", prior: Any, progress: bool | Callable
+    a: argparse.Namespace, job: "ClipAndResult", prior: Any, progress: bool | Callable
 ) -> tuple[dict, bool]:
     "The row of one clip in the table, and whether it went well."
     if a.resume and job.out.exists():
@@ -166,7 +170,7 @@ def _tried(
     return _row(job, **facts, result=str(done.path)), True
 
 
-def _each(a: argparse.Namespace, jobs: list["Job"]) -> list[tuple[dict, bool]]:
+def _each(a: argparse.Namespace, jobs: list["ClipAndResult"]) -> list[tuple[dict, bool]]:
     "What became of each clip: one after another, or as many at once as keep all workers busy."
     from visionxl.scale.command import check_crew_options, pool_for
 

@@ -86,7 +86,7 @@ def _blocks(v: Tensor, known: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return total / count.clamp_min(1e-9), count * size**2 * len(v)
 
 
-def _quiet(energy: Tensor, count: Tensor, share: float) -> Tensor | None:
+def _energy_at(energy: Tensor, count: Tensor, share: float) -> Tensor | None:
     "The quantile of the energies of blocks that hold enough."
     energy = energy[count >= 30]
     return energy.quantile(share) if len(energy) else None
@@ -115,7 +115,7 @@ def _level(r: Tensor, known: Tensor, size: int, share: float) -> float:
     "Deviation of the noise in the differences `r`; infinite where too little is known."
     energy, count = _blocks(r.square(), known, min(size, *r.shape[-2:]))
     weight = count / count.sum(0).clamp_min(1e-9)  # all channels of a block together
-    found = _quiet((energy * weight).sum(0), count.sum(0), share)
+    found = _energy_at((energy * weight).sum(0), count.sum(0), share)
     return math.inf if found is None else float(found.sqrt())
 
 
@@ -125,8 +125,8 @@ def _clipped_level(r: Tensor, unit: Tensor, y: Tensor, known: Tensor, size: int)
     size, share = min(size, h, w), 0.25
     energy, count = _blocks(r.square(), known, size)
     level, weight = _small_levels(y[: len(r), :, :h, :w], known, size)
-    of_unit = _quiet(_blocks(unit.square(), known, size)[0], count, share)
-    found = _quiet(energy, count, share)
+    of_unit = _energy_at(_blocks(unit.square(), known, size)[0], count, share)
+    found = _energy_at(energy, count, share)
     sigma = math.inf
     for _ in range(12):
         if found is None or of_unit is None:
@@ -134,7 +134,7 @@ def _clipped_level(r: Tensor, unit: Tensor, y: Tensor, known: Tensor, size: int)
         sigma = min(max(float((found / of_unit).sqrt()), 1e-6), 4.0)
         kept = _kept(level, weight, size // (h // level.shape[-2]), sigma)
         sure = kept > min(0.85, float(kept.quantile(0.8)))
-        found = _quiet(energy[sure] / kept[sure], count[sure], share)
+        found = _energy_at(energy[sure] / kept[sure], count[sure], share)
     return sigma
 
 

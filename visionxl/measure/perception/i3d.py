@@ -194,7 +194,7 @@ def read_package(
     with tarfile.open(path) as tar:
         inside = next(m for m in tar.getmembers() if m.name.endswith("i3d-kinetics-400.ckpt"))
         variables = ArraysOnly(tar.extractfile(inside)).load()
-    return {name: torch.from_numpy(a) for name, a in _flat(variables)}
+    return {name: torch.from_numpy(a) for name, a in _arrays_in(variables)}
 
 
 _NAMES = {
@@ -206,12 +206,12 @@ _NAMES = {
 }
 
 
-def _flat(tree: dict, path: tuple = ()) -> list:
+def _arrays_in(tree: dict, path: tuple = ()) -> list:
     "Return (name, array) for every array in a tree of flax variables."
     found = []
     for key, value in tree.items():
         if isinstance(value, dict):
-            found += _flat(value, (*path, key))
+            found += _arrays_in(value, (*path, key))
             continue
         parts = [_NAMES.get(p, p) for p in "/".join((*path[1:], key)).split("/")]
         a = np.asarray(value)

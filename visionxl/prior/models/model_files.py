@@ -106,7 +106,7 @@ def _wanted(names: list[str], part: str) -> list[str]:
 def _has_weights(folder: Path, part: str) -> bool:
     "Whether a part has weights of its own: an autoencoder may be lent by a bundled prior."
     path = folder / part / "config.json"
-    return not path.is_file() or '"weights_of"' not in path.read_text()
+    return not is_whole(path) or "weights_of" not in json.loads(path.read_text())
 
 
 def missing_files(
