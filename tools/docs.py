@@ -172,6 +172,27 @@ def reference() -> list[str]:
     return []
 
 
+def remember_links() -> None:
+    """Let smalldocs make each link of the sidebar once for a folder.
+
+    It looks for the link among all pages, anew on every page: 155,000 times.
+    """
+    from smalldocs.layout import Layout
+
+    if hasattr(Layout.href, "known"):
+        return
+    make, known = Layout.href, {}
+
+    def href(self: Layout, target: str) -> str:
+        key = self.site.out, self.page.out.parent, target
+        if key not in known:
+            known[key] = make(self, target)
+        return known[key]
+
+    href.known = known
+    Layout.href = href
+
+
 def build() -> list[str]:
     "Stage, render, copy into OUT; returns what went wrong."
     problems = stage() + reference()
@@ -181,6 +202,7 @@ def build() -> list[str]:
     (STAGE / "_smalldocs.yml").write_text(settings, encoding="utf-8")
     from smalldocs.site import build as render
 
+    remember_links()
     site = render(STAGE, quiet=True)
     # nbdev writes the key output-file, smalldocs names pages itself
     problems += [w for w in site.warnings if "output-file" not in w]

@@ -34,11 +34,27 @@ class Links(HTMLParser):
         self.loads += [a[k] for t, k in LOADS if t == tag and a.get(k)]
 
 
-def read(page: Path) -> Links:
-    "Parse a page."
-    links = Links()
-    links.feed(page.read_text(encoding="utf-8"))
+def without_sidebar(text: str) -> str:
+    "A page without the list of all pages."
+    before, found, rest = text.partition('<nav id="quarto-sidebar"')
+    return before + rest.partition("</nav>")[2] if found else text
+
+
+def read(page: Path, sidebar: bool = True) -> Links:
+    "Parse a page, with its sidebar or without."
+    links, text = Links(), page.read_text(encoding="utf-8")
+    links.feed(text if sidebar else without_sidebar(text))
     return links
+
+
+def read_all(site: Path) -> dict[Path, Links]:
+    "Parse all pages. The sidebar is that of the folder: it is read on one page of each."
+    found: dict[Path, Links] = {}
+    folders = set()
+    for page in sorted(p.resolve() for p in site.rglob("*.html")):
+        found[page] = read(page, sidebar=page.parent not in folders)
+        folders.add(page.parent)
+    return found
 
 
 def target_of(folder: Path, path: str) -> Path | None:
@@ -66,7 +82,7 @@ def broken(page: Path, links: Links, pages: dict[Path, Links], find) -> list[str
 
 def check(site: Path) -> list[str]:
     "One line for each broken link, missing anchor or remote file in the pages of a built site."
-    pages = {p.resolve(): read(p) for p in sorted(site.rglob("*.html"))}
+    pages = read_all(site)
     find, found = functools.cache(target_of), []
     for page, links in pages.items():
         name = page.relative_to(site.resolve())

@@ -1,4 +1,4 @@
-"""Run the notebooks as tests: `nbdev_test`, with figures drawn at the size of a page.
+"""Run the notebooks as tests: `nbdev_test`, with figures drawn in a few pixels.
 
     python tools/test_nbs.py WORKERS [FLAG]    FLAG: also the cells that are marked so, e.g. slow
     python tools/test_nbs.py WORKERS --lines   lines of exported cells count as those of the module
@@ -9,7 +9,6 @@ that was written from them: to `make coverage`, which asks for --lines, it is th
 """
 
 import ast
-import functools
 import json
 import sys
 from pathlib import Path
@@ -42,11 +41,21 @@ def exported(notebook: Path) -> dict[str, tuple[str, int]]:
     return {plain(t): (str(module), heads[k]) for k, t in texts.items() if k in heads}
 
 
-class AsModule(CaptureShell):
+class Coarse(CaptureShell):
+    "A shell that draws each figure once, with few pixels: nobody sees it."
+
+    def __init__(self, path: Path, **options: object):
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        super().__init__(path, mpl_format="png", **options)
+        set_matplotlib_formats("png", dpi=40)
+
+
+class AsModule(Coarse):
     "A shell in which the code of an exported cell has the file and the lines of its module."
 
     def __init__(self, path: Path, **options: object):
-        super().__init__(path, mpl_format="png", **options)
+        super().__init__(path, **options)
         self.places, self.shift = exported(Path(path)), 0
         self.compile.get_code_name = self.name_of
         self.ast_transformers.append(self)
@@ -68,8 +77,7 @@ class AsModule(CaptureShell):
 
 def main() -> None:
     words = [w for w in sys.argv[1:] if w != "--lines"]
-    shell = functools.partial(CaptureShell, mpl_format="png")
-    nbdev.test.CaptureShell = AsModule if "--lines" in sys.argv else shell
+    nbdev.test.CaptureShell = AsModule if "--lines" in sys.argv else Coarse
     nbdev.test.nbdev_test.__wrapped__(
         n_workers=int(words[0]), flags=" ".join(words[1:]), timing=True, pause=0
     )

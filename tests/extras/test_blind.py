@@ -25,7 +25,16 @@ def Blur2d_of(sigma):
     return torch.outer(k, k) / k.sum() ** 2
 
 
-@pytest.mark.parametrize(("length", "angle"), [(5, 120), (9, 35), (13, 81), (15, 170)])
+PATHS = [(5, 120), (9, 35), (13, 81), (15, 170)]
+CLIPS = ["tears", "flower"]  # of the fixture `x`: each path in one, among the slow in both
+EITHER = [
+    pytest.param(CLIPS[(k + n) % 2], *path, marks=pytest.mark.slow if n else ())
+    for n in (0, 1)
+    for k, path in enumerate(PATHS)
+]
+
+
+@pytest.mark.parametrize(("x", "length", "angle"), EITHER, indirect=["x"])
 def test_a_path_of_any_angle(x, length, angle):
     true = motion_kernel(length, angle)
     found = find_blur(as_in_file(Blur2d(tuple(x.shape), true)(x)), ("motion",))
@@ -40,6 +49,9 @@ def test_a_long_path_is_not_taken_for_a_short_one():
     assert seen.cost(seen.gain_of(true)) < seen.cost(seen.gain_of(motion_kernel(3.75, 45.75))) - 0.1
 
 
+@pytest.mark.parametrize(
+    "x", ["flower", pytest.param("tears", marks=pytest.mark.slow)], indirect=True
+)
 def test_the_kind_is_told(x):
     shape = tuple(x.shape)
     seen = {

@@ -96,8 +96,15 @@ def test_drawing_from_the_posterior_in_tiles(model):
     assert torch.equal(a, b) and worst(a, whole.encode(x)) > 0
 
 
-@pytest.mark.parametrize("name", ["sdxl", "sd15", "sdxl-taesd", "tiny"])
-@pytest.mark.parametrize("tile", [None, 256])
+TILED = [  # of the others the tiles are cut in the same way
+    pytest.param(name, 256, marks=pytest.mark.slow if name in ("sd15", "sdxl-taesd") else ())
+    for name in ("sdxl", "sd15", "sdxl-taesd", "tiny")
+]
+
+
+@pytest.mark.parametrize(
+    "name, tile", [*((n, None) for n in ("sdxl", "sd15", "sdxl-taesd", "tiny")), *TILED]
+)
 def test_the_plan_is_what_is_measured(model, name, tile):
     place = replace(CPU, frames=2, tile=tile)
     where = name if name == "tiny" else model(name)

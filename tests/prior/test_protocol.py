@@ -136,6 +136,10 @@ def test_each_mistake_is_found(name, tiny):
     changes, finding = MISTAKES[name]
     report = check_prior(Changed(tiny, **changes(tiny)), strict=False)
     assert finding in [f.name for f in report.findings if f.remedy], str(report)
+
+
+def test_a_mistake_is_refused_with_its_remedy(tiny):
+    changes, _ = MISTAKES["nothing"]
     with pytest.raises(ValueError, match="->"):
         check_prior(Changed(tiny, **changes(tiny)))
 

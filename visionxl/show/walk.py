@@ -6,6 +6,7 @@
 __all__ = ['STEPS', 'Example', 'toy_example', 'flower_example', 'stations', 'walked', 'score', 'so_far']
 
 # %% ../../nbs/reference/show/walk.ipynb #cd994232
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -45,6 +46,7 @@ def toy_example() -> Example:
     return _example(x, Weigh((0.3, 0.7), 1, (1, 1, 2)), ToyPrior())
 
 
+@cache
 def flower_example() -> Example:
     "The clip of lessons 6 to 11: nine frames of a flower, averaged over seven and pooled by four."
     x = sample("flower", 9).x[..., 32:160, 64:256]  # (9, 3, 128, 192)
