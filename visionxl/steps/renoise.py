@@ -147,14 +147,14 @@ class SeededNoise:
         if not isinstance(given, torch.Generator):
             return Draws(shape, lambda k: step_generator(seed, k), recorded=given)
 
-        def generator_of(k: int) -> torch.Generator:
+        def stream(k: int) -> torch.Generator:
             if k >= 0:
                 return generator_after(given, (1, *shape), k)
             copy = generator_after(given, shape, 0)
             number = torch.randint(2**62, (), generator=copy, device=copy.device)
             return torch.Generator().manual_seed(int(number))
 
-        return Draws(shape, generator_of)
+        return Draws(shape, stream)
 
 
 @dataclass(frozen=True)
