@@ -107,10 +107,10 @@ class NoiseInTurn:
         recorded = given if isinstance(given, Tensor) else None
         generator = one_stream(seed, given)
 
-        def generator_of(k: int) -> torch.Generator:
+        def stream(k: int) -> torch.Generator:
             return generator_after(generator, (frames, *shape), k + 1)
 
-        return Draws(shape, generator_of, recorded, frames=frames)
+        return Draws(shape, stream, recorded, frames=frames)
 
 # %% ../../nbs/reference/compare/from_noise.ipynb #e62c0ebd
 def svi(
