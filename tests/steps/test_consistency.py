@@ -618,3 +618,21 @@ def test_refusals(call, error, message):
     A = task("sr", (2, 1, 8, 8))
     with pytest.raises(error, match=message):
         call(A, draw(2, 1, 2, 2), draw(2, 1, 8, 8))
+
+
+def test_frames_that_do_not_mix_are_solved_alone():
+    "Without a spectrum: each frame of a clip as if it were the only one, after few steps too."
+    weights = draw(3, 1, 8, 8).abs() * torch.tensor([1.0, 9.0, 80.0], dtype=torch.float64).view(
+        3, 1, 1, 1
+    )
+
+    def operator(w):
+        return Mask(tuple(w.shape), w) @ Blur.gaussian(tuple(w.shape), 5, 1.0)
+
+    x, start = draw(3, 1, 8, 8, seed=1), draw(3, 1, 8, 8, seed=2)
+    y = operator(weights)(x)
+    got = proximal(operator(weights), y, start, 0.1, steps=3)
+    for k in range(3):
+        one = slice(k, k + 1)
+        alone = cg(operator(weights[one]), y[one], start[one], 3, 0.1)[0]
+        assert off(got[one], alone) < 1e-10

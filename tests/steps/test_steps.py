@@ -3,6 +3,7 @@ quadrature, statistics.
 """
 
 import math
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +22,8 @@ from visionxl.operators.known.properties import has_one_gain
 from visionxl.operators.tasks import LinearOperator, Mask, task
 from visionxl.prior.latent import to_eps
 from visionxl.prior.schedule import ddim_step, make_schedule, scaled_linear
+from visionxl.steps.batch import side_by_side
+from visionxl.steps.checks import check_input
 from visionxl.steps.consistency import cg
 from visionxl.steps.inversion import climb, descend, invert, to_size
 from visionxl.steps.lowpass import (
@@ -34,7 +37,9 @@ from visionxl.steps.lowpass import (
     lowpass_sigma,
 )
 from visionxl.steps.own import OwnStep
-from visionxl.steps.renoise import mix_noise, renoise, shared_noise
+from visionxl.steps.problem import State
+from visionxl.steps.progress import Passes
+from visionxl.steps.renoise import SeededNoise, mix_noise, renoise, shared_noise
 from visionxl.steps.tweedie import eps_of, noise_ratio, tweedie
 
 
@@ -536,3 +541,66 @@ class Nothing(LinearOperator):
 
 def test_nothing_measured_is_nothing_shown():
     assert (to_size(Nothing(), torch.ones(1, 1, 2, 2), width=0.0) == 0).all()
+
+
+# ---------------------------------------------------------------- what only a whole run would meet
+
+
+def test_runs_of_a_batch_end_together():
+    state = State(5, torch.zeros(2, 1, 2, 2))
+    runs = side_by_side(lambda b, tell: iter([state] * (b + 1)), 2)
+    assert next(runs).z.shape == (2, 2, 1, 2, 2)
+    with pytest.raises(ValueError, match="longer"):
+        next(runs)
+
+
+def test_passes_are_counted():
+    passes = Passes(start=10, step=5, last=3, steps=4)
+    assert (passes.before(2), passes.total) == (20, 28)
+
+
+@pytest.mark.parametrize(
+    "gain, channels, low, warned",
+    [(1, 3, 0.0, True), (1, 3, -0.01, False), (1, 1, 0.0, False), (0.5, 3, 0.0, False)],
+)
+def test_a_clip_of_the_wrong_range(gain, channels, low, warned):
+    "Nothing is dark, although the operator would keep black: said once, and only then."
+    shape = (2, channels, 8, 8)
+    y = torch.linspace(low, 1, 2 * channels * 64).reshape(shape)
+    A = LinearOperator.from_function(lambda x: gain * x, shape)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        check_input(y, A, Pixels(), 0.0)
+    assert any("middle grey" in str(w.message) for w in seen) == warned
+
+
+class Pixels:
+    "A prior whose latents are pixels."
+
+    factor, device = 1, torch.device("cpu")
+    alpha_bar = torch.linspace(0.999, 0.01, 1000, dtype=torch.float64)
+
+    def latent_shape(self, h, w):
+        return 3, h, w
+
+    def encode(self, x):
+        return x
+
+    decode = encode
+
+    def eps(self, z, t):
+        return z
+
+
+def test_noise_of_a_generator_starts_elsewhere():
+    "That of the start is a stream of its own, the same one each time; the generator is left."
+    problem = SimpleNamespace(latent_shape=(1, 4, 4))
+    given = torch.Generator().manual_seed(3)
+    before = given.get_state()
+    draws = SeededNoise().bind(problem, 0, given)
+    start = draws.start(2)
+    assert torch.equal(start, draws.start(2)) and not torch.equal(start[:1], draws(0))
+    assert torch.equal(draws(1), draws(1)) and not torch.equal(draws(1), draws(0))
+    number = int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(3)))
+    hand = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(number))
+    assert torch.equal(start, hand) and torch.equal(given.get_state(), before)
