@@ -1,5 +1,7 @@
 """The schedule against the released code's own indexing, for every number of steps."""
 
+from dataclasses import FrozenInstanceError
+
 import as_released
 import pytest
 import torch
@@ -76,3 +78,9 @@ def test_the_ends_of_what_can_be_laid():
             schedule.a(t)
     assert paper.steps[-1] == (1, None) and paper.steps[0] == (281, 241)
     assert paper.inversion_at(1, 41) == 1 and released.inversion_at(1, 41) == 41
+
+
+def test_a_schedule_is_a_value():
+    schedule = make_schedule(scaled_linear())
+    with pytest.raises(FrozenInstanceError):
+        schedule.tau = 0.5

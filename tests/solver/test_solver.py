@@ -346,7 +346,7 @@ def test_official_draws_in_the_released_order():
 def test_same_seed_same_bytes_and_nothing_global():
     A, prior = task("deblur", SHAPE, kernel_size=9), Gauss()
     y, before = A(clip()).float(), torch.random.get_rng_state()
-    a, b, c = (last(y, A, prior, "paper", seed=s).x for s in (0, 0, 1))
+    a, b, c = (last(y, A, prior, "paper", **s).x for s in ({"seed": 0}, {}, {"seed": 1}))
     assert torch.equal(a, b) and not torch.equal(a, c)
     assert torch.equal(before, torch.random.get_rng_state())
 

@@ -37,7 +37,7 @@ from visionxl.steps.lowpass import (
     lowpass_sigma,
 )
 from visionxl.steps.own import OwnStep
-from visionxl.steps.problem import State
+from visionxl.steps.problem import State, check_trained
 from visionxl.steps.progress import Passes
 from visionxl.steps.renoise import SeededNoise, mix_noise, renoise, shared_noise
 from visionxl.steps.tweedie import eps_of, noise_ratio, tweedie
@@ -604,3 +604,12 @@ def test_noise_of_a_generator_starts_elsewhere():
     number = int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(3)))
     hand = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(number))
     assert torch.equal(start, hand) and torch.equal(given.get_state(), before)
+
+
+def test_a_start_above_what_was_trained():
+    schedule = SimpleNamespace(sampling=(500, 480), tau=0.5)
+    check_trained(schedule, SimpleNamespace(t_max=500, alpha_bar=range(1000)))
+    with pytest.raises(
+        ValueError, match="starts at timestep 500, .* trained up to 490"
+    ):
+        check_trained(schedule, SimpleNamespace(t_max=490, alpha_bar=range(1000)))
