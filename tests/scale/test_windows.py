@@ -63,7 +63,9 @@ def test_a_stopped_run_goes_on_with_workers(measured, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         restore_file(y, x, **SHORT | {"progress": stop})
     kept = sorted(p.name for p in (tmp_path / ".x.mkv.unfinished").glob("*.mkv"))
-    assert kept == ["00000.mkv", "00001.mkv", "done-0000000-0000002.mkv"]
+    assert kept == ["00001.mkv", "done-0000000-0000002.mkv", "done-0000002-0000005.mkv"]
+    waits = video.read(tmp_path / ".x.mkv.unfinished" / "00001.mkv").x
+    assert len(waits) == SHORT["overlap"], "only what the next window shares"
     told = []
     with Pool(Prior.load("tiny", device="cpu"), devices=("cpu",) * 2, name="tiny") as pool:
         restore_file(y, x, prior=pool, resume=True, **SHORT | {"progress": told.append})

@@ -28,8 +28,8 @@ def as_kept(
 class Checkpoint:
     """What an unfinished run has done, so that it can go on after a stop.
 
-    That is the frames that are done (as the result will hold them), the windows that wait for a
-    neighbour (16 bits, lossless), and where the one at work stands.
+    That is the frames that are done (as the result will hold them), what windows share with
+    a later one (16 bits, lossless), and where the one at work stands.
     """
 
     def __init__(
@@ -117,17 +117,17 @@ class Checkpoint:
     def load_window(
         self,
         i: int,  # its number
-    ) -> torch.Tensor | None:  # (T, 3, H, W)
-        "A finished window, or None where it is still to do."
+    ) -> torch.Tensor | None:  # (n, 3, H, W)
+        "The last frames of a finished window, or None where it is still to do."
         name = f"{i:05d}.mkv"
         return video.read(self._path(name)).x if self._exists(name) else None
 
     def save_window(
         self,
         i: int,  # its number
-        x: torch.Tensor,  # (T, 3, H, W)
+        x: torch.Tensor,  # (n, 3, H, W), its last frames, which a later window shares
     ) -> None:
-        "Keep a finished window, without loss, until it is joined with its neighbours."
+        "Keep what is left of a finished window, without loss, until it is joined with the next one."
         if self._ready():
             video.write(self._path(f"{i:05d}.mkv"), x, overwrite=True, lossless=True)
 
@@ -182,14 +182,14 @@ def check_room(
     folder: Path,  # where it will be kept
     frames: int,  # of the clip
     size: tuple[int, int],  # (H, W) of a frame
-    window: int = 25,  # frames of a window, up to three of which wait
+    window: int = 25,  # frames of a window, which may wait for the next one
     deep: bool = False,  # whether the result has more than 8 bits per colour
 ) -> int:  # bytes that may be needed
     """How much room an unfinished run may take.
 
     Raises OSError, with the remedy, where the disk has less.
     """
-    need = ((6 if deep else 3) * frames + 18 * window) * size[0] * size[1]
+    need = ((6 if deep else 3) * frames + 6 * window) * size[0] * size[1]
     free = shutil.disk_usage(folder).free
     if need > free:
         raise OSError(

@@ -178,28 +178,27 @@ def _longer(x: torch.Tensor, frames: int) -> torch.Tensor:
 
 def crossfade(
     windows: Iterable,  # ((first, last + 1), weights, x (n, C, H, W)) in order
-    total: int,  # frames of the clip
+    starts: list[int],  # the first frames of all windows of the clip
     first: int = 0,  # frames that are joined already
 ) -> Iterator[torch.Tensor]:  # (m, C, H, W), finished frames in order
     """The joined frames of overlapping windows: their weighted means.
 
-    Each comes as soon as no later window can change it.
+    Each comes as soon as no later window can change it. Of a window whose first frames are joined
+    already the last ones are enough.
     """
     weighted = weights = None  # sums over windows, from frame `first` on
     for (a, b), w, x in windows:
         if weighted is None:
             weighted, weights = x.new_zeros(0, *x.shape[1:]), x.new_zeros(0, 1, 1, 1)
-        done = a - first
-        if done > 0:
-            yield weighted[:done] / weights[:done]
-            weighted, weights, first = weighted[done:], weights[done:], a
         more = b - first - len(weighted)
         weighted, weights = _longer(weighted, more), _longer(weights, more)
-        known = max(0, first - a)
-        weighted += w[known:] * x[known:]
-        weights += w[known:]
-    if weighted is not None:
-        yield weighted[: total - first] / weights[: total - first]
+        at, new = max(0, a - first), b - max(a, first)
+        weighted[at : at + new] += w[-new:] * x[-new:]
+        weights[at : at + new] += w[-new:]
+        done = min((s for s in starts if s > a), default=b) - first
+        if done > 0:
+            yield weighted[:done] / weights[:done]
+            weighted, weights, first = weighted[done:], weights[done:], first + done
 
 # %% ../../nbs/reference/app/clips.ipynb #0a31a64c
 def window_operator(

@@ -74,8 +74,9 @@ def main(
     and with code 2 for words that it does not understand.
     """
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    # PyTorch keeps what it prepared for each length of a window: by default 1024 such things
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
+    # PyTorch keeps what it prepared for each length of a window, 5 MB of it: less than by default
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "8")
     _mend_streams()
     try:
         with _stoppable(), warnings.catch_warnings():
