@@ -36,9 +36,12 @@ from visionxl import video  # noqa: E402
 from visionxl.app.cli.main import main as visionxl  # noqa: E402
 from visionxl.app.clips import plan_windows  # noqa: E402
 from visionxl.app.scenes import find_cuts, scenes  # noqa: E402
+from visionxl.app.tiles import TiledPrior  # noqa: E402
 from visionxl.measure import metrics  # noqa: E402
 from visionxl.measure.tables import markdown  # noqa: E402
-from visionxl.prior.machine.memory import in_tiles  # noqa: E402
+from visionxl.prior.latent import Prior  # noqa: E402
+from visionxl.prior.machine.cost import cost, without_weights  # noqa: E402
+from visionxl.prior.machine.memory import Placement, in_tiles  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "footage.json"
 FILM = "samples/tears_of_steel_battle.webm"
@@ -49,7 +52,7 @@ CHEAP = ["--preset", "fast", "--set", "route.steps=3"]
 def kept() -> dict:
     "What was measured before."
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    return {"runs": {}, "flicker": {}, "tiles": {}} | found
+    return {"runs": {}, "flicker": {}, "tiles": {}, "networks": {}} | found
 
 
 def keep(found: dict) -> None:
@@ -80,6 +83,13 @@ def page(found: dict) -> str:
             "from that of whole frames (levels of 255, root mean square and largest) where tiles "
             f"share pixels and where they do not:\n\n{markdown(rows, bold=False)}\n"
         )
+    if networks := found["networks"]:
+        rows = [{"prior": k} | v for k, v in networks.items()]
+        text += (
+            "\nMB that a network takes beside its weights for one frame of 768x1280, in float32 "
+            "(SDXL: computed without its weights, `prior.machine.cost`):\n\n"
+            f"{markdown(rows, bold=False)}\n"
+        )
     return text
 
 
@@ -93,10 +103,10 @@ def measured(folder: Path, frames: int) -> Path:
     return out
 
 
-def peak_of(process: subprocess.Popen) -> int:
+def peak_of(pid: int) -> int:
     "The largest memory of a running process so far, in bytes."
     try:
-        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return 0
     words = [line.split() for line in lines if line.startswith("VmHWM")]
@@ -112,7 +122,7 @@ def watched(line: list, seconds: float, scratch: Path) -> tuple[int, int, int]:
     "A command's exit code, its largest memory and the largest size of a folder, in bytes."
     process, began, peak, room = subprocess.Popen(line), time.time(), 0, 0
     while process.poll() is None:
-        peak = max(peak, peak_of(process))
+        peak = max(peak, peak_of(process.pid))
         room = max(room, size_of(scratch))
         if time.time() - began > seconds:
             process.send_signal(signal.SIGTERM)
@@ -247,6 +257,34 @@ def tiled(folder: Path) -> dict:
     return rows
 
 
+def highest(f) -> int:
+    "By how many MB the memory of this process rises while a function runs."
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak_of(os.getpid())
+    f()
+    return round((peak_of(os.getpid()) - before) / 1e6)
+
+
+def networks_alone(size: tuple[int, int] = (768, 1280), tile: int = 256) -> dict:
+    "MB of each network for one frame, whole and in tiles."
+    rows = {}
+    for name in ("tiny", "white"):
+        prior, row = Prior.load(name), {}
+        for told, p in ((f"tiles of {tile}", TiledPrior(prior, tile)), ("whole", prior)):
+            x = torch.zeros(1, 3, *size)
+            z = p.encode(x)
+            row[f"encode, {told}"] = highest(lambda p=p, x=x: p.encode(x))
+            row[f"eps, {told}"] = highest(lambda p=p, z=z: p.eps(z, 180))
+            row[f"decode, {told}"] = highest(lambda p=p, z=z: p.decode(z))
+        rows[name] = row
+    row, place = {}, Placement(torch.device("meta"), torch.float32, frames=1)
+    for told, at in ((f"tiles of {tile}", (tile, tile)), ("whole", size)):
+        prior = without_weights("sdxl", place)
+        for verb in ("encode", "eps", "decode"):
+            row[f"{verb}, {told}"] = round(cost(prior, verb, 1, at).peak / 1e6)
+    return rows | {"sdxl": row}
+
+
 def main() -> None:
     "Restore what is asked for, or compare."
     p = argparse.ArgumentParser(
@@ -274,6 +312,8 @@ def main() -> None:
         print(frames, run, flush=True)
     if a.tiles:
         found["tiles"] = tiled(a.folder)
+        with torch.no_grad():
+            found["networks"] = networks_alone()
         keep(found)
         print(page(found))
     if a.compare:

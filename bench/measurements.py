@@ -160,9 +160,9 @@ def most_gain(cells: dict) -> list:
     if not gains:
         return ["The table of noise is not measured yet."]
     return [
-        f"Ahead of the noiseless treatment of a noisy measurement by {np.mean(gains):.2f} dB in the "
-        f"mean of {len(gains)} clips ({min(gains):.2f} to {max(gains):.2f}): `best` cannot gain "
-        "more on sr by knowing the noise."
+        "Ahead of the noiseless treatment of a noisy measurement by "
+        f"{np.mean(gains):.2f} dB in the mean of {len(gains)} clips ({min(gains):.2f} to "
+        f"{max(gains):.2f}): `best` cannot gain more on sr by knowing the noise."
     ]
 
 
@@ -418,8 +418,9 @@ def blind(bench: Bench, found: dict) -> None:
     for clip, x in found.items():
         shape = tuple(x.shape)
         sigma = 1 + 4 * float(torch.rand((), generator=g))
-        length, angle = 3 + 12 * float(torch.rand((), generator=g)), 180 * float(
-            torch.rand((), generator=g)
+        length, angle = (
+            3 + 12 * float(torch.rand((), generator=g)),
+            180 * float(torch.rand((), generator=g)),
         )
         path = motion_kernel(length, angle)
 

@@ -203,8 +203,9 @@ def add_solver_options(
         "--tile",
         type=whole_number,
         metavar="SIZE",
-        help="networks see tiles of SIZE x SIZE pixels of the restored frame, for large frames "
-        "(whole frames)",
+        help="networks see tiles of SIZE x SIZE pixels of the restored frame: for large networks, "
+        "sdxl needs 0.2 GB in place of 3.0 for a frame of 768x1280; it saves nothing with the "
+        "bundled ones (whole frames)",
     )
     g.add_argument(
         "--set",
