@@ -2,6 +2,7 @@
 a stop.
 """
 
+import gc
 import json
 
 import pytest
@@ -77,6 +78,20 @@ def test_windows_cover_and_blend_to_one(total, chunk, overlap):
         )
     )
     assert torch.allclose(torch.cat(pieces), x, atol=1e-6) and max(len(p) for p in pieces) <= chunk
+
+
+def test_memory_does_not_grow_with_the_film():
+    "As many tensors are alive after 15 windows as after 3."
+    settings = RestoreSettings(
+        Degradation("sr"), "paper", prior=Gaussian(), chunk=5, overlap=1, changes={"route.steps": 2}
+    )
+    y, alive = (torch.linspace(-1, 1, 72).view(3, 4, 6) for _ in range(70)), []
+    for i, _ in enumerate(windows.restore_frames(y, 70, (16, 24), settings, progress=False)):
+        if i in (3, 15):
+            gc.collect()
+            tensors = [t for t in gc.get_objects() if type(t) is torch.Tensor]
+            alive.append(sum(t.untyped_storage().nbytes() for t in tensors))
+    assert len(alive) == 2 and abs(alive[1] - alive[0]) <= 5 * 3 * 16 * 24 * 4, "one window"
 
 
 def test_a_reel_forgets():
