@@ -87,7 +87,8 @@ def page(found: dict) -> str:
         rows = [{"prior": k} | v for k, v in networks.items()]
         text += (
             "\nMB that a network takes beside its weights for one frame of 768x1280, in float32 "
-            "(SDXL: computed without its weights, `prior.machine.cost`):\n\n"
+            "(SDXL: computed without its weights, `prior.machine.cost`; 0: it fitted into what was "
+            "free already):\n\n"
             f"{markdown(rows, bold=False)}\n"
         )
     return text

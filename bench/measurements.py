@@ -22,6 +22,7 @@ import math
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -439,11 +440,11 @@ def blind(bench: Bench, found: dict) -> None:
             row |= {"likeness": kernel_likeness(seen.kernel, path)}
             return row | restored_with(bench, x, y, A, seen.operator(shape))
 
-        def free(clip=clip, x=x, shape=shape):
+        def free(clip=clip, x=x, shape=shape, weight=1e-3):
             true = bent_path(15, len(clip))
             A = Blur2d(shape, true)
             y = video.as_in_file(A(x))
-            kernel = find_kernel(y, 19)
+            kernel = find_kernel(y, 19, weight=weight)
             row = {"likeness": kernel_likeness(kernel, true)}
             row["likeness of a pixel"] = float(true.max() / true.norm())
             return row | restored_with(bench, x, y, A, Blur2d(shape, kernel), 0.03)
@@ -465,6 +466,8 @@ def blind(bench: Bench, found: dict) -> None:
         bench("blind", f"{clip}, gaussian{more}", gaussian)
         bench("blind", f"{clip}, gaussian, by sparsity and Wiener", sparsest)
         bench("blind", f"{clip}, path{more}", free)
+        if bench.quick:
+            bench("blind", f"{clip}, path, weight 2.5e-4", partial(free, weight=2.5e-4))
         bench("blind", f"{clip}, motion{more}", motion)
         bench("blind", f"{clip}, window", windows)
 

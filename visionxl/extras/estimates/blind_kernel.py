@@ -166,7 +166,7 @@ def check_tells(
 def kernels_by_size(
     y: Tensor,  # (T, C, H, W) the blurred video, in [-1, 1]
     size: int = 31,  # of the kernel, odd: at least as wide as the blur
-    weight: float = 2.5e-4,  # of one place with a slope at the end, see `strong_edges`
+    weight: float = 1e-3,  # of one place with a slope at the end, see `strong_edges`
     rounds: int = 5,  # of picture and kernel at each size
     frames: int = 5,  # about so many are looked at
 ) -> Iterator[Tensor]:  # (n, n) float64, n up to `size`
