@@ -127,7 +127,7 @@ class Checkpoint:
         i: int,  # its number
         x: torch.Tensor,  # (n, 3, H, W), its last frames, which a later window shares
     ) -> None:
-        "Keep what is left of a finished window, without loss, until it is joined with the next one."
+        "Keep what is left of a finished window, without loss, until the next one is there."
         if self._ready():
             video.write(self._path(f"{i:05d}.mkv"), x, overwrite=True, lossless=True)
 
