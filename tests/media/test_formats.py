@@ -1,5 +1,8 @@
 "In and out: bits, colours, fields, transparency, codecs. Every file is made here, by PyAV."
 
+import warnings
+from fractions import Fraction
+
 import av  # noqa: TID253
 import cv2  # noqa: TID253
 import numpy as np
@@ -17,6 +20,7 @@ from visionxl.media import pictures
 from visionxl.media.colours import Colours, Light
 from visionxl.media.encoders import CODEC_NAMES, Encoding, encoder_for
 from visionxl.media.pictures import check_pixels
+from visionxl.media.tracks import Tracks, lost_in
 from visionxl.prior.latent import Prior
 
 
@@ -355,3 +359,25 @@ def test_films_too_small_for_h265(tmp_path, size):
     with av.open(str(tmp_path / "a.mp4")) as box:
         assert box.streams.video[0].codec_context.name == "h264"
     assert V.probe(tmp_path / "a.mp4").bits == 10 and V.read(tmp_path / "a.mp4").x.shape == x.shape
+
+
+@pytest.mark.parametrize("name, codec", [("x.mp4", None), ("x.mkv", None), ("y.mkv", "ffv1")])
+def test_the_shape_of_pixels_is_kept_or_its_loss_is_named(tmp_path, name, codec):
+    "Pixels of 4:3 stay so; Matroska cannot say it for every codec, and that is said."
+    x, source, out = torch.zeros(2, 3, 16, 24), tmp_path / "wide.mp4", tmp_path / name
+    with av.open(str(source), "w") as box:
+        stream = box.add_stream("libx264", 24)
+        stream.height, stream.width, stream.pix_fmt = 16, 24, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for _ in x:
+            box.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((16, 24, 3), "u1"), "rgb24")))
+        box.mux(stream.encode())
+    how = {"tracks": Tracks(source), "encoding": Encoding(codec)}
+    with warnings.catch_warnings(record=True) as said, V.writer(out, 24, **how) as add:
+        warnings.simplefilter("always")
+        add(x)
+    with av.open(str(out)) as box:
+        kept = box.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+    assert kept == (codec is None) and kept != any("not square" in str(w.message) for w in said)
+    assert any("shape of pixels (4/3)" in words for words in lost_in(source, "x.webm"))
+    assert not lost_in(source, out)

@@ -7,6 +7,7 @@ __all__ = ['frame_times', 'is_even', 'Tracks', 'others', 'kind_of', 'lost_in']
 
 # %% ../../nbs/reference/media/tracks.ipynb #ddb40c0c
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -101,6 +102,7 @@ class Tracks:
         film = film_stream(self.source, str(self.path))
         if film.sample_aspect_ratio not in (None, 0, 1):
             stream.codec_context.sample_aspect_ratio = film.sample_aspect_ratio
+            self._warn_of_shape(stream, film.sample_aspect_ratio)
         for track in others(self.source, film):
             self._announce(track)
         own = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
@@ -112,6 +114,16 @@ class Tracks:
         wanted = list(self.copies)
         self.waiting = iter(self.source.demux(wanted)) if wanted else iter(())
         self.next = None
+
+    def _warn_of_shape(self, stream: Any, ratio: Fraction) -> None:
+        "PyAV writes no shape of pixels into Matroska: H.264 and H.265 say it themselves."
+        codec = stream.codec_context.name
+        if self.box.format.name == "matroska" and not codec.startswith(("libx264", "libx265")):
+            warnings.warn(
+                f"the pixels of {self.path} are not square ({ratio}), and {codec} in .mkv cannot "
+                "say so: choose .mp4, .mov or another codec",
+                stacklevel=2,
+            )
 
     def _announce(self, track: Any) -> None:
         "A stream of the output for this one, if it can hold it."
@@ -216,6 +228,9 @@ def lost_in(
     found = []
     with av.open(str(source)) as film:
         picture = film_stream(film, str(source))
+        ratio = picture.sample_aspect_ratio
+        if kind == "webm" and ratio not in (None, 0, 1):
+            found.append(f"the shape of pixels ({ratio}) of {source} does not go into a .webm file")
         for track in others(film, picture):
             codec = track.codec_context.name if track.codec_context else "unknown"
             name = kind_of(track)
