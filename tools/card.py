@@ -106,9 +106,9 @@ def asked(run: dict, small: dict) -> str:
         row, wanted = {"task": t}, ASKED[t.removesuffix("+")]
         row["asked, dB"] = f"+{wanted}"
         for r in (run, small):
-            pair = [of(r, t, m, "PSNR") for m in PAIR]
-            worst = min(pair[0][c] - pair[1][c] for c in pair[0])
-            text = f"{difference(*pair, 2)}, worst clip {worst:+.2f}"
+            best, other = (of(r, t, m, "PSNR") for m in PAIR)
+            worst = min(best[c] - other[c] for c in best)
+            text = f"{difference(best, other, 2)}, worst clip {worst:+.2f}"
             row[f"measured, dB, {r['size']} rows"] = text
         by = {m: of(small, t, m, "LPIPS") for m in CLASSICAL}
         rival = min(by, key=lambda m: mean(by[m].values()))

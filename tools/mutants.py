@@ -367,8 +367,9 @@ def anew(tree: Path, mutant: Mutant, source: str, items: list, limit: float) -> 
     path.write_text(source, encoding="utf-8")
     command = [sys.executable, "-B", "-m", "pytest", *OPTIONS, *(i.nodeid for i in items)]
     try:
-        asked = {"capture_output": True, "text": True, "timeout": limit, "preexec_fn": limited}
-        done = subprocess.run(command, cwd=tree, **asked)
+        done = subprocess.run(
+            command, cwd=tree, capture_output=True, text=True, timeout=limit, preexec_fn=limited
+        )
         if LATE.search(done.stdout):
             return {"code": "late", "failed": ""}
         first = re.search(r"(?m)^(?:FAILED|ERROR) (\S+)", done.stdout)
