@@ -51,10 +51,14 @@ def _check_name(path: Path) -> None:
 
 def _place(path: str | Path) -> Path:
     "Where a name leads. Raises OSError for links that lead in a circle."
+    circle = OSError(errno.ELOOP, "its links lead in a circle", str(path))
     try:
-        return Path(path).resolve()
+        place = Path(path).resolve()
     except RuntimeError as e:  # Python before 3.13 says it so
-        raise OSError(errno.ELOOP, "its links lead in a circle", str(path)) from e
+        raise circle from e
+    if place.is_symlink():  # later ones leave it as it is
+        raise circle
+    return place
 
 
 def check_out(
