@@ -122,9 +122,14 @@ def size_of(folder: Path) -> int:
 def watched(line: list, seconds: float, scratch: Path) -> tuple[int, int, int]:
     "A command's exit code, its largest memory and the largest size of a folder, in bytes."
     process, began, peak, room = subprocess.Popen(line), time.time(), 0, 0
+    done, told = 0, 0
     while process.poll() is None:
         peak = max(peak, peak_of(process.pid))
         room = max(room, size_of(scratch))
+        done = max([done, *(int(p.stem.split("-")[2]) for p in scratch.glob("done-*.mkv"))])
+        if done >= told + 100:
+            told = done
+            print(f"{done} frames done, peak {peak / 1e6:.0f} MB", flush=True)
         if time.time() - began > seconds:
             process.send_signal(signal.SIGTERM)
             seconds = math.inf
