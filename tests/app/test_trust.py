@@ -345,3 +345,13 @@ def test_time_is_not_wasted(tmp_path, clean, monkeypatch):
     assert run("restore", clean, "-o", tmp_path / "no" / "a.mp4", "--task", "sr") == 1
     assert not loaded
     assert np.isfinite(degrade(video.read(clean).x, "sr").numpy()).all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"sigma": None}, {"keep": "half"}, {"factor": [4]}, {"window": None}, {"seed": {}}],
+)
+def test_a_note_with_something_else_than_a_number(wrong):
+    "One sentence that names the field, not the words of Python."
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.* must be a number"):
+        from_notes({"task": "deblur"} | wrong)

@@ -8,6 +8,7 @@ __all__ = ['LARGEST', 'check_noise', 'Degradation']
 # %% ../../../nbs/reference/app/degradation/tasks.ipynb #dd475b1e
 import math
 from dataclasses import dataclass, fields, replace
+from numbers import Real
 
 from .masks import PictureMask
 from ...operators.named import NAMED
@@ -69,6 +70,10 @@ class Degradation:
                 raise ValueError(
                     f"no {name} {getattr(self, name)!r}: choose one of {', '.join(BOUNDARIES)}"
                 )
+        for name in ("factor", "window", "kernel_size", "sigma", "keep", "seed"):
+            value = getattr(self, name)
+            if not isinstance(value, Real):
+                raise ValueError(f"{name}={value!r} must be a number")
         for name in ("factor", "window", "kernel_size"):
             value = getattr(self, name)
             if int(value) != value or value < 1:
