@@ -359,6 +359,8 @@ def test_same_seed_same_bytes_and_nothing_global():
     y, before = A(clip()).float(), torch.random.get_rng_state()
     a, b, c = (last(y, A, prior, "paper", **s).x for s in ({"seed": 0}, {}, {"seed": 1}))
     assert torch.equal(a, b) and not torch.equal(a, c)
+    jobs = [prepare(y, A, prior, choose("paper"), **s).job for s in ({"seed": 0}, {}, {"seed": 1})]
+    assert jobs[0] == jobs[1] != jobs[2]
     assert torch.equal(before, torch.random.get_rng_state())
 
 
