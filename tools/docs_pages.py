@@ -363,6 +363,9 @@ def measures(stage: Path, root: Path) -> None:
     (stage / "measures.qmd").write_text("\n\n".join(body), encoding="utf-8")
 
 
+SCRIPTS = ("search-from-disk.js", "enlarge.js")  # of every page, from tools/
+
+
 def font_inside(css: str, folder: Path) -> str:
     "A style sheet with its fonts in it: a page opened from disk may not load them."
 
@@ -378,7 +381,7 @@ def localised(page: str, up: str) -> str:
     cdn = r"https://cdn\.jsdelivr\.net/npm/katex@[\d.]+/dist/(?:contrib/)?"
     page = re.sub(cdn, f"{up}site_libs/katex/", page)
     theirs = f'<script src="{up}site_libs/smalldocs.js"'
-    ours = f'<script src="{up}site_libs/search-from-disk.js"></script>'
+    ours = "".join(f'<script src="{up}site_libs/{name}"></script>' for name in SCRIPTS)
     return page.replace(theirs, ours + theirs)
 
 
@@ -393,7 +396,8 @@ def own_assets(site: Path, tools: Path) -> None:
     for css in libs.rglob("*.css"):
         text = css.read_text(encoding="utf-8")
         css.write_text(re.sub(r"@import url\(https?:[^)]*\);?", "", text), encoding="utf-8")
-    shutil.copy(tools / "search-from-disk.js", libs)
+    for name in SCRIPTS:
+        shutil.copy(tools / name, libs)
     index = (site / "search.json").read_text(encoding="utf-8")
     (site / "search.js").write_text(f"window.searchIndex = {index};\n", encoding="utf-8")
     for page in site.rglob("*.html"):

@@ -182,6 +182,23 @@ def test_the_arrow_keys_move_a_slider(browser, site):
     assert browser.execute_script(picture) != before
 
 
+def test_a_picture_opens_in_its_own_size_on_a_phone(browser, site):
+    from selenium.webdriver.common.keys import Keys
+
+    screen(browser, 390, mobile=True)
+    browser.get(f"{site}/course/consistency.html")
+    pictures = wait(lambda: browser.find_elements("css selector", "main.content img.can-enlarge"))
+    is_open = "return document.querySelector('dialog.enlarged').open"
+    pictures[0].send_keys(Keys.ENTER)
+    assert browser.execute_script(is_open)
+    large = browser.find_element("css selector", "dialog.enlarged img")
+    width = browser.execute_script("return arguments[0].naturalWidth", pictures[0])
+    assert pictures[0].size["width"] <= 390 < large.size["width"] == width
+    browser.find_element("css selector", "dialog.enlarged > button").click()
+    assert not browser.execute_script(is_open)
+    screen(browser, 1280)
+
+
 def test_maths_is_drawn_from_our_own_files(browser, site):
     page = next(
         (p for p in SITE.rglob("*.html") if "katex.min.js" in p.read_text(encoding="utf-8")), None
