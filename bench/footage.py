@@ -75,8 +75,8 @@ def page(found: dict) -> str:
         "`python bench/footage.py`: *Tears of Steel* (CC-BY, Blender Foundation) at 48 rows, "
         "`sr`, preset `fast` with three steps, one thread.\n\n"
         f"{markdown(runs, bold=False) if runs else ''}\n\n"
-        "These rows were measured before PyTorch's caches were bounded and before frames were kept "
-        "as soon as they are done. "
+        "The rows of 400 and 1,691 frames were measured before PyTorch's caches were bounded and "
+        "before frames were kept as soon as they are done. "
         "Bytes of a pixel count the result's frames: 3 are its colours of 8 bits uncompressed.\n"
     )
     if peaks := found["peaks"]:
