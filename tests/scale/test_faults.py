@@ -154,7 +154,7 @@ def test_a_full_store(tmp_path):
 
 
 NODE = """
-import sys, threading
+import contextlib, os, signal, sys, threading
 from pathlib import Path
 import torch
 from visionxl.scale.cluster import load_ray
@@ -177,8 +177,10 @@ with Pool(tiny, workers=3, whole=True, name="tiny") as pool:
     pool.crew.patience = 20
     until(lambda: all(w.ready() for w in pool.crew.staff))  # two of them on the second node
     def pull():
-        gate.wait()
+        process = gate.wait()
         cluster.remove_node(second, allow_graceful=False)
+        with contextlib.suppress(ProcessLookupError):  # a machine takes all its processes along
+            os.kill(process, signal.SIGKILL)
         gate.let_go()
     thread = threading.Thread(target=pull, daemon=True)
     thread.start()
