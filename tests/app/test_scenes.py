@@ -106,6 +106,7 @@ for film in sys.argv[1:3]:
 """
 
 
+@pytest.mark.slow  # test_restore counts the tensors that live after three and fifteen windows
 @pytest.mark.skipif(os.name == "nt", reason="peak memory is asked of a Unix")
 def test_memory_is_flat(tmp_path):
     "50 frames, then 200 in the same process: the peak grows by at most 5 %."

@@ -346,8 +346,10 @@ class EmulatedMode(TorchFunctionMode):
         if here:
             self.check(name, func, args, kwargs, found)
         on_device = here if wanted is None else wanted != CPU
-        place = wanted if wanted is not None else next(
-            (place_of(t) for t in found if isinstance(t, Emulated)), self.place
+        place = (
+            wanted
+            if wanted is not None
+            else next((place_of(t) for t in found if isinstance(t, Emulated)), self.place)
         )
         if name in RANDOM or "generator" in kwargs:
             kwargs = self.drawn(name, kwargs, on_device)

@@ -55,7 +55,7 @@ def test_rounding_of_a_file_is_noise(x):
 def test_a_moving_mask_and_a_hidden_box(x):
     weights = torch.ones(9, 1, 96, 160)
     for t in range(9):
-        weights[t, :, 10 : 60, 10 * t : 10 * t + 60] = 0
+        weights[t, :, 10:60, 10 * t : 10 * t + 60] = 0
     A = Mask(tuple(x.shape), weights)
     y = torch.where(weights > 0, x + 0.08 * draw(x.shape), torch.tensor(1.0))
     assert estimate_noise(y, A) == pytest.approx(0.08, rel=0.1)

@@ -161,6 +161,7 @@ def held_out(data, name, frames, size):
     return x, torch.nn.functional.avg_pool2d(x, 3, 1, 1)
 
 
+@pytest.mark.slow
 def test_lpips_of_a_held_out_clip_by_torchs_layers(data):
     "Zhang et al. 2018, Eq. 1, written out once more with torch's own AlexNet layers."
     d = load_file(data / "weights" / "lpips_alex.safetensors")

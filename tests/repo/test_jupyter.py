@@ -15,10 +15,7 @@ from repo.browser import open_chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = sorted((ROOT / "nbs" / "course").glob("*.ipynb"))
-QUICK = "04_schedule"  # a light one with a slider and an exercise; the others are slow
-PARAMS = [
-    pytest.param(p, id=p.stem, marks=[] if p.stem == QUICK else [pytest.mark.slow]) for p in LESSONS
-]
+PARAMS = [pytest.param(p, id=p.stem, marks=pytest.mark.slow) for p in LESSONS]
 SETTINGS = {
     "notebook-extension/tracker": {
         "windowingMode": "none",

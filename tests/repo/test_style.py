@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("visionxl", "tests", "tools", "bench", "nbs")
 
+
 def cells(path: Path) -> list[str]:
     "The code of a notebook, cell by cell, without what only IPython understands."
     nb = json.loads(path.read_text(encoding="utf-8"))

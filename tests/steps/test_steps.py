@@ -609,7 +609,5 @@ def test_noise_of_a_generator_starts_elsewhere():
 def test_a_start_above_what_was_trained():
     schedule = SimpleNamespace(sampling=(500, 480), tau=0.5)
     check_trained(schedule, SimpleNamespace(t_max=500, alpha_bar=range(1000)))
-    with pytest.raises(
-        ValueError, match="starts at timestep 500, .* trained up to 490"
-    ):
+    with pytest.raises(ValueError, match="starts at timestep 500, .* trained up to 490"):
         check_trained(schedule, SimpleNamespace(t_max=490, alpha_bar=range(1000)))
