@@ -68,6 +68,35 @@ def keep(found: dict) -> None:
     RESULTS.with_suffix(".md").write_text(page(found))
 
 
+SECTIONS = {  # part of the figures: what its rows are called, and what is said of them
+    "peaks": (
+        "frames done",
+        "The largest memory so far in one run of all 1,691 frames, stopped after {last} of them",
+    ),
+    "scratch": (
+        "frames done",
+        "The scratch folder of that run, in bytes of a pixel of the frames that are done",
+    ),
+    "flicker": (
+        "pairs of frames",
+        "Flicker (1000 x warping error) of the same pairs of frames, at a border of windows and "
+        "inside of one",
+    ),
+    "tiles": (
+        "networks see",
+        "Three frames of 540x960, the same preset: memory, and how far the result is from that of "
+        "whole frames (levels of 255, root mean square and largest) where tiles share pixels and "
+        "where they do not",
+    ),
+    "networks": (
+        "prior",
+        "MB that a network takes beside its weights for one frame of 768x1280, in float32 (SDXL: "
+        "computed without its weights, `prior.machine.cost`; 0: it fitted into what was free "
+        "already)",
+    ),
+}
+
+
 def page(found: dict) -> str:
     "The figures as Markdown."
     runs = [{"frames": n} | r for n, r in found["runs"].items()]
@@ -79,40 +108,16 @@ def page(found: dict) -> str:
         "before frames were kept as soon as they are done. "
         "Bytes of a pixel count the result's frames: 3 are its colours of 8 bits uncompressed.\n"
     )
-    if peaks := found["peaks"]:
-        rows = [{"frames done": k, "peak memory, MB": v} for k, v in peaks.items()]
-        text += (
-            "\nThe largest memory so far in one run of all 1,691 frames, stopped "
-            f"after 803 of them:\n\n{markdown(rows, bold=False)}\n"
-        )
-    if scratch := found["scratch"]:
-        rows = [{"frames done": k} | v for k, v in scratch.items()]
-        text += (
-            "\nThe scratch folder of that run, in bytes of a pixel of the frames that are "
-            f"done:\n\n{markdown(rows, bold=False)}\n"
-        )
-    if flicker := found["flicker"]:
-        rows = [{"pairs of frames": k} | v for k, v in flicker.items()]
-        text += (
-            "\nFlicker (1000 x warping error) of the same pairs of frames, at a border of windows "
-            f"and inside of one:\n\n{markdown(rows, bold=False)}\n"
-        )
-    if tiles := found["tiles"]:
-        rows = [{"networks see": k} | v for k, v in tiles.items()]
-        text += (
-            "\nThree frames of 540x960, the same preset: memory, and how far the result is "
-            "from that of whole frames (levels of 255, root mean square and largest) where tiles "
-            f"share pixels and where they do not:\n\n{markdown(rows, bold=False)}\n"
-        )
-    if networks := found["networks"]:
-        rows = [{"prior": k} | v for k, v in networks.items()]
-        text += (
-            "\nMB that a network takes beside its weights for one frame of 768x1280, in float32 "
-            "(SDXL: computed without its weights, `prior.machine.cost`; 0: it fitted into what was "
-            "free already):\n\n"
-            f"{markdown(rows, bold=False)}\n"
-        )
+    for part, (name, said) in SECTIONS.items():
+        rows = [{name: k} | _row(v) for k, v in found[part].items()]
+        if rows:
+            last = list(found[part])[-1]
+            text += f"\n{said.format(last=last)}:\n\n{markdown(rows, bold=False)}\n"
     return text
+
+
+def _row(value: object) -> dict:
+    return value if isinstance(value, dict) else {"peak memory, MB": value}
 
 
 def measured(folder: Path, frames: int) -> Path:
