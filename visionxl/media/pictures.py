@@ -60,7 +60,10 @@ def _deep_picture(path: Path) -> np.ndarray:
     "A picture with 16 bits per colour, which Pillow would round to 8."
     import cv2
 
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    if hasattr(cv2, "setLogLevel"):  # OpenCV 4 names it so
+        cv2.setLogLevel(0)
+    else:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     a = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if a is None or a.dtype != np.uint16:
         raise OSError(f"{path} does not decode")
