@@ -20,7 +20,7 @@ from ..extras.starts import first_guess
 def generator(*numbers: int):  # e.g. seed, stage, step
     "A generator that depends on these numbers alone: a step sees the same data after a stop."
     return torch.Generator().manual_seed(
-        int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+        int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
     )
 
 # %% ../../nbs/training/photos.ipynb #ced0f256
