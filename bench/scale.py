@@ -174,9 +174,9 @@ def summary(rows: list[dict]) -> list[dict]:
     "For each length: the time of one worker and of two, and what follows."
     out = []
     for frames in sorted({r["frames"] for r in rows}):
-        best = {n: median_run(rows, frames, n) for n in (1, 2)}
+        usual = {n: median_run(rows, frames, n) for n in (1, 2)}
         same = len({r["sha256"] for r in rows if r["frames"] == frames}) == 1
-        for n, b in best.items():
+        for n, b in usual.items():
             cpu = b["CPU of workers"] + b["CPU of driver"]
             out.append(
                 {
@@ -186,7 +186,7 @@ def summary(rows: list[dict]) -> list[dict]:
                     "seconds": f"{b['seconds']:.1f}",
                     "ms per computed frame": f"{1000 * b['seconds'] / b['computed']:.1f}",
                     "CPU ms per computed frame": f"{1000 * cpu / b['computed']:.1f}",
-                    "efficiency": f"{best[1]['seconds'] / (n * b['seconds']):.2f}",
+                    "efficiency": f"{usual[1]['seconds'] / (n * b['seconds']):.2f}",
                     "driver MB": f"{b['driver MB']:.0f}",
                     "load": f"{b['load']:.1f}",
                     "same bits": "yes" if same else "NO",

@@ -93,9 +93,13 @@ def about(run: dict, large: dict) -> str:
     )
 
 
-def difference(ours: dict, theirs: dict, digits: int) -> str:
-    "The mean over clips of a difference, with its standard error."
-    d = [ours[c] - theirs[c] for c in ours]
+def gaps(ours: dict, theirs: dict) -> list[float]:
+    "The difference on each clip."
+    return [ours[c] - theirs[c] for c in ours]
+
+
+def told(d: list[float], digits: int) -> str:
+    "A mean over clips, with its standard error."
     return f"{mean(d):+.{digits}f} ± {stdev(d) / len(d) ** 0.5:.{digits}f}"
 
 
@@ -105,19 +109,16 @@ def asked(run: dict, small: dict) -> str:
     for t in dict.fromkeys(r["task"] for r in run["rows"]):
         row, wanted = {"task": t}, ASKED[t.removesuffix("+")]
         row["asked, dB"] = f"+{wanted}"
-        for r in (run, small):
-            best, other = (of(r, t, m, "PSNR") for m in PAIR)
-            worst = min(best[c] - other[c] for c in best)
-            text = f"{difference(best, other, 2)}, worst clip {worst:+.2f}"
-            row[f"measured, dB, {r['size']} rows"] = text
+        gains, small_gains = (gaps(*(of(r, t, m, "PSNR") for m in PAIR)) for r in (run, small))
+        for r, d in ((run, gains), (small, small_gains)):
+            row[f"measured, dB, {r['size']} rows"] = f"{told(d, 2)}, worst clip {min(d):+.2f}"
         by = {m: of(small, t, m, "LPIPS") for m in CLASSICAL}
         rival = min(by, key=lambda m: mean(by[m].values()))
         ours = of(small, t, "best", "LPIPS")
         row["LPIPS, `best`"] = f"{mean(ours.values()):.3f}"
         row["LPIPS, best classical row"] = f"{mean(by[rival].values()):.3f} ({METHODS[rival]})"
-        row["difference"] = difference(ours, by[rival], 3)
+        row["difference"] = told(gaps(ours, by[rival]), 3)
         met["LPIPS"] += [t] if mean(ours.values()) <= mean(by[rival].values()) else []
-        gains = [a - b for a, b in zip(*(of(run, t, m, "PSNR").values() for m in PAIR))]
         met["dB"] += [t] if mean(gains) >= wanted and min(gains) >= -0.1 else []
         rows.append(row)
     said = {k: f"on {', '.join(v)}" if v else "on no task" for k, v in met.items()}
