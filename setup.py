@@ -5,6 +5,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 here = Path(__file__).parent
 parser = ConfigParser(delimiters=["="])
@@ -23,6 +24,16 @@ def absolute(text):
     git = cfg["git_url"]
     text = re.sub(r"(!\[[^\]]*\]\()(?![a-z]+:|#)", rf"\1{git}/raw/{cfg['branch']}/", text)
     return re.sub(r"((?<!!)\[[^\]]*\]\()(?![a-z]+:|#)", rf"\1{git}/blob/{cfg['branch']}/", text)
+
+
+class WithoutIndex(build_py):
+    """The modules of the package. nbdev's index, which lies where notebooks were exported, stays out:
+    so the wheel of a working tree is that of a clean clone.
+    """
+
+    def find_package_modules(self, package, package_dir):
+        modules = super().find_package_modules(package, package_dir)
+        return [found for found in modules if found[1] != "_modidx"]
 
 
 setup(
@@ -66,9 +77,7 @@ setup(
     include_package_data=False,
     install_requires=cfg["requirements"].split(),
     extras_require=extras,
-    entry_points={
-        "console_scripts": cfg["console_scripts"].split(),
-        "nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"],
-    },
+    cmdclass={"build_py": WithoutIndex},
+    entry_points={"console_scripts": cfg["console_scripts"].split()},
     zip_safe=False,
 )
