@@ -27,8 +27,9 @@ def absolute(text):
 
 
 class WithoutIndex(build_py):
-    """The modules of the package. nbdev's index, which lies where notebooks were exported, stays out:
-    so the wheel of a working tree is that of a clean clone.
+    """The modules of the package without nbdev's index, which only an export writes.
+
+    So the wheel of a working tree is that of a clean clone.
     """
 
     def find_package_modules(self, package, package_dir):

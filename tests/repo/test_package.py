@@ -242,3 +242,32 @@ def test_what_is_needed_goes_with_our_terms():
 )
 def test_terms_that_are_looked_at(text, bad):
     assert licences.rejected(text) is bad
+
+
+QUIET = "No known vulnerabilities found"
+SKIPPED = "{} Dependency not found on PyPI and could not be audited: {} (1.0)"
+WEAK = "Found 1 known vulnerability in 1 package\nName Version ID\naiohttp 3.1 PYSEC-1"
+
+
+def skipped(names):
+    "What pip-audit says where it could not look up some packages."
+    return "\n".join([QUIET, *(SKIPPED.format(name, name) for name in names)])
+
+
+@pytest.mark.parametrize(
+    "said, code, line, bad",
+    [
+        (QUIET, 0, "looked up 9 of 9", False),
+        (skipped("abcdefghi"), 0, "NOT AUDITED", False),
+        (skipped("abcd"), 0, "AUDITED: 4 of", False),
+        (WEAK, 1, "PYSEC-1", True),
+        ("ConnectionError: Failed to resolve pypi.org", 1, "database was not reached", False),
+        ("python: No module named pip_audit", 1, "not installed", False),
+    ],
+    ids=["all", "none", "some", "weak", "no network", "no pip-audit"],
+)
+def test_what_was_not_audited_is_said(said, code, line, bad):
+    "pip-audit itself ends well, and says that it found nothing, where it could not look."
+    text, weak = licences.audited(said, code, 9)
+    assert line in text and weak is bad
+    assert (QUIET in text) is (line.startswith(("looked", "AUDITED")))
