@@ -44,7 +44,7 @@ from visionxl.measure.experiment.plain_priors import (  # noqa: E402
     dct_threshold,
     keep,
 )
-from visionxl.measure.tables import markdown, number  # noqa: E402
+from visionxl.measure.tables import markdown, mean_and_error, number  # noqa: E402
 from visionxl.operators.tasks import TASKS  # noqa: E402
 from visionxl.presets import best, choose, paper  # noqa: E402
 from visionxl.prior.latent import Prior  # noqa: E402
@@ -262,8 +262,7 @@ def gap(
 ) -> tuple[float, float]:
     "Return by how much a row is ahead, mean over clips, and the standard error of that."
     gaps = [row["each"][c][name] - other["each"][c][name] for c in row["each"]]
-    error = float(np.std(gaps, ddof=1)) / len(gaps) ** 0.5 if len(gaps) > 1 else math.nan
-    return float(np.mean(gaps)), error
+    return mean_and_error(gaps)
 
 
 def shares(rows: list[dict], name: str = "PSNR") -> list[dict]:

@@ -28,7 +28,7 @@ from kept import write_json  # noqa: E402
 from visionxl.compare.rivals import RIVALS, upsample  # noqa: E402
 from visionxl.measure.experiment.given import at_size, default_clips, find_operator  # noqa: E402
 from visionxl.measure.metrics import to_unit  # noqa: E402
-from visionxl.measure.tables import markdown  # noqa: E402
+from visionxl.measure.tables import markdown, mean_and_error  # noqa: E402
 from visionxl.presets import choose  # noqa: E402
 from visionxl.prior.latent import Prior  # noqa: E402
 from visionxl.solver import solve  # noqa: E402
@@ -84,9 +84,9 @@ def page(kept: dict) -> str:
         row: dict = {"method": method, "clips": str(len(mine))}
         for name in ("error", "drawn", "stays", "measured"):
             values = [1e4 * r[name] for r in mine]
-            row[name] = float(np.mean(values))
+            row[name], error = mean_and_error(values)
             if len(mine) > 1:
-                row[f"{name} se"] = float(np.std(values, ddof=1)) / len(mine) ** 0.5
+                row[f"{name} se"] = error
         rows.append(row)
         behind = [r for r in mine if r["error"] > r["measured"]]
         drawn = sum(r["stays"] < r["measured"] for r in behind)

@@ -6,11 +6,11 @@ python tools/card.py    rewrites what stands between two comments of the bundled
 import json
 import sys
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
-from visionxl.measure.tables import markdown  # noqa: E402
+from visionxl.measure.tables import markdown, mean_and_error  # noqa: E402
 
 CARD, RUNS = (
     ROOT / "visionxl/assets/tiny/README.md",
@@ -100,7 +100,8 @@ def gaps(ours: dict, theirs: dict) -> list[float]:
 
 def told(d: list[float], digits: int) -> str:
     "A mean over clips, with its standard error."
-    return f"{mean(d):+.{digits}f} ± {stdev(d) / len(d) ** 0.5:.{digits}f}"
+    middle, error = mean_and_error(d)
+    return f"{middle:+.{digits}f} ± {error:.{digits}f}"
 
 
 def asked(run: dict, small: dict) -> str:

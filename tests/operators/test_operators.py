@@ -23,8 +23,9 @@ from visionxl.operators.adapters import (
 )
 from visionxl.operators.blurs import FrameFilter
 from visionxl.operators.fast import bases, cosine
+from visionxl.operators.fast.diagonal import rotate
 from visionxl.operators.kernels import convolution, cosine_gains, extend, fourier_gains
-from visionxl.operators.known.checks import verify
+from visionxl.operators.known.checks import check_problem, verify
 from visionxl.operators.tasks import (
     BOUNDARIES,
     TASKS,
@@ -528,12 +529,57 @@ def test_checks_find_what_is_wrong():
     with pytest.raises(AssertionError, match="A.T A x fails"):
         check_spectrum(Off.gaussian(S, 5, 1.0))
 
+    class Treble(Blur):
+        def factors(self):
+            return super().factors()._replace(gains=super().factors().gains * 3**0.5)
+
+    with pytest.raises(AssertionError, match="fails by 2 > 1e-10"):
+        check_spectrum(Treble.gaussian(S, 5, 1.0))
+
     class Slightly(Blur):
         def adjoint(self, y):
             return super().adjoint(y) * (1 + 1e-7)
 
     with pytest.raises(AssertionError):
         check_adjoint(Slightly.gaussian(S, 5, 1.0))
+
+
+def test_the_dot_test_can_be_made_again():
+    "Its vectors are those of the seeds 0, 1, 2: a figure that was printed once comes back."
+    seen = []
+
+    class Watched(Identity):
+        def forward(self, x):
+            seen.append(x)
+            return x
+
+    check_adjoint(Watched(S))
+    assert len(seen) == 3
+    assert all(torch.equal(x, draw(*S, seed=k)) for k, x in enumerate(seen))
+
+
+def test_a_problem_of_no_step_is_one():
+    "It gives the estimate back; fewer steps than none, or half a one, are refused."
+    A, x = Blur(S, K), draw(*S)
+    check_problem(A, A(x), x, steps=0)
+    for steps in (-1, 0.5):
+        with pytest.raises(ValueError, match=f"steps={steps} must be a whole number, 0 or more"):
+            check_problem(A, A(x), x, steps=steps)
+
+
+def test_a_long_matrix_product_is_made_in_pieces_on_a_cpu(monkeypatch):
+    "Of 2^14 columns, which stay in cache; anywhere else in one."
+    made, mm = [], torch.mm
+
+    def counted(m, a, out):
+        made.append(a.shape[1])
+        return mm(m, a, out=out)
+
+    monkeypatch.setattr(torch, "mm", counted)
+    m, v = draw(3, 3), draw(3, 40_000)
+    assert torch.allclose(rotate(m, v), m @ v) and made == [16384, 16384, 7232]
+    rotate(m, torch.empty(3, 40_000, device="meta"))
+    assert made[3:] == [40_000]
 
 
 # other libraries

@@ -11,6 +11,7 @@ from visionxl.operators.blurs import FrameFilter
 from visionxl.operators.fast.bases import Fourier
 from visionxl.operators.fast.frames import cg_by_frame, frames_apart
 from visionxl.operators.known.checks import verify, working_type
+from visionxl.operators.known.probing import from_gram
 from visionxl.operators.known.properties import describe, has_one_gain, kind_of
 from visionxl.operators.tasks import (
     TASKS,
@@ -94,6 +95,18 @@ def test_fewer_frames_than_before():
     product = Blur.gaussian((4, 1, 8, 8), 5, 1.0) @ FrameMix((6, 1, 8, 8), A.temporal.matrix)
     d = describe(product)
     assert d.recipe == "deblur+" and d.operator.spatial is not None, "its parts are found"
+
+
+def test_gains_are_read_where_no_frequency_vanishes():
+    """Frames of 9x9: the cosine of frequency 3 is 0 in the second pixel of each row and column, so
+    only the first pixel tells all gains.
+    """
+    A = Blur.gaussian((2, 1, 9, 9), 3, 0.5)
+    x = draw(2, 1, 9, 9)
+    B, measured = from_gram(Plain(A), x)
+    assert off(B.AT(B(x)), A.AT(A(x))) < 1e-9 and off(measured(A(x)), B(x)) < 1e-9
+    d = describe(Plain(A))
+    assert d.kind == "blur" and off(d.operator(x), A(x)) < 1e-9
 
 
 def test_the_same_problem_with_noise():

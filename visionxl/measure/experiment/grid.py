@@ -37,7 +37,7 @@ from visionxl.measure.experiment.identity import (
 )
 from .methods import NAMES, find_method, method_identity, wants
 from .plain_priors import PLAIN_PRIORS
-from ..tables import Rows
+from ..tables import Rows, mean_and_error
 from ...operators.tasks import TASKS
 
 _all_ = ["Cell", "NAMES", "Peak", "default_clips", "sheet"]
@@ -53,9 +53,9 @@ def mean_row(
         seen = [r[k] for r in rows if not math.isnan(r[k])]
         if not seen:
             continue
-        out[k] = float(np.mean(seen))
+        out[k], error = mean_and_error(seen)
         if len(seen) > 1:
-            out[f"{k} se"] = float(np.std(seen, ddof=1) / len(seen) ** 0.5)
+            out[f"{k} se"] = error
     return out | video_distances([r.get("features", ()) for r in rows])
 
 # %% ../../../nbs/reference/measure/experiment/grid.ipynb #3f769ab5

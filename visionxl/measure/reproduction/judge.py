@@ -8,10 +8,8 @@ __all__ = ['lead_of', 'verdict', 'judge', 'sentences']
 # %% ../../../nbs/reference/measure/reproduction/judge.ipynb #b4ba96b4
 import math
 
-import numpy as np
-
 from .paper import Table
-from ..tables import BETTER, number
+from ..tables import BETTER, mean_and_error, number
 
 # %% ../../../nbs/reference/measure/reproduction/judge.ipynb #d0a913d0
 def lead_of(
@@ -25,7 +23,7 @@ def lead_of(
     gaps = [sign * (a[metric] - b[metric]) for a, b in pairs if metric in a and metric in b]
     if len(gaps) < 2:
         return sign * (better[metric] - worse[metric]), 0.0
-    return float(np.mean(gaps)), float(np.std(gaps, ddof=1)) / len(gaps) ** 0.5
+    return mean_and_error(gaps)
 
 
 def verdict(
