@@ -75,8 +75,8 @@ def average(
 ) -> None:
     "Move the running average towards the model, faster at the start of a run."
     d = min(decay, (1 + step) / (10 + step))
-    for k, v in model.state_dict().items():
-        ema[k].lerp_(v.to(ema[k].dtype), 1 - d)
+    now = model.state_dict()
+    torch._foreach_lerp_(list(ema.values()), [now[k].to(v.dtype) for k, v in ema.items()], 1 - d)
 
 # %% ../../nbs/training/loop.ipynb #ab14ef62
 def averaged_weights(
@@ -151,7 +151,10 @@ def train(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    opt = torch.optim.AdamW(model.parameters(), c["lr"], betas=(0.9, 0.99), weight_decay=0.01)
+    fused = next(model.parameters()).is_cuda
+    opt = torch.optim.AdamW(
+        model.parameters(), c["lr"], betas=(0.9, 0.99), weight_decay=0.01, fused=fused
+    )
     ema = {k: v.clone() for k, v in model.state_dict().items()}
     first = load_state(path, model, ema, opt) if path.exists() else 0
     last, start, losses = (
@@ -168,13 +171,13 @@ def train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         opt.step()
         average(ema, model, step, c["ema"])
-        losses.append(loss.item())
+        losses.append(loss.detach())  # without waiting for the device
         if (step + 1) % c["save_every"] == 0 or step + 1 == last:
             save_state(path, model, ema, opt, step + 1)
             report(
                 path,
                 step + 1,
-                np.mean(losses),
+                torch.stack(losses).mean().item(),
                 (time.time() - start) / (step + 1 - first),
                 with_weights(model, ema, validate),
             )

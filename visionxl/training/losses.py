@@ -6,6 +6,8 @@
 __all__ = ['alpha_bar_table', 'diffuse', 'levels', 'imperfect', 'unet_loss', 'noise_loss']
 
 # %% ../../nbs/training/losses.ipynb #f46321f7
+from collections.abc import Callable
+
 import torch
 
 from .settings import device
@@ -70,9 +72,9 @@ def imperfect(
 
     Guess and noise together are as wrong as the noise of this level alone would be.
     """
-    sigma = ((1 - a) / a).sqrt().float()
+    sigma = ((1 - a) / a).sqrt().float().to(z.device)
     error = (spoilt - z).square().mean((1, 2, 3)).sqrt().clamp_min(1e-3)
-    share = torch.rand(len(z), generator=rng)  # of the error, which is the guess's
+    share = torch.rand(len(z), generator=rng).to(z.device)  # of the error, which is the guess's
     m = (share * sigma / error).clamp_max(1)
     if full:
         share = m * error / sigma
@@ -108,27 +110,30 @@ def noise_loss(
     z: torch.Tensor,  # (B, c, h, w) latents, or (B, 2c, h, w) with spoilt ones behind them
     c: dict,  # stage settings: t_max, spoilt, level_power, half
     alpha_bar: torch.Tensor,  # the table
-    rng: torch.Generator,
+    rng: torch.Generator,  # of the levels
+    noise_rng: torch.Generator | None = None,  # of the noise, on any device; None: `rng` too
+    inner: Callable | None = None,  # in place of `unet.inner`, for instance a compiled one
 ) -> torch.Tensor:  # scalar
     """The squared error of the noise, weighted by what is expected of it at its level.
 
     A share `c["spoilt"]` of the examples shows imperfect guesses. With `c["half"]` the network
     computes in bfloat16, which takes half the time; the loss does not.
     """
+    own = noise_rng or rng
     clean = z[:, : unet.config.in_channels]
     t = levels(len(z), c["t_max"], rng, c["level_power"])
-    noise, a = torch.randn(clean.shape, generator=rng), alpha_bar[t]
-    pick = (torch.rand(len(z), generator=rng) < c["spoilt"])[:, None, None, None]
-    seen, scale = clean, torch.ones(len(z), 1, 1, 1)
+    noise, a = torch.randn(clean.shape, generator=own, device=own.device).to(z), alpha_bar[t]
+    pick = (torch.rand(len(z), generator=rng) < c["spoilt"])[:, None, None, None].to(z.device)
+    seen, scale = clean, torch.ones(len(z), 1, 1, 1, device=z.device)
     if c["spoilt"]:
         guess, less = imperfect(clean, z[:, unet.config.in_channels :], a, rng, full=True)
         seen, scale = torch.where(pick, guess, clean), torch.where(pick, less, scale)
-    p, q = (f.sqrt()[:, None, None, None].float() for f in (a, 1 - a))
+    p, q = (f.sqrt()[:, None, None, None].float().to(z.device) for f in (a, 1 - a))
     z_t = p * seen + q * scale * noise
     z_t, eps = z_t.to(device()), ((z_t - p * clean) / q).to(device())
     c_in, c_skip, c_out = unet.scales(t, z_t)
     with torch.autocast(device(), torch.bfloat16, enabled=c["half"]):
-        inner = unet.inner(z_t, t.to(device()), c_in)
-    error = inner.float() - (eps - c_skip * z_t) / c_out
+        said = (inner or unet.inner)(z_t, t.to(device()), c_in)
+    error = said.float() - (eps - c_skip * z_t) / c_out
     weights = c_out**2 / (c_out**2).mean(1, keepdim=True)
     return (weights * error.square()).mean()

@@ -39,6 +39,8 @@ def export(
     if lender in BUNDLED:
         vae.save_config(out / "vae")
         note_in_config(out / "vae", weights_of=lender, latents=config["latents"])
+    elif vae.encoder is None:
+        vae.save_pretrained(out / "vae")  # a small matrix, whose rounding would be seen
     else:
         vae.half().save_pretrained(out / "vae")
     if config["unet"].get("stored_in") == "int8":
@@ -61,7 +63,7 @@ def finished(
 
     One that starts from trained weights has.
     """
-    if "from" in config[stage]:
+    if "from" in config[stage] or config[stage]["model"].get("width") == 0:
         return True
     with safe_open(Path(run) / f"{stage}.safetensors", "pt") as f:
         step = int(f.metadata()["step"])

@@ -70,7 +70,7 @@ def in_batches(
 
     Gradients reach the inputs that ask for them. Raises ValueError where the placement gives none.
     """
-    graph, dtype = needs_graph(*inputs), next(net.parameters()).dtype
+    graph, dtype = needs_graph(*inputs), dtype_of(net)
     if graph:
         check_graph(place)
     with resident(net, place), nullcontext() if graph else torch.inference_mode():
