@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from ..models.conditioning import Condition, make_condition
 from ..models.hub import ALIASES
 from ..models.loading import Model, load_network, locate
-from .memory import Placement, in_tiles, resident
+from .memory import Placement, dtype_of, in_tiles, resident
 
 # %% ../../../nbs/reference/prior/machine/calls.ipynb #fde75bd5
 def needs_graph(
