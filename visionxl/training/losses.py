@@ -67,6 +67,7 @@ def imperfect(
     a: torch.Tensor,  # alpha_bar of each, (B,)
     rng: torch.Generator,
     full: bool = False,  # give a guess that is better than its share the rest of the noise too
+    power: float = 1.0,  # of the share: 1 is uniform, less favours guesses with little noise
 ) -> tuple[torch.Tensor, torch.Tensor]:  # the guess, and its share of noise, (B, 1, 1, 1)
     """A guess on the way from `z` to `spoilt`, as the solver hands it to the network.
 
@@ -74,7 +75,7 @@ def imperfect(
     """
     sigma = ((1 - a) / a).sqrt().float().to(z.device)
     error = (spoilt - z).square().mean((1, 2, 3)).sqrt().clamp_min(1e-3)
-    share = torch.rand(len(z), generator=rng).to(z.device)  # of the error, which is the guess's
+    share = torch.rand(len(z), generator=rng).to(z.device) ** power  # of the error: the guess's
     m = (share * sigma / error).clamp_max(1)
     if full:
         share = m * error / sigma
@@ -126,7 +127,8 @@ def noise_loss(
     pick = (torch.rand(len(z), generator=rng) < c["spoilt"])[:, None, None, None].to(z.device)
     seen, scale = clean, torch.ones(len(z), 1, 1, 1, device=z.device)
     if c["spoilt"]:
-        guess, less = imperfect(clean, z[:, unet.config.in_channels :], a, rng, full=True)
+        spoilt, power = z[:, unet.config.in_channels :], c.get("share_power", 1.0)
+        guess, less = imperfect(clean, spoilt, a, rng, True, power)
         seen, scale = torch.where(pick, guess, clean), torch.where(pick, less, scale)
     p, q = (f.sqrt()[:, None, None, None].float().to(z.device) for f in (a, 1 - a))
     z_t = p * seen + q * scale * noise
