@@ -20,6 +20,7 @@ from visionxl.training.losses import (
     noise_loss,
     unet_loss,
 )
+from visionxl.training.on_device import PhotoStack, spoil_all
 from visionxl.training.photos import generator, load_photos, read_photos, to_float, view
 from visionxl.training.settings import load_config
 from visionxl.training.train import main
@@ -254,7 +255,19 @@ def test_no_photos_says_so(tmp_path):
 
 @pytest.fixture(scope="module")
 def white(folder):
-    "The second configuration, small, with an autoencoder that was trained before."
+    "The second configuration, small: a linear code, photos in one piece of memory."
+    c = load_config("white")
+    c |= dict(photo_short=64, val_every=3, sizes=[40, 60])
+    c["unet"] |= dict(steps=6, batch=4, crop=4, pool_every=4, warmup=2, save_every=2, look=1)
+    c["unet"] |= dict(compile=False, stack=dict(shorts=[56, 64], groups=3, size=4))
+    c["unet"]["model"] |= dict(block_out_channels=[32, 32, 32])
+    (folder / "white.json").write_text(json.dumps(c))
+    return folder / "white.json"
+
+
+@pytest.fixture(scope="module")
+def lent(folder):
+    "The same with an autoencoder that was trained before, and views made on the processor."
     torch.manual_seed(0)
     vae = PatchAutoencoder(width=8, encoder_blocks=1, decoder_blocks=1)
     x = torch.stack([to_float(view(p, 48)[:, :48, :48]) for p in load_photos(folder)[0]])
@@ -264,9 +277,10 @@ def white(folder):
     c = load_config("white")
     c |= dict(photo_short=64, val_every=3, sizes=[40, 60], vae={"from": str(folder / "before")})
     c["unet"] |= dict(steps=6, batch=4, crop=8, pool_every=4, warmup=2, save_every=2, look=1)
-    c["unet"]["model"] |= dict(block_out_channels=[32, 32, 32])
-    (folder / "white.json").write_text(json.dumps(c))
-    return folder / "white.json"
+    del c["unet"]["stack"], c["unet"]["compile"]
+    c["unet"]["model"] |= dict(block_out_channels=[32, 32, 32], in_channels=16, out_channels=16)
+    (folder / "lent.json").write_text(json.dumps(c))
+    return folder / "lent.json"
 
 
 def scaled_vae(power, gain):
@@ -373,14 +387,15 @@ def test_packed_photos_are_the_photos(folder, tmp_path):
         read_photos(folder / "0.jpg")
 
 
-def test_white_run_resumes_and_loads(white, folder, tmp_path):
+@pytest.mark.parametrize("which", ["white", "lent"])
+def test_white_run_resumes_and_loads(which, folder, tmp_path, request):
     """Killed between two saves, the run over all noise levels ends with the same bits; `Prior`
     reads it.
     """
     from visionxl.prior.latent import Prior
 
     main(["--data", str(folder), "--pack", str(tmp_path / "photos")])
-    common = ["--config", str(white), "--data", str(tmp_path / "photos"), "--run"]
+    common = ["--config", str(request.getfixturevalue(which)), "--data", str(tmp_path / "photos"), "--run"]
     main([*common, str(tmp_path / "whole")])
     for _ in range(2):
         main([*common, str(tmp_path / "pieces"), "--stop-after", "3"])
@@ -391,3 +406,38 @@ def test_white_run_resumes_and_loads(white, folder, tmp_path):
     assert abs(prior.alpha_bar - prior.unet.alpha_bar).max() < 1e-6
     z = prior.encode(torch.zeros(1, 3, 32, 48))
     assert torch.isfinite(prior.eps(z, 999)).all() and prior.eps(z, 999).shape == z.shape
+
+
+def test_a_crop_is_a_piece_of_a_view_and_a_guess_is_near_it(folder):
+    photos = load_photos(folder)[0]
+    stack = PhotoStack(photos, (56,), "cpu")
+    views = [to_float(view(p, 56)) for p in photos]
+    x = stack.crops(12, 48, torch.Generator().manual_seed(0))
+    for crop in x:
+        found = (
+            torch.equal(v[:, i : i + 48, j : j + 48], c)
+            for v in views
+            for i in range(v.shape[1] - 47)
+            for j in range(v.shape[2] - 47)
+            for c in (crop, crop.flip(-1))
+        )
+        assert any(found)
+    for seed in range(4):  # 2, 2, 4 and missing pixels
+        guess = spoil_all(x, torch.Generator().manual_seed(seed))
+        assert guess.shape == x.shape and 0 < (guess - x).square().mean().sqrt() < 0.2
+    with pytest.raises(ValueError, match="the first must not be larger"):
+        PhotoStack(photos, (500,), "cpu")
+
+
+def test_the_linear_code_loses_nothing_and_stays_exact_in_half_precision():
+    x = torch.rand(2, 3, 16, 24) * 2 - 1
+    vae = PatchAutoencoder(width=0, latent_channels=48)
+    vae.set_patches(*fit_patches(torch.rand(8, 3, 32, 32) * 2 - 1, channels=48))
+    vae.normalise(x)
+    scale_latents(vae, 1.0, 4.5)
+    z = vae.encode(x).latent_dist.mode()
+    with torch.autocast("cpu", torch.bfloat16):
+        again = vae.decode(vae.encode(x).latent_dist.mode()).sample
+    assert torch.allclose(again, x, atol=1e-5) and torch.allclose(vae.decode(z).sample, x, atol=1e-5)
+    shifted = vae.encode(x + 0.1).latent_dist.mode() - z  # white in latents is white in pixels
+    assert abs(shifted.square().sum() / 4.5**2 / (0.1**2 * x.numel()) - 1) < 1e-4

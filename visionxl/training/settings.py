@@ -33,14 +33,17 @@ def small_config(
 ) -> dict:
     "A configuration whose stages take seconds, to try a change of the training code on."
     c = load_config(name) | {"sizes": [96, 160]}
-    c["vae"] |= {
-        "model": {"width": 8, "encoder_blocks": 1, "decoder_blocks": 1},
-        **{"steps": 12, "crop": 32, "pool_every": 6, "warmup": 2, "save_every": 6},
-    }
+    if c["vae"]["model"].get("width"):
+        c["vae"] |= {
+            "model": {"width": 8, "encoder_blocks": 1, "decoder_blocks": 1},
+            **{"steps": 12, "crop": 32, "pool_every": 6, "warmup": 2, "save_every": 6},
+        }
     c["unet"] |= {"steps": 6, "batch": 2, "crop": 8, "pool_every": 4, "warmup": 2, "save_every": 3}
     c["unet"] |= {"look": 2, "planned": []}  # photos that are looked at; no other lengths
     blocks = len(c["unet"]["model"]["block_out_channels"])
     c["unet"]["model"] |= {"block_out_channels": [32] * blocks}
+    if "stack" in c["unet"]:  # photos of any size, and nothing compiled
+        c["unet"] |= {"stack": {"shorts": [64], "groups": 2, "size": 2}, "compile": False}
     if "finetune" in c:
         fewer = {"steps": 4, "batch": 2, "warmup": 1, "pool_every": 2, "save_every": 4}
         c["finetune"] |= fewer

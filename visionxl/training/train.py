@@ -63,7 +63,7 @@ def finished(
 
     One that starts from trained weights has.
     """
-    if "from" in config[stage] or config[stage]["model"].get("width") == 0:
+    if "from" in config[stage] or config[stage].get("model", {}).get("width") == 0:
         return True
     with safe_open(Path(run) / f"{stage}.safetensors", "pt") as f:
         step = int(f.metadata()["step"])
