@@ -395,7 +395,8 @@ def test_white_run_resumes_and_loads(which, folder, tmp_path, request):
     from visionxl.prior.latent import Prior
 
     main(["--data", str(folder), "--pack", str(tmp_path / "photos")])
-    common = ["--config", str(request.getfixturevalue(which)), "--data", str(tmp_path / "photos"), "--run"]
+    config = str(request.getfixturevalue(which))
+    common = ["--config", config, "--data", str(tmp_path / "photos"), "--run"]
     main([*common, str(tmp_path / "whole")])
     for _ in range(2):
         main([*common, str(tmp_path / "pieces"), "--stop-after", "3"])
@@ -438,6 +439,7 @@ def test_the_linear_code_loses_nothing_and_stays_exact_in_half_precision():
     z = vae.encode(x).latent_dist.mode()
     with torch.autocast("cpu", torch.bfloat16):
         again = vae.decode(vae.encode(x).latent_dist.mode()).sample
-    assert torch.allclose(again, x, atol=1e-5) and torch.allclose(vae.decode(z).sample, x, atol=1e-5)
+    assert torch.allclose(again, x, atol=1e-5)
+    assert torch.allclose(vae.decode(z).sample, x, atol=1e-5)
     shifted = vae.encode(x + 0.1).latent_dist.mode() - z  # white in latents is white in pixels
     assert abs(shifted.square().sum() / 4.5**2 / (0.1**2 * x.numel()) - 1) < 1e-4
