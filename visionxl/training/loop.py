@@ -9,7 +9,7 @@ __all__ = ['state_tensors', 'save_state', 'load_state', 'average', 'averaged_wei
 import json, os, time
 from collections.abc import Callable
 from pathlib import Path
-import numpy as np, torch
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
