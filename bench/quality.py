@@ -86,6 +86,12 @@ MORE = {  # rows for the asking: solvers for images, frame by frame and in many 
 }
 ON_PIXELS = {"svi, on pixels": "SVI on pixels"}  # made by --prior bench/pixel_prior.py:prior
 PATCHES = ", patches of "  # how the JSON calls a row whose networks see patches
+LAYOUTS = {  # data set of the paper: our clips of its shape
+    "davis": ("bikes_small",),
+    "landscape": ("dog_landscape", "coffee", "juggle"),
+    "vertical": ("dancer_vertical",),
+    "square": ("wheat_square",),
+}
 IN_PATCHES = ("svi", "svi_latent", "diffir2vr")
 SEAM = "error inside the mixed bands of the patches over that outside"
 COLUMNS = ("PSNR", "SSIM", "LPIPS", "ST-LPIPS", "FVD", "FVD windows", "warping", "residual", "seam")
@@ -256,12 +262,13 @@ def write(a: argparse.Namespace, grid: Grid, names: list, all_found: dict, films
     needed = any("prior" in wants(find_method(line.method)) for line in lines)
     first = next(iter(next(iter(all_found.values())).values()))
     windows = sum(len(r["features"][0][1]) for r in first if "features" in r)
-    said = notes(grid.nets, len(names), windows)
+    said = [*a.note, *notes(grid.nets, len(names), windows)]
     if needed:
         said += about_the_top(grid.prior(a.prior), [line.method for line in lines])
     where = {"size": a.size, "frames": a.frames, "clips": names, "seed": a.seed}
     kept = where | {"prior": grid.prior_id(a.prior) if needed else None, "prior_name": a.prior}
     kept |= {"notes": said, "rows": json_rows(all_found, names), "fvd": distances(all_found)}
+    kept["fvd_of"] = of_layouts(all_found, names)
     kept["frames_of"] = strips(films, a.out, stem_of(a))
     done = set(a.tasks) == set(all_found)
     out = a.out / f"{'' if done else 'partial_'}quality_{stem_of(a)}.md"
@@ -380,6 +387,20 @@ def distances(all_found: dict) -> dict:
     return out
 
 
+def of_layouts(all_found: dict, names: list[str]) -> dict:
+    "FVD over the clips of each layout, for Table 3: {layout: {task/row: figures}}."
+    out = {}
+    for layout, clips in LAYOUTS.items():
+        places = [names.index(c) for c in clips if c in names]
+        found = {
+            task: {line: [rows[i] for i in places] for line, rows in lines.items()}
+            for task, lines in all_found.items()
+        }
+        if fvd := distances(found):
+            out[layout] = fvd
+    return out
+
+
 def json_rows(all_found: dict, names: list[str]) -> list[dict]:
     "A row for each task, method and clip, without means."
     out = []
@@ -428,6 +449,8 @@ def parser() -> argparse.ArgumentParser:
         help="SVI and DiffIR2VR-style also with networks that see patches of so many pixels",
     )
     p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--device", help="where methods compute; default: the GPU if there is one")
+    p.add_argument("--note", action="append", default=[], help="a sentence above the tables")
     p.add_argument("--name", default="", help="ending of the files' names")
     p.add_argument("--out", type=Path, default=RESULTS)
     add_crew_options(p)
@@ -447,14 +470,26 @@ def spread(a: argparse.Namespace, grid: Grid, lines: list[Line], names: list[str
         fill(grid, cells, crew)
 
 
-def main(argv: list | None = None) -> int:
-    "Run the grid, task by task; after each the tables so far are on disk."
+def asked(argv: list | None = None) -> argparse.Namespace:
+    "The options, with what follows from them."
     a = parser().parse_args(argv)
     a.size = a.size or (192 if a.full else 96)
     a.frames = a.frames or (25 if a.full else 9)
+    return a
+
+
+def names_of(a: argparse.Namespace, clips: dict) -> list[str]:
+    "The clips that a run takes of those that there are."
+    return list(clips)[: a.count or (len(clips) if a.full else 2)]
+
+
+def main(argv: list | None = None) -> int:
+    "Run the grid, task by task; after each the tables so far are on disk."
+    a = asked(argv)
     clips = default_clips(a.clips)
-    names = list(clips)[: a.count or (len(clips) if a.full else 2)]
+    names = names_of(a, clips)
     grid = Grid(a.out / "quality_cells", clips, say=lambda s: print(s, flush=True))
+    grid.device = a.device
     if a.patches:
         grid.own["seam"] = partial(seam_of, side=a.patches, factor=grid.prior(a.prior).factor)
     lines = lines_of(a)

@@ -108,12 +108,13 @@ def test_a_table_of_the_paper_is_kept_with_its_page(tmp_path, capsys):
 
 
 def test_table_3_by_layouts_is_that_of_the_kept_figures(tmp_path):
+    import quality
     import tables
     from kept import write_json
 
     results = ROOT / "bench/results"
     kept = json.loads((results / "quality_96.json").read_text())
-    for name in tables.LAYOUTS:
+    for name in quality.LAYOUTS:
         made = tmp_path / f"paper_table3_{name}.json"
         write_json(tables.table3(kept, name), made, "rows", "orderings")
         assert made.read_text() == (results / made.name).read_text(), "run --layouts quality_96"

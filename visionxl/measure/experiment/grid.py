@@ -201,6 +201,7 @@ class Grid:
         "Run a cell. Nothing is written."
         method, make = self.method(cell.method), self.operators.get(cell.task, cell.task)
         prior = self.prior(cell.prior) if "prior" in wants(method) else None
+        x = x.to(self.device or x.device)
         row, features, out = run_cell(
             method, find_operator(make), x, prior, self.nets, cell.seed, **cell.changes
         )
