@@ -1,6 +1,6 @@
 """The prior `white` on pixels, for methods that were published for pixels.
 
-    python bench/quality.py --prior bench/pixel_prior.py:prior --tasks sr --methods svi --priors
+python bench/quality.py --prior bench/pixel_prior.py:prior --tasks sr --methods svi --priors
 """
 
 from visionxl.compare.from_noise import on_pixels

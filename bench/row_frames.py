@@ -19,6 +19,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 from visionxl.measure.experiment.plain_priors import PLAIN_PRIORS  # noqa: E402
 
 COLUMNS = 4
+SIDE = 96  # no tile has a larger short side
 
 
 def strip(
@@ -27,11 +28,12 @@ def strip(
 ) -> dict:
     "Write the frames beside each other; returns what the table needs to find one."
     first = next(iter(tiles.values()))
-    h, w = first.shape[1:]
+    shrink = max(1.0, min(first.shape[1:]) / SIDE)
+    h, w = (round(n / shrink) for n in first.shape[1:])
     rows = -(-len(tiles) // COLUMNS)
     page = Image.new("RGB", (COLUMNS * w, rows * h))
     for i, frame in enumerate(tiles.values()):
-        tile = Image.fromarray(frame.transpose(1, 2, 0))
+        tile = Image.fromarray(frame.transpose(1, 2, 0)).resize((w, h), Image.Resampling.LANCZOS)
         page.paste(tile, (i % COLUMNS * w, i // COLUMNS * h))
     page.save(path, quality=45, method=6)
     where = f"{path.parent.name}/{path.name}"
