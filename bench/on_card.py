@@ -37,6 +37,7 @@ import quality  # noqa: E402
 from visionxl.measure.clip_metrics import Networks, load_networks  # noqa: E402
 from visionxl.measure.experiment.given import at_size, default_clips  # noqa: E402
 from visionxl.measure.experiment.grid import Cell, Grid  # noqa: E402
+from visionxl.measure.experiment.identity import package_code  # noqa: E402
 from visionxl.measure.perception.i3d import load_i3d  # noqa: E402
 from visionxl.measure.perception.networks import load_stlpips  # noqa: E402
 from visionxl.measure.perception.weights import find_weights  # noqa: E402
@@ -239,7 +240,7 @@ class Zips:
             z.writestr(f"{stem}.json", json.dumps({"cell": asdict(cell), "row": row}, default=str))
             z.writestr(f"{stem}.npz", _answers(kept))
             for name in VIEWS:
-                z.writestr(f"{stem}.{name}.jpg", _picture(kept[name]))
+                z.writestr(f"{stem}.{name}.jpg", _picture(kept[name], name))
         return True
 
 
@@ -250,12 +251,13 @@ def _answers(kept: dict) -> bytes:
     return out.getvalue()
 
 
-def _picture(a: np.ndarray) -> bytes:
-    "Bytes (C, H, W), or (T, C, W), as a picture."
-    if a.shape[0] != 3:
-        a = a.transpose(1, 0, 2)
+def _picture(a: np.ndarray, name: str) -> bytes:
+    "A frame (C, H, W), or a row or column through time (T, C, W), as a picture."
+    order = (1, 2, 0) if name == "frame" else (0, 2, 1)
     out = io.BytesIO()
-    Image.fromarray(a.transpose(1, 2, 0)).save(out, "JPEG", quality=80, subsampling=0)
+    Image.fromarray(np.ascontiguousarray(a.transpose(order))).save(
+        out, "JPEG", quality=80, subsampling=0
+    )
     return out.getvalue()
 
 
@@ -277,6 +279,7 @@ def run(a: argparse.Namespace) -> int:
     "Run what is missing until the time is over."
     began, end = time.time(), time.time() + 60 * a.minutes
     left = list(todo(a, nets_of(a.pack / "nets")))
+    print(f"code {package_code()}, torch {torch.__version__}", flush=True)
     print(f"{len(left)} cells; {a.processes} processes on {a.device}", flush=True)
     zips, there = Zips(a.out), dict.fromkeys((name for name, *_ in left), 0)
     whole = {name: sum(n == name for n, *_ in left) for name in there}
