@@ -170,6 +170,12 @@ def median_run(rows: list[dict], frames: int, workers: int) -> dict:
     return {k: statistics.median(r[k] for r in mine) for k in MEDIANS} | {"runs": len(mine)}
 
 
+def medians(rows: list[dict]) -> list[dict]:
+    "The medians of every length with one worker and two; the how-to page on scale reads them."
+    pairs = sorted({(r["frames"], r["workers"]) for r in rows})
+    return [{"frames": f, "workers": n} | median_run(rows, f, n) for f, n in pairs]
+
+
 def summary(rows: list[dict]) -> list[dict]:
     "For each length: the time of one worker and of two, and what follows."
     out = []
@@ -373,6 +379,7 @@ def main(argv: list | None = None) -> int:
 
     def keep() -> None:
         a.out.mkdir(parents=True, exist_ok=True)
+        kept["medians"] = medians(kept.get("rows", []))
         path.write_text(json.dumps(kept, indent=1))
         (a.out / "scale.md").write_text(page(kept))
 
