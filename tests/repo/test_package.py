@@ -94,6 +94,12 @@ def test_the_wheel_holds_what_runs_and_nothing_else(wheel, names):
     assert all(any(n.endswith(f"licenses/{text}") for n in names) for text in TEXTS)
 
 
+def test_what_ships_is_listed_with_its_terms(names):
+    text = (ROOT / "visionxl" / "assets" / "README.md").read_text(encoding="utf-8")
+    inside = {n.split("/")[2] for n in names if n.startswith("visionxl/assets/")} - {"README.md"}
+    assert len(inside) > 8 and not [name for name in inside if f"`{name}" not in text]
+
+
 def test_the_metadata_are_complete(metadata):
     assert metadata["License-Expression"].startswith("Apache-2.0")
     extras = set(metadata.get_all("Provides-Extra"))
