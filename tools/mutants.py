@@ -42,7 +42,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 AREAS = {  # modules, and the tests that meet their mutants
     "steps": (["steps"], ["steps/test_kinds.py", "steps", "solver"]),
-    "operators": (["operators"], ["operators", "test_own_operators.py"]),
+    "operators": (
+        ["operators"],
+        ["operators", "test_own_operators.py", "steps/test_consistency.py"],
+    ),
     "solver": (["solver.py", "presets.py"], ["steps/test_kinds.py", "solver"]),
     "schedule": (["prior/schedule.py"], ["steps/test_kinds.py", "prior/test_schedule.py"]),
     "motion": (

@@ -10,6 +10,7 @@ from PIL import Image
 
 from visionxl import video
 from visionxl.app.cli import commands
+from visionxl.operators.tasks import task
 
 pytestmark = pytest.mark.usefixtures("no_weights")
 # run elsewhere: in test_cli, test_page, tests/measure, tests/prior
@@ -36,6 +37,7 @@ def films(tmp_path_factory, tears):
     "A folder with all that the examples take."
     folder = tmp_path_factory.mktemp("films")
     x = tears[:7, :, :32, :32].contiguous()
+    x = task("deblur", x.shape)(x)  # as the examples say
     for name in ("clip.mp4", "small.mp4", "scratched.mp4", "clip.webm", "clean.webm"):
         video.write(folder / name, x, 24)
     for name in ("long.mp4", "clip.mkv", "hdr.mov", "shaken.mkv", "measured.mkv"):

@@ -85,6 +85,7 @@ def test_smaller_as_pillow_makes_it(kernel, n, m):
 def test_frames_that_are_left_out(T, step):
     x = torch.rand(T, 2, 3, 4)
     assert every_frame(x.shape, step)(x).equal(x[::step])
+    assert every_frame(x.shape)(x).equal(x[::2]), "a film of twice the rate is the usual wish"
 
 
 def test_the_clean_size_of_a_chain():

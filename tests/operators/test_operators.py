@@ -23,7 +23,7 @@ from visionxl.operators.adapters import (
 )
 from visionxl.operators.blurs import FrameFilter
 from visionxl.operators.fast import bases, cosine
-from visionxl.operators.fast.diagonal import rotate
+from visionxl.operators.fast.diagonal import Diagonal, frames_at_once, rotate
 from visionxl.operators.kernels import convolution, cosine_gains, extend, fourier_gains
 from visionxl.operators.known.checks import check_problem, verify
 from visionxl.operators.tasks import (
@@ -580,6 +580,20 @@ def test_a_long_matrix_product_is_made_in_pieces_on_a_cpu(monkeypatch):
     assert torch.allclose(rotate(m, v), m @ v) and made == [16384, 16384, 7232]
     rotate(m, torch.empty(3, 40_000, device="meta"))
     assert made[3:] == [40_000]
+
+
+def test_so_many_frames_at_once_keep_every_thread_busy():
+    before = torch.get_num_threads()
+    both = Blur(S, (0.25, 0.5, 0.25)), Mask(S, torch.ones(1, 1, *S[2:]))
+    cosine_op, pixels_op = (Diagonal(A.factors(), S, torch.float64) for A in both)
+    try:
+        for threads, frames in ((1, 4), (4, 4), (6, 6)):
+            torch.set_num_threads(threads)
+            assert frames_at_once(cosine_op, torch.device("cpu")) == frames
+            assert frames_at_once(pixels_op, torch.device("cpu")) == 1
+    finally:
+        torch.set_num_threads(before)
+    assert frames_at_once(pixels_op, torch.device("cuda")) > 1e6
 
 
 # other libraries

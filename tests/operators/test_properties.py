@@ -195,6 +195,22 @@ def test_wrong_operators_are_refused(make, message):
     assert describe(A).kind in ("pooling", "blur", "other")
 
 
+class Bent(Plain):
+    def forward(self, x):
+        y = self.inner(x)
+        return y + 1e-6 * (y / self.size).abs() * y
+
+
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
+def test_the_size_of_an_operator_does_not_matter(size):
+    "A straight one passes and a slightly bent one does not, in any unit of its measurement."
+    straight, bent = (make(size * task("sr", SHAPE)) for make in (Plain, Bent))
+    bent.size = size
+    verify(straight)
+    with pytest.raises(ValueError, match="is not linear"):
+        verify(bent)
+
+
 def test_bundled_operators_are_not_tried():
     for A in (*WRAPPED.values(), Blur.gaussian(SHAPE, 5, 1.0, "reflect"), 2 * WRAPPED["sr"]):
         assert A.verified
