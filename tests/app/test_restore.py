@@ -185,6 +185,14 @@ def test_through_a_file_is_nearly_as_good_as_without(tmp_path, x, kind, name):
     assert loss < worst, f"{loss:.2f} dB lost on the way through {kind}"
 
 
+def test_a_sharp_film_that_is_said_to_be_blurred(tmp_path, x):
+    "Its details explode. The sentence says what to look at, and no film is written."
+    clip = video.write(tmp_path / "sharp.mkv", x[:3], 24, lossless=True)
+    with pytest.raises(ValueError, match="deblur with these numbers has not happened to it"):
+        restore_file(clip, tmp_path / "out.mp4", "deblur", progress=False)
+    assert not (tmp_path / "out.mp4").exists()
+
+
 def test_the_file_knows_its_mask(tmp_path, x):
     src = video.write(tmp_path / "x.mkv", x[:3], lossless=True)
     degrade_file(src, tmp_path / "y.mkv", Degradation("inpaint", seed=3, keep=0.4))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['pad_to_multiple', 'add_noise', 'check_has_noise', 'degrade', 'check_measured', 'quantisation', 'check_mask',
-           'without_hidden']
+           'check_restored', 'without_hidden']
 
 # %% ../../../nbs/reference/app/degradation/measurement.ipynb #85540619
 from collections.abc import Callable
@@ -127,6 +127,21 @@ def check_mask(
             "--mask-seed or its picture with --mask, "
             "and a file without loss"
         )
+
+# %% ../../../nbs/reference/app/degradation/measurement.ipynb #3102e3d0
+def check_restored(
+    x: torch.Tensor,  # (T, C, H, W), restored frames
+    d: AnyDegradation,  # what was said to have happened
+) -> torch.Tensor:
+    "The frames themselves. Raises ValueError where they are so far out of range that `d` is wrong."
+    top = float(x.abs().max())
+    if top > 3:
+        raise ValueError(
+            f"the result reaches {top:.3g}, but a film lies in [-1, 1]: {d.task} with these "
+            "numbers has not happened to it, or it has noise. Check --task and its numbers, let "
+            "them be found (--blind), or say the noise (--sigma-y)"
+        )
+    return x
 
 # %% ../../../nbs/reference/app/degradation/measurement.ipynb #c47b224a
 def without_hidden(

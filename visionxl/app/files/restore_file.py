@@ -16,6 +16,7 @@ import torch
 
 from ... import video
 from ..checkpoint import Checkpoint
+from ..degradation.measurement import check_restored
 from ..degradation.own import AnyDegradation
 from .clip import Clip, as_clip, warn_of_loss
 from .plan import Plan, plan_file
@@ -102,7 +103,7 @@ def write_restored(
     with video.writer(out, plan.fps, run.overwrite, **how) as add:
         for x in pieces:
             watch(x)
-            add(x)
+            add(check_restored(x, plan.settings.degradation))
             frames += len(x)
     checkpoint.clear()
     return Outcome(out, frames, plan, time.time() - began)
