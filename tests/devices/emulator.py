@@ -700,9 +700,10 @@ def emulated(memory: bool = False, kind: str = "cuda", cards: int = 1):
 
     `kind` is "cuda", with so many `cards`, or "mps", which refuses float64.
 
-    With VISIONXL_CARD=1 and a card nothing is emulated: the card itself refuses what is wrong.
+    With VISIONXL_CARD=1 and a card nothing is emulated: the card itself refuses what is wrong. An
+    Apple GPU, or more cards than one, are emulated there too.
     """
-    if real_card():
+    if real_card() and kind == "cuda" and cards == 1:
         yield Device(name=torch.cuda.get_device_name(), real=True)
         return
     gpu = Device(name=f"{kind}:0", counting=memory, kind=kind, cards=cards)
