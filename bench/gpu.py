@@ -337,7 +337,9 @@ def figures(run: Run) -> None:
             there = float(f(u, v))
             cpu, own = (run.seconds(partial(f, *p), 1, 0) for p in ((a, b), (u, v)))
             error = abs(there - float(here)) / max(abs(float(here)), 1e-12)
-            run.row(metric=name, CPU=float(here), card=there, error=error, s_CPU=cpu, seconds=own)
+            run.row(
+                metric=name, CPU=float(here), card=there, relative=error, s_CPU=cpu, seconds=own
+            )
 
 
 # ------------------------------------------------------------------------------ what a person sees
@@ -493,9 +495,8 @@ def waits(run: Run, *args: object) -> dict:
 
 def profile(run: Run, *args: object) -> dict:
     "Copies, kernels and the card's busy share in a run."
-    kinds = [torch.profiler.ProfilerActivity.CPU]
-    if run.device.type == "cuda":
-        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+    activity = torch.profiler.ProfilerActivity
+    kinds = [activity.CUDA if run.device.type == "cuda" else activity.CPU]
     with run.peak() as took:
         last(solve(*args))
     with torch.profiler.profile(activities=kinds) as seen:
