@@ -23,6 +23,7 @@ from .compare.rivals import RIVALS
 from .extras import results, starts
 from .extras.photographs import photo_proximal
 from .extras.best import best
+from .extras.best_white import best_white, white_in_pixels
 from .extras.fast import InBfloat16, fast
 from .steps import consistency, inversion, lowpass, problem, renoise, tweedie
 from .steps.preset import Preset, changed
@@ -52,6 +53,7 @@ VARIANTS = {  # slot: the variants that can be named in it, for instance on the 
         inversion.FromNoise,
         released.InvertFirst,
         from_noise.NoiseAtTop,
+        starts.Noised,
     ),
     "what": (inversion.Upsampled, starts.Regularised, starts.TV),
     "consistency": (
@@ -120,6 +122,7 @@ def choose(
     task: str | None = None,  # the operator's name, `A.name`
     sigma_y: float = 0.0,  # noise of the measurement, for which `best` is made
     changes: dict | None = None,  # {dotted name: value}, for instance {"route.tau": 0.2}
+    prior: Any = None,  # the prior, or its name: `best` has other settings for the bundled `white`
     **parts: Any,  # whole steps by the name of their slot, for instance renoise=my_rule
 ) -> Preset:
     """The preset for a task and a noise level, with changes. A change never changes anything else.
@@ -134,6 +137,8 @@ def choose(
         )
     if not isinstance(preset, Preset):
         recipe = recipes[preset] if isinstance(preset, str) else preset
+        if recipe is best and white_in_pixels(prior):
+            recipe = best_white
         preset = recipe(task, sigma_y)
     wanted = {}
     for name, value in (parts | (changes or {})).items():

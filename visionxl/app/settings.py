@@ -69,7 +69,7 @@ class RestoreSettings:
             recipe = d.task.replace("sr", "halved")
         if A is not None and not d.bundled:
             recipe = describe(A, device).recipe
-        return choose(self.preset, recipe, d.sigma_y, self.changes)
+        return choose(self.preset, recipe, d.sigma_y, self.changes, self.prior)
 
     @property
     def called(self) -> str:

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['TV_TUNED', 'TV_GENERAL', 'without_holes', 'first_guess', 'Regularised', 'check_measurement', 'upsample', 'admm_tv',
-           'tv_start', 'TV']
+           'tv_start', 'TV', 'Noised']
 
 # %% ../../nbs/reference/extras/starts.ipynb #0edff9c4
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from .photographs.tv import admm
 from ..operators.given import as_operator
 from ..operators.linear import LinearOperator
 from ..operators.known.properties import describe
-from ..steps.inversion import to_size
+from ..steps.inversion import Upsampled, to_size
 from ..steps.problem import Problem, check_range
 
 # %% ../../nbs/reference/extras/starts.ipynb #8e95c1a6
@@ -168,3 +169,49 @@ class TV:
     def __call__(self, problem: Problem) -> Tensor:
         "The video (T, C, H, W)."
         return tv_start(problem.A, problem.y, problem.sigma_y)
+
+# %% ../../nbs/reference/extras/starts.ipynb #de974bc6
+@dataclass(frozen=True)
+class Noised:
+    """Encode a video that was made without the network, and add drawn noise, the same to all frames.
+
+    The noise is that of the highest timestep. Nothing is inverted (Eq. 2), so the way up costs no
+    evaluation.
+    """
+
+    what: Any = Upsampled()  # the video: Upsampled(), Regularised() or TV()
+    scale: float = 1.0  # factor on the noise, in [0, 2]; 0: none is drawn
+
+    climbs = False  # no evaluations on a way up
+
+    def __post_init__(self):
+        check_range("start.scale", self.scale, 0, 2)
+
+    def guess(self, problem: Problem) -> Tensor:
+        "The video (T, C, H, W) that is encoded."
+        return self.what(problem)
+
+    def frames(self, count: int) -> int:
+        "How many of a clip's `count` frames are encoded."
+        return count
+
+    @property
+    def uses_seed(self) -> bool:
+        "Whether there is noise."
+        return self.scale > 0
+
+    def bind(
+        self,
+        problem: Problem,
+        guess: Callable,  # () -> the video that is encoded
+    ) -> Callable:
+        "A function without arguments that returns the noisy latents (T, c, h, w) at `tau`."
+
+        def start() -> Tensor:
+            x = guess()[: self.frames(problem.frames)]
+            z, a = problem.encode(x, -1), problem.schedule.a(problem.schedule.sampling[0])
+            noise = self.scale * problem.noise.start(1).to(z) if self.scale else 0
+            z = a**0.5 * z + (1 - a) ** 0.5 * noise
+            return z.expand(problem.frames, -1, -1, -1)
+
+        return start

@@ -76,6 +76,8 @@ class Prior:
         self.vae = settle(vae, self.place, vae.config.get("force_upcast"))
         self.unet = settle(unet, self.place)
         self.channels, blocks = vae.config.latent_channels, vae.config.get("block_out_channels", ())
+        # nothing is lost and the noise is white in the pixels: `best` has other settings then
+        self.white = vae.config.get("width") == 0
         self.factor = vae.config.get("patch") or 2 ** (len(blocks) - 1)
         # text-conditional networks take latents of any size, the others only multiples of this
         self.depth = (

@@ -12,7 +12,7 @@ from math import ceil
 from ..presets import choose
 from ..prior.protocol import PriorLike, factor_of
 from ..steps.preset import Preset
-from ..steps.progress import passes_of
+from ..steps.progress import climb_of, passes_of
 
 # %% ../../nbs/reference/scale/model.ipynb #1af4757c
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ def traffic(
     frames: int = 25,  # of the window
 ) -> Traffic:
     "Count, before anything is run, what a frame costs; steps of one's own are not counted."
-    chosen = choose(preset, task)
+    chosen = choose(preset, task, prior=prior)
     schedule = chosen.schedule(prior)
     factor = factor_of(prior)
     padded = [n + -n % factor for n in size]
     c, h, w = prior.latent_shape(*padded)
     latent, frame = c * h * w, 3 * padded[0] * padded[1]
     passes = passes_of(chosen, schedule, frames)
-    steps, up = len(schedule.steps), len(schedule.inversion)
+    steps, up = len(schedule.steps), climb_of(chosen, schedule)
     first = passes.start / frames if passes.start else 0  # 0, or one encoding and the way up
     eps = steps + (up if first else 0)
     through = steps + (passes.total / frames - steps - eps)  # decoded and encoded frames

@@ -55,7 +55,7 @@ def solve_with(
     "Return a preset as a method."
 
     def solved(y, A, prior, seed=0, progress=None, watch=None, **changes):
-        chosen = choose(preset, describe(A, y.device).recipe, changes=changes)
+        chosen = choose(preset, describe(A, y.device).recipe, changes=changes, prior=prior)
         seed = seed if chosen.uses_seed else 0
         states = solver.solve(y, A, prior, chosen, seed=seed, progress=watch)
         return last_state(states, progress)

@@ -141,7 +141,7 @@ def _passes(method: Callable, cell: Cell, prior: object) -> int:
     "Return how many frames a cell sends through networks; 0 for methods without a prior."
     if not hasattr(method, "preset"):
         return 0
-    preset = choose(method.preset, cell.task, changes=cell.changes)
+    preset = choose(method.preset, cell.task, changes=cell.changes, prior=prior)
     return passes_of(preset, preset.schedule(prior), cell.frames).total
 
 
