@@ -173,9 +173,10 @@ class TV:
 # %% ../../nbs/reference/extras/starts.ipynb #de974bc6
 @dataclass(frozen=True)
 class Noised:
-    """Encode a video that was made without the network, and add drawn noise, the same to all frames.
+    """Encode a video that was made without the network, and add noise that is drawn once for all
+    frames.
 
-    The noise is that of the highest timestep. Nothing is inverted (Eq. 2), so the way up costs no
+    It is as strong as the highest timestep says. Nothing is inverted (Eq. 2), so the way up costs no
     evaluation.
     """
 
