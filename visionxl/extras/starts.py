@@ -176,8 +176,8 @@ class Noised:
     """Encode a video that was made without the network, and add noise that is drawn once for all
     frames.
 
-    It is as strong as the highest timestep says. Nothing is inverted (Eq. 2), so the way up costs no
-    evaluation.
+    It is as strong as the highest timestep says. Nothing is inverted (Eq. 2), so the way up costs
+    no evaluation.
     """
 
     what: Any = Upsampled()  # the video: Upsampled(), Regularised() or TV()
