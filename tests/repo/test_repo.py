@@ -171,8 +171,8 @@ def test_settings_setup_and_constraints_agree():
 @pytest.mark.parametrize("name", ["tiny", "white"])
 def test_bundled_priors_fit_the_wheel(name):
     size = sum(p.stat().st_size for p in (PACKAGE / "assets" / name).rglob("*") if p.is_file())
-    assert 0 < size <= 8e6, (
-        f"visionxl/assets/{name} holds {size / 1e6:.1f} MB; at most 8 MB may ship"
+    assert 0 < size <= 10.5e6, (
+        f"visionxl/assets/{name} holds {size / 1e6:.1f} MB; at most 10.5 MB may ship"
     )
 
 
