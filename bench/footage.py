@@ -4,11 +4,14 @@ sees where windows and tiles meet.
     python bench/footage.py 100 400 1691       restore that many frames, in pieces of --seconds
     python bench/footage.py --compare          flicker at the windows' borders against inside
     python bench/footage.py --tiles            three frames whole and in tiles
+    python bench/footage.py --networks         what each network takes for one large frame
 
 The 1,691 frames of *Tears of Steel* (CC-BY, Blender Foundation) in the data folder, of 48 rows,
 are measured by `visionxl degrade --task sr` and restored by `visionxl restore`, preset `fast` with
 three steps, in a process of its own, whose peak memory Linux knows (VmHWM). A call that ends early
-leaves what it has done; the next call goes on. Results go to bench/results/footage.json and .md.
+leaves what it has done; the next call goes on. The result is written without loss (`--codec ffv1`,
+8 bits), so that its size is what the scratch folder is held against. Results go to
+bench/results/footage.json and .md.
 
 Flicker is measured where two windows overlap ("border") and where they do not ("inside"). Scenes
 differ, so the film is restored twice, with windows of 25 and of 33 frames: a pair of frames that
@@ -27,6 +30,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -55,7 +59,6 @@ def kept() -> dict:
     return {
         "runs": {},
         "peaks": {},
-        "scratch": {},
         "flicker": {},
         "tiles": {},
         "networks": {},
@@ -69,14 +72,7 @@ def keep(found: dict) -> None:
 
 
 SECTIONS = {  # part of the figures: what its rows are called, and what is said of them
-    "peaks": (
-        "frames done",
-        "The largest memory so far in one run of all 1,691 frames, stopped after {last} of them",
-    ),
-    "scratch": (
-        "frames done",
-        "The scratch folder of that run, in bytes of a pixel of the frames that are done",
-    ),
+    "peaks": ("frames done", "The largest memory so far in the longest run"),
     "flicker": (
         "pairs of frames",
         "Flicker (1000 x warping error) of the same pairs of frames, at a border of windows and "
@@ -104,15 +100,13 @@ def page(found: dict) -> str:
         "`python bench/footage.py`: *Tears of Steel* (CC-BY, Blender Foundation) at 48 rows, "
         "`sr`, preset `fast` with three steps, one thread.\n\n"
         f"{markdown(runs, bold=False) if runs else ''}\n\n"
-        "The rows of 400 and 1,691 frames were measured before PyTorch's caches were bounded and "
-        "before frames were kept as soon as they are done. "
+        "Scratch is the largest size of the folder of the unfinished run. "
         "Bytes of a pixel count the result's frames: 3 are its colours of 8 bits uncompressed.\n"
     )
     for part, (name, said) in SECTIONS.items():
         rows = [{name: k} | _row(v) for k, v in found[part].items()]
         if rows:
-            last = list(found[part])[-1]
-            text += f"\n{said.format(last=last)}:\n\n{markdown(rows, bold=False)}\n"
+            text += f"\n{said}:\n\n{markdown(rows, bold=False)}\n"
     return text
 
 
@@ -145,59 +139,67 @@ def size_of(folder: Path) -> int:
     return sum(p.stat().st_size for p in folder.glob("*") if p.is_file())
 
 
-def watched(line: list, seconds: float, scratch: Path) -> tuple[int, int, int]:
-    "A command's exit code, its largest memory and the largest size of a folder, in bytes."
+class Watched(NamedTuple):
+    "What was seen of a command while it ran."
+
+    code: int  # with which it ended
+    peak: int  # its largest memory, in bytes
+    room: int  # the largest size of its scratch folder, in bytes
+    peaks: dict  # {frames done: the largest memory so far, in MB}
+
+
+def watched(line: list, seconds: float, scratch: Path) -> Watched:
+    "Run a command, and ask it to stop after a while."
     process, began, peak, room = subprocess.Popen(line), time.time(), 0, 0
-    done, told = 0, 0
+    done, told, peaks = 0, 0, {}
     while process.poll() is None:
         peak = max(peak, peak_of(process.pid))
         room = max(room, size_of(scratch))
         done = max([done, *(int(p.stem.split("-")[2]) for p in scratch.glob("done-*.mkv"))])
-        if done >= told + 100:
+        if done >= told + 200:
             told = done
+            peaks[done] = round(peak / 1e6, 1)
             print(f"{done} frames done, peak {peak / 1e6:.0f} MB", flush=True)
         if time.time() - began > seconds:
             process.send_signal(signal.SIGTERM)
             seconds = math.inf
         time.sleep(0.1)
-    return process.returncode, peak, room
+    return Watched(process.returncode, peak, room, peaks)
 
 
 def restored(folder: Path, frames: int, chunk: int, seconds: float) -> dict | None:
     "One piece of a run; what the whole run took once it is done, else None."
     y, out = measured(folder, frames), folder / f"x{frames}_{chunk}.mkv"
     state = folder / f"x{frames}_{chunk}.json"
-    so_far = {"peak": 0, "scratch": 0, "seconds": 0.0, "pieces": 0}
+    so_far = {"peak": 0, "scratch": 0, "seconds": 0.0, "pieces": 0, "peaks": {}}
     if state.exists():
         so_far = json.loads(state.read_text())
     if out.exists():
         return so_far
     line = [sys.executable, "-m", "visionxl", "restore", str(y), "-o", str(out), "--resume"]
     line += [*CHEAP, "--chunk", str(chunk), "--overlap", str(OVERLAP), "--quiet"]
+    line += ["--codec", "ffv1", "--bits", "8"]
     began = time.time()
-    code, peak, room = watched(line, seconds, folder / f".{out.name}.unfinished")
-    so_far["peak"], so_far["scratch"] = max(so_far["peak"], peak), max(so_far["scratch"], room)
+    seen = watched(line, seconds, folder / f".{out.name}.unfinished")
+    so_far["peak"] = max(so_far["peak"], seen.peak)
+    so_far["scratch"] = max(so_far["scratch"], seen.room)
+    so_far["peaks"] |= seen.peaks
     so_far["seconds"] += time.time() - began
     so_far["pieces"] += 1
     state.write_text(json.dumps(so_far))
-    return so_far if code == 0 else None
+    return so_far if seen.code == 0 else None
 
 
 def row_of(folder: Path, frames: int, run: dict) -> dict:
     "One row of the table."
-    info = video.probe(folder / f"x{frames}_25.mkv")
+    out = folder / f"x{frames}_25.mkv"
+    info = video.probe(out)
     pixels = info.frames * info.height * info.width
-    flat = folder / f"flat{frames}.mkv"
-    if not flat.exists():
-        how = video.Encoding(codec="ffv1", bits=8)
-        with video.writer(flat, info.fps, encoding=how) as add:
-            for x in video.read_frames(folder / f"x{frames}_25.mkv"):
-                add(x[None])
     return {
         "size": f"{info.width}x{info.height}",
         "peak memory, MB": round(run["peak"] / 1e6, 1),
         "scratch, bytes of a pixel": round(run["scratch"] / pixels, 2),
-        "the result without loss in 8 bits": round(flat.stat().st_size / pixels, 2),
+        "the result without loss in 8 bits": round(out.stat().st_size / pixels, 2),
         "seconds": round(run["seconds"]),
         "runs": run["pieces"],
     }
@@ -273,10 +275,10 @@ def tiled(folder: Path) -> dict:
         line = [sys.executable, "-m", "visionxl", "restore", str(y), "-o", str(out), "--overwrite"]
         line += [*CHEAP, "--quiet", "--codec", "ffv1", "--bits", "16"]
         line += ["--tile", str(tile)] if tile else []
-        code, peak, _ = watched(line, math.inf, folder / "none")
-        assert code == 0
+        seen = watched(line, math.inf, folder / "none")
+        assert seen.code == 0
         x = video.read(out).x
-        row = {"peak memory, MB": round(peak / 1e6)}
+        row = {"peak memory, MB": round(seen.peak / 1e6)}
         if tile is None:
             whole = x
         else:
@@ -327,6 +329,7 @@ def main() -> None:
     p.add_argument("--seconds", type=float, default=150, help="of one call")
     p.add_argument("--compare", action="store_true")
     p.add_argument("--tiles", action="store_true")
+    p.add_argument("--networks", action="store_true")
     p.add_argument("--folder", type=Path, default=Path("/tmp/long_film"))
     a = p.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -340,10 +343,15 @@ def main() -> None:
             return
         if a.chunk == 25:
             found["runs"][str(frames)] = row_of(a.folder, frames, run)
+            if frames == max(map(int, found["runs"])):
+                found["peaks"] = run["peaks"]
             keep(found)
         print(frames, run, flush=True)
     if a.tiles:
         found["tiles"] = tiled(a.folder)
+        keep(found)
+        print(page(found))
+    if a.networks:
         with torch.no_grad():
             found["networks"] = networks_alone()
         keep(found)

@@ -9,6 +9,8 @@ import pytest
 
 from visionxl import video as V
 from visionxl.media import tracks as K
+from visionxl.media.contents import lost_in
+from visionxl.media.films import kind_of
 
 
 def full_film(path, ms=None, sound="aac", pixel=Fraction(1), subtitles=True):
@@ -129,12 +131,67 @@ def test_uneven_times_of_a_gif(tmp_path):
 
 def test_what_a_container_cannot_hold_is_named(tmp_path):
     source = full_film(tmp_path / "a.mkv")
-    assert K.lost_in(source, "b.mkv") == []
-    assert [s.split(" of ")[0] for s in K.lost_in(source, "b.mp4")] == ["the subtitle (srt)"]
-    lost = [s.split(" of ")[0] for s in K.lost_in(source, "b.webm")]
+    assert lost_in(source, "b.mkv") == []
+    assert [s.split(" of ")[0] for s in lost_in(source, "b.mp4")] == ["the subtitle (srt)"]
+    lost = [s.split(" of ")[0] for s in lost_in(source, "b.webm")]
     assert lost == ["the audio (aac)", "the subtitle (srt)"]
-    assert len(K.lost_in(source, "frames")) == 2
+    lost = [s.split(" of ")[0] for s in lost_in(source, "frames")]
+    assert lost == ["the audio (aac)", "the subtitle (srt)", "the 2 chapters", "the tags title"]
     assert V.read(copy(source, tmp_path / "b.webm")).x.shape == (50, 3, 48, 64)
+
+
+PHONE = {"title": "A walk", "com.apple.quicktime.model": "a phone", "location": "+48.1+011.5/"}
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mov", "mkv", "webm"])
+def test_a_font_a_cover_and_a_phones_tags(tmp_path, kind):
+    "An attachment, a picture, and tags that mp4 has no names for: kept, or named before the work."
+    source = tmp_path / "a.mkv"
+    with av.open(str(source), "w") as box:
+        film = box.add_stream("libx264", 25)
+        film.width, film.height, film.pix_fmt = 64, 48, "yuv420p"
+        box.metadata.update(PHONE)
+        picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24")
+        cover = av.CodecContext.create("png", "w")
+        cover.width, cover.height, cover.pix_fmt = 64, 48, "rgb24"
+        cover.time_base = Fraction(1, 25)
+        data = b"".join(bytes(p) for p in [*cover.encode(picture), *cover.encode(None)])
+        box.add_attachment("cover.png", "image/png", data)
+        box.add_attachment("letters.ttf", "font/ttf", b"letters")
+        for _ in range(3):
+            box.mux(film.encode(picture))
+        box.mux(film.encode())
+    out = copy(source, tmp_path / f"b.{kind}")
+    lost = [s.split(" of ")[0] for s in lost_in(source, out)]
+    with av.open(str(out)) as box:
+        tags = {k.lower() for k in box.metadata} & {*PHONE}
+        beside = [kind_of(s) for s in box.streams][1:]
+        covers = [bytes(p) for s in box.streams.video[1:] for p in box.demux(s) if p.size]
+    font, picture = "the attachment (unknown)", "the cover picture (png)"
+    want = {
+        "mp4": (["cover picture"], [font, "the tags COM.APPLE.QUICKTIME.MODEL"]),
+        "mov": ([], [picture, font]),
+        "mkv": (["cover picture", "attachment"], []),
+        "webm": ([], [picture, font]),
+    }
+    assert (beside, lost) == want[kind] and all(c == data for c in covers)
+    assert tags == {*PHONE} - ({"com.apple.quicktime.model"} if kind == "mp4" else set())
+    assert V.read(out).x.shape == (3, 3, 48, 64)
+
+
+def test_two_packets_at_one_time(tmp_path):
+    "A recorder that stops and goes on writes times twice: the sound goes on, the run does not end."
+    source = full_film(tmp_path / "a.mkv", subtitles=False)
+    tracks = K.Tracks(source)
+    with V.writer(tmp_path / "b.mkv", 25, tracks=tracks) as add:
+        add(V.read(source, 2).x)
+        tracks.waiting = list(tracks.waiting)
+        for packet in tracks.waiting[5:10]:
+            packet.pts = packet.dts = tracks.waiting[4].pts
+        tracks.waiting = iter(tracks.waiting)
+        add(V.read(source, None, 2).x)
+    times = [t for t, _ in packets(tmp_path / "b.mkv", "audio")]
+    assert len(times) == len(packets(source, "audio")) and times == sorted(times)
 
 
 def test_nothing_beside_frames(tmp_path):
@@ -143,7 +200,7 @@ def test_nothing_beside_frames(tmp_path):
         V.write(tmp_path / name, x)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert K.lost_in(tmp_path / name, "b.mp4") == []
+            assert lost_in(tmp_path / name, "b.mp4") == []
             copy(tmp_path / name, tmp_path / f"{name}.mp4")
 
 

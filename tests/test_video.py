@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from visionxl import video as V
+from visionxl.media.contents import beside
 
 
 def psnr(a, b):
@@ -438,26 +439,45 @@ def test_hidden_colour_stays_hidden(tmp_path):
     assert x[..., :4].max() == -1 and x[..., 4:].min() > 0.9
 
 
-def test_the_film_not_the_cover(tmp_path):
-    "A large picture before the film, and a small second film."
-    cover = tmp_path / "cover.png"
-    Image.new("RGB", (640, 480), (9, 200, 9)).save(cover)
-    film(tmp_path / "film.mkv", [corner()] * 4)
-    with (
-        av.open(str(tmp_path / "a.mkv"), "w") as box,
-        av.open(str(tmp_path / "film.mkv")) as source,
-    ):
-        small = box.add_stream("libx264", 25)
-        small.height, small.width, small.pix_fmt = 32, 32, "yuv420p"
-        large = box.add_stream_from_template(source.streams.video[0])
-        black = np.zeros((32, 32, 3), np.uint8)
-        box.mux(small.encode(av.VideoFrame.from_ndarray(black, "rgb24")))
-        box.mux(small.encode())
-        for packet in source.demux(video=0):
-            if packet.size:
-                packet.stream = large
-                box.mux(packet)
-    assert V.read(tmp_path / "a.mkv").x.shape == (4, 3, 64, 96)
+FILM = ("libx264", 32, 4, "default")  # codec, rows and columns, frames, what is said of it
+COVER = ("mjpeg", 64, 1, "attached_pic")
+
+
+@pytest.mark.parametrize(
+    "kind, streams, best",
+    [
+        ("mp4", [COVER, FILM], 1),
+        ("mp4", [FILM, COVER], 0),
+        ("mkv", [("mjpeg", 64, 1, "forced"), FILM], 1),
+        ("mkv", [FILM, ("libx264", 64, 4, "forced")], 0),
+        ("mkv", [FILM, ("libx264", 64, 4, "default")], 1),
+        ("mkv", [("libx264", 32, 4, "forced"), ("libx264", 64, 4, "forced")], 1),
+        ("mp4", [FILM, ("libx264", 64, 4, "timed_thumbnails")], 0),
+    ],
+)
+def test_the_film_not_the_cover(tmp_path, kind, streams, best):
+    "A cover before or behind the film, a second film; both marked as default: the larger one."
+    from av.stream import Disposition
+
+    path = tmp_path / f"a.{kind}"
+    with av.open(str(path), "w") as box:
+        made = []
+        for codec, side, _, mark in streams:
+            made.append(box.add_stream(codec, 25))
+            made[-1].height = made[-1].width = side
+            made[-1].pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+            made[-1].disposition = Disposition[mark]
+        for stream, (_, side, frames, _) in zip(made, streams):
+            a = np.full((side, side, 3), 50, np.uint8)
+            for _ in range(frames):
+                box.mux(stream.encode(av.VideoFrame.from_ndarray(a, "rgb24")))
+            box.mux(stream.encode())
+    side, frames = streams[best][1:3]
+    assert V.read(path).x.shape == (frames, 3, side, side)
+    covers = [s[3] for s in streams].count("attached_pic")
+    assert [words.split(" (")[0] for words in beside(path)] == covers * ["cover picture"] + (
+        len(streams) - 1 - covers
+    ) * ["second film"]
 
 
 # ---------------------------------------------------------------------- two runs, one name

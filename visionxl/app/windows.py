@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .checkpoint import Checkpoint, as_kept
+from .checkpoint import Checkpoint
 from .clips import FrameBuffer, crossfade, fade_weights, window_operator
 from .degradation.measurement import pad_to_multiple, without_hidden
 from .progress import ClipProgress, reporter
@@ -182,7 +182,7 @@ def _finished(
             yield window, checkpoint.load_window(i)
             continue
         x = next(results)
-        x = as_kept(x) if len(windows) > 1 else x
+        x = checkpoint.shared(x) if len(windows) > 1 else x
         told(i)
         yield window, x
         # its other frames are joined and kept by now

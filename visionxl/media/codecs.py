@@ -90,7 +90,7 @@ class _Encoder:
         codec, matrix = self.codec, self.colours.matrix
         if codec.subsampled:
             x = F.pad(x, (0, W % 2, 0, H % 2), mode="replicate")
-        a = to_array(x, codec.deep)
+        a = to_array(x, codec.deep, codec.levels)
         if self.stream is None:
             self._start(a.shape[:2], (H, W))
         frame = av.VideoFrame.from_ndarray(a, "rgb48le" if codec.deep else "rgb24")
@@ -130,7 +130,9 @@ def _codec_sink(
     "A film."
     import av
 
-    box = av.open(str(path), "w", options={"fflags": "+bitexact"})
+    kind = path.suffix[1:].lower().replace("m4v", "mp4")
+    more = {} if tracks is None else tracks.options(kind.replace("mkv", "matroska"))
+    box = av.open(str(path), "w", options={"fflags": "+bitexact"} | more)
     with box, nullcontext() if tracks is None else tracks.into(box):
         encoder = _Encoder(box, codec, colours, fps, notes, tracks)
         yield encoder.add

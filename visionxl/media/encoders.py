@@ -29,6 +29,11 @@ class Codec(NamedTuple):
         return self.pixels[-4:] in ("10le", "12le", "16le")
 
     @property
+    def levels(self) -> int:
+        "Of 16 bits per colour, those that it keeps: colours are rounded to them, not cut off."
+        return int(self.pixels[-4:-2]) if self.deep and not self.subsampled else 16
+
+    @property
     def subsampled(self) -> bool:
         "Whether it stores brightness and differences, and these at half the width."
         return self.pixels.startswith(("yuv420", "yuv422"))
@@ -52,6 +57,7 @@ _H265_LOSSLESS = Codec(
 _VP9 = Codec("libvpx-vp9", "yuv420p", {"crf": "12", "b": "0", "cpu-used": "4", "row-mt": "1"})
 _VP9_LOSSLESS = Codec("libvpx-vp9", "gbrp", {"lossless": "1", "cpu-used": "4"})
 _FFV1 = Codec("ffv1", "gbrp16le", {"level": "3"})
+_DENSE = {"coder": "1", "g": "300"}  # another coder of numbers, and what it learns is kept longer
 _MP4 = Formats(_H264, _H265_LOSSLESS)
 CODECS = {  # by the ending of the name
     ".mp4": _MP4,
@@ -110,6 +116,7 @@ class Encoding:
     bits: int | None = None  # per colour: 8, 10, 12 or 16
     colours: Colours = Colours()  # what the values mean
     light: Light | None = None  # of HDR10
+    dense: bool = False  # take more time for fewer bytes; only ffv1 knows it
 
     def __post_init__(self):
         if self.codec is not None and self.codec not in _FAMILIES:
@@ -152,6 +159,8 @@ def encoder_for(
         has = ", ".join(map(str, family.pixels))
         raise ValueError(f"{name} has no {bits} bits in {suffix}: it has {has}")
     options = dict(family.options)
+    if wish.dense and name == "ffv1":
+        options |= _DENSE
     if wish.crf is not None:
         if family.worst is None:
             raise ValueError(f"{name} knows no crf: leave out --crf")
@@ -179,12 +188,15 @@ def for_small_frames(
     height: int,  # of the frames, in pixels
     width: int,
 ) -> Codec:
-    """The encoder itself, or one of H.264 for frames that are too small for x265.
+    """The encoder itself, or one that suits small frames better.
 
-    It has no frames below 32 pixels, and with more than 8 bits and loss x265 4.1 writes past its
-    memory where a frame is less than 50 pixels wide. Raises ValueError where H.264 has not so many
-    bits.
+    FFV1 need not cut frames of up to 352x288 into slices. Frames that are too small for x265 are
+    coded by H.264: x265 has none below 32 pixels, and with more than 8 bits and loss x265 4.1
+    writes past its memory where a frame is less than 50 pixels wide. Raises ValueError where H.264
+    has not so many bits.
     """
+    if codec.name == "ffv1" and "coder" in codec.options and width <= 352 and height <= 288:
+        return codec._replace(options=codec.options | {"slices": "1"})
     least = 64 if codec.deep and codec.subsampled else 32
     if codec.name != "libx265" or (width >= least and height >= 32):
         return codec

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .pictures import PIXELS
+
 # %% ../../nbs/reference/media/frames.ipynb #1bd68ec2
 def to_tensor(
     a: np.ndarray,  # (H, W, 3) uint8 or uint16
@@ -28,7 +30,8 @@ def fit(
     """The frames at a wanted size, for a network or a screen that asks for one.
 
     They are scaled until that size is covered (antialiased bicubic), and what sticks out is cropped
-    on both sides, so that nothing is stretched. Raises ValueError for sizes below 1.
+    on both sides, so that nothing is stretched. Raises ValueError for sizes below 1 and for frames
+    of more than 2^27 pixels, before memory is taken for them.
     """
     for name, value in (("height", height), ("width", width)):
         if value is not None and value < 1:
@@ -42,6 +45,11 @@ def fit(
         return x
     scale = max(height / H, width / W)
     h, w = max(height, round(H * scale)), max(width, round(W * scale))
+    if h * w > PIXELS:
+        raise ValueError(
+            f"{width}x{height} asks for frames of {w}x{h}: more than {PIXELS:,} pixels are not "
+            "computed, choose a smaller height and width"
+        )
     planes = x.reshape(-1, 1, H, W)
     big = F.interpolate(planes, (h, w), mode="bicubic", antialias=True, align_corners=False)
     top, left = (h - height) // 2, (w - width) // 2
@@ -86,11 +94,14 @@ def check_frames(
 def to_array(
     x: torch.Tensor,  # (C, H, W), values outside [-1, 1] are clipped
     deep: bool = False,  # 16 bits instead of 8
+    bits: int = 16,  # of the 16, those that a file keeps; it fills the others as FFmpeg does
 ) -> np.ndarray:  # (H, W, 3) uint8 or uint16
     "A frame as integers, to be written into a file: rounded to the nearest."
-    top = 65535 if deep else 255
+    top = 2**bits - 1 if deep else 255
     a = (x.detach().double().cpu().clamp(-1, 1) + 1) * (top / 2)
     a = a.round().permute(1, 2, 0).numpy().astype(np.uint16 if deep else np.uint8)
+    if deep and bits < 16:  # FFmpeg repeats the first bits behind the last, and cuts them off again
+        a = a << (16 - bits) | a >> (2 * bits - 16)
     return np.ascontiguousarray(np.broadcast_to(a, (*a.shape[:2], 3)))
 
 # %% ../../nbs/reference/media/frames.ipynb #2c6552c0

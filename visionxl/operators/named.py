@@ -97,6 +97,9 @@ def is_chain(
     return isinstance(text, str) and text.partition(",")[0].partition(":")[0].strip() in NAMED
 
 
+_MOST = 9999  # pixels, frames, degrees
+
+
 def _part(text: str) -> tuple[str, dict]:
     "One name and its numbers."
     name, *said = (part.strip() for part in text.split(":"))
@@ -113,11 +116,14 @@ def _part(text: str) -> tuple[str, dict]:
 
 
 def _number(text: str, where: str) -> float:
-    "A number, whole where it is written so."
+    "A number, whole where it is written so. No option here makes sense beyond `_MOST`, but a seed."
     try:
-        return int(text) if text.removeprefix("-").isdecimal() else float(text)
+        number = int(text) if text.removeprefix("-").isdecimal() else float(text)
     except ValueError:
         raise ValueError(f"{where!r} needs a number, for instance 2 or 2.5") from None
+    if not abs(number) <= _MOST and not where.startswith("seed"):
+        raise ValueError(f"{where!r} is out of range: give a number of at most {_MOST}")
+    return number
 
 
 @dataclass(frozen=True)

@@ -88,8 +88,9 @@ def from_notes(
     try:
         d = Degradation(**{k: v for k, v in notes.items() if k in known})
         d = d if mask is None else replace(d, mask=_noted_mask(mask, folder, size))
-    except (TypeError, KeyError, OverflowError) as e:
-        raise ValueError(f"the file's note on its degradation is damaged ({e})") from e
+    except (TypeError, KeyError, OverflowError, OSError) as e:
+        why = getattr(e, "strerror", None) or e
+        raise ValueError(f"the file's note on its degradation is damaged ({why})") from e
     clean = noted_size(notes, "clean")
     if size is not None and clean is not None and clean_size(notes, d, size) is None:
         noted = tuple(-(-n // d.scale) for n in clean)

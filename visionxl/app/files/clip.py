@@ -16,7 +16,9 @@ import torch
 
 from ... import video
 from ...prior.models.sizes import fit, nearest_size
-from ...media.tracks import lost_in, Tracks
+from ...media.encoders import Codec
+from ...media.contents import lost_in
+from ...media.tracks import Tracks
 
 # %% ../../../nbs/reference/app/files/clip.ipynb #95db009c
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ def as_clip(
 def warn_of_loss(
     source: Path,  # the input
     out: Path,  # the output
+    codec: Codec | None = None,  # of its pictures; None: it is no film
 ) -> None:
     "Warn of what beside the pictures does not go from one file into the other."
-    for sentence in lost_in(source, out):
+    for sentence in lost_in(source, out, codec.name if codec else ""):
         warnings.warn(sentence, stacklevel=3)

@@ -17,6 +17,7 @@ from ..degradation.notes import to_notes
 from ..degradation.measurement import check_has_noise
 from ..degradation.own import AnyDegradation, as_degradation
 from .clip import Clip, as_clip, warn_of_loss
+from ...media.encoders import CODECS
 from ...operators.named import is_chain
 from ...operators.tasks import LinearOperator
 
@@ -65,7 +66,8 @@ def degrade_file(
     notes = to_notes(d) | {"clean": [H, W]} | ({"bits": info.bits} if info.bits > 8 else {})
     options = {"lossless": True, "tracks": clip.tracks(T)} | notes
     colours = video.Encoding(colours=info.colours)
-    warn_of_loss(clip.path, out)
+    film = CODECS.get(out.suffix.lower())
+    warn_of_loss(clip.path, out, film and film.lossless)
     with (
         video.locked(out),
         video.writer(out, clip.rate(info) * d.rate, overwrite, encoding=colours, **options) as add,

@@ -24,6 +24,7 @@ from ..degradation.own import AnyDegradation
 from ..degradation.unknown import Unknown, find_out, found_notes
 from .clip import Clip, as_clip
 from ...media.encoders import AS_USUAL, bits_for
+from ...media.pictures import PIXELS
 from ..scenes import CutFinder
 from ..degradation.said import split_options
 from ..settings import RestoreSettings, settings_for
@@ -95,18 +96,18 @@ class Plan:
         folder = scratch or out.parent
         if not folder.is_dir():
             raise FileNotFoundError(f"the folder {folder} does not exist: create it first")
-        windows, deep = self.windows, bits > 8
+        windows = self.windows
         if len(windows) > 1:
             longest = max(b - a for a, b in windows)
-            need = check_room(folder, self.total, self.size, longest, deep)
+            need = check_room(folder, self.total, self.size, longest, bits)
             if need > MUCH:
                 warnings.warn(
                     f"frames that are done may take {need / 1e9:.1f} GB in {folder} until the film "
                     "is whole",
                     stacklevel=2,
                 )
-        key = self.settings.key() + self.clip.stamp() + repr(self.cuts) + " deep" * deep
-        return Checkpoint(folder / f".{out.name}.unfinished", key, resume, deep)
+        key = self.settings.key() + self.clip.stamp() + repr(self.cuts) + f" {bits} bits"
+        return Checkpoint(folder / f".{out.name}.unfinished", key, resume, bits)
 
 # %% ../../../nbs/reference/app/files/plan.ipynb #88f80014
 _See = Callable[[torch.Tensor], None] | None  # is shown each frame when a clip is looked through
@@ -125,7 +126,18 @@ def _asked_size(clip: Clip, measured: tuple[int, int]) -> tuple[int, int] | None
     if clip.height is None and clip.width is None:
         return None
     h, w = measured
-    return clip.height or round(h * clip.width / w), clip.width or round(w * clip.height / h)
+    asked = clip.height or round(h * clip.width / w), clip.width or round(w * clip.height / h)
+    _check_size(*asked)
+    return asked
+
+
+def _check_size(height: int, width: int) -> None:
+    "Raise ValueError for a result that no film is as large as, before memory is taken for it."
+    if height * width > PIXELS:
+        raise ValueError(
+            f"the result would have frames of {width}x{height}: more than {PIXELS:,} pixels are "
+            "not computed, choose a smaller --height, --width or --factor"
+        )
 
 
 def _as_measured(clip: Clip, d: AnyDegradation) -> Clip:
@@ -145,6 +157,7 @@ def _restoration(clip: Clip, info: video.Probe, settings: RestoreSettings, see: 
     T, h, w = read.survey(see)
     total, *known = d.clean_shape((T, h, w))
     size = (known[0], known[1])
+    _check_size(*size)
     if not d.bundled:
         size = size if getattr(d, "shape", None) else asked or noted or size
         check_measured(d, (total, 3, *size), (T, 3, h, w))

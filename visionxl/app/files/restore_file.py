@@ -19,6 +19,7 @@ from ..checkpoint import Checkpoint
 from ..degradation.measurement import check_restored
 from ..degradation.own import AnyDegradation
 from .clip import Clip, as_clip, warn_of_loss
+from ...media.encoders import film_encoder
 from .plan import Plan, plan_file
 from ..progress import ClipProgress
 from ..windows import restore_frames
@@ -97,7 +98,7 @@ def write_restored(
     checkpoint = plan.checkpoint(out, run.scratch, run.resume, encoding.bits or 8)
     measured = plan.measured() if measured is None else measured
     pieces = _restored(plan, measured, checkpoint, run)
-    warn_of_loss(plan.clip.path, out)
+    warn_of_loss(plan.clip.path, out, film_encoder(out, encoding))
     tracks = plan.clip.tracks(plan.total)
     how = {"tracks": tracks, "encoding": encoding} | plan.found
     with video.writer(out, plan.fps, run.overwrite, **how) as add:
