@@ -15,6 +15,7 @@ from PIL import Image
 
 from visionxl import video as V
 from visionxl.media.contents import beside
+from visionxl.media.tracks import Tracks
 
 
 def psnr(a, b):
@@ -274,6 +275,24 @@ def test_where_nothing_can_be_written(tmp_path, clip, name, error, says):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["12:30.mkv", "http:x.mkv", "file:a.mp4", "pipe:1.webm"])
+def test_names_that_look_like_addresses(tmp_path, monkeypatch, name):
+    "FFmpeg takes what stands before a colon for a protocol; a file is meant."
+    monkeypatch.chdir(tmp_path)
+    V.write(name, torch.zeros(2, 3, 32, 48))
+    assert V.probe(name).frames == 2 and V.read(name).x.shape == (2, 3, 32, 48)
+    with V.writer(f"c{name}", tracks=Tracks(name)) as add:
+        add(V.read(name).x)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, f"c{name}"])
+
+
+def test_a_name_that_is_too_long(tmp_path):
+    "While a file is made, longer names stand beside it: that is said before the work."
+    V.check_out(tmp_path / ("x" * 236 + ".mkv"))
+    with pytest.raises(ValueError, match="too long: at most 240 bytes"):
+        V.check_out(tmp_path / ("ü" * 119 + ".mkv"))
+
+
 @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
 def test_fps(tmp_path, clip, fps):
     with pytest.raises(ValueError, match="fps"):
@@ -334,6 +353,16 @@ TURNS = {  # the display matrix, and the same turn by numpy
     "transposed": ((0, ONE, ONE, 0), lambda a: a.transpose(1, 0, 2)),
     "transverse": ((0, -ONE, -ONE, 0), lambda a: np.rot90(a, 2).transpose(1, 0, 2)),
 }
+
+
+def test_a_film_that_hangs_askew(tmp_path):
+    "45 degrees: nothing here turns by that, and it is said."
+    side = round(ONE * 0.5**0.5)
+    matrix = (side, side, 0, -side, side, 0, 0, 0, 1 << 30)
+    film(tmp_path / "a.mp4", [corner()] * 2, turn=matrix)
+    assert any("tilted" in words for words in V.probe(tmp_path / "a.mp4").remarks)
+    film(tmp_path / "b.mp4", [corner()] * 2, turn=(0, ONE, 0, -ONE, 0, 0, 0, 0, 1 << 30))
+    assert not V.probe(tmp_path / "b.mp4").remarks
 
 
 @pytest.mark.parametrize("name", TURNS)

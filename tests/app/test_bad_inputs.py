@@ -56,6 +56,8 @@ def films(d):
     y = video.fit(video.sample("tears", 2).x, 17, 23)
     video.write("odd.mp4", y, 24)
     video.write("y.mkv", x, 24, lossless=True, task="sr", factor="many")
+    video.write("absurd.mkv", x, 24, lossless=True, task="sr", factor=1e99)
+    shutil.copy("good.mp4", "12:30.mp4")
     video.write("still.gif", x[:1])
 
 
@@ -219,6 +221,7 @@ CASES = {  # kind: {what is wrong: the command}
         "spaces, quotes and letters in a name": [
             *("restore", 'it\'s "my" film ünï.mp4', "-o", "x.mp4", "--task", "sr")
         ],
+        "a name like an address": "restore 12:30.mp4 -o x.mp4 --task sr",
         "a note that is nonsense": "restore y.mkv -o x.mp4",
         "the same with the task said": "restore y.mkv -o x.mp4 --task sr",
         "a phone's film: turned, of uneven times": "restore phone.mov -o x.mp4 --task sr",
@@ -298,6 +301,9 @@ CASES = {  # kind: {what is wrong: the command}
         "factor 0": SR + " --factor 0",
         "factor 1.5": SR + " --factor 1.5",
         "factor 5000": SR + " --factor 5000",
+        "a note of factor 1e99": "restore absurd.mkv -o x.mp4",
+        "a million rows": SR + " --height 1000000",
+        "a seed of thirty digits": SR + " --seed 100000000000000000000000000000",
         "a blur of width 0": "restore good.mp4 -o x.mp4 --task deblur --sigma 0",
         "a blur that is no number": "restore good.mp4 -o x.mp4 --task deblur --sigma nan",
         "a negative blur": "restore good.mp4 -o x.mp4 --task deblur --sigma -1",
@@ -310,6 +316,7 @@ CASES = {  # kind: {what is wrong: the command}
         "a window longer than the film": "restore good.mp4 -o x.mp4 --task sr+ --window 9",
         "an even window": "restore good.mp4 -o x.mp4 --task sr+ --window 4",
         "an unknown end of time": "restore good.mp4 -o x.mp4 --task sr+ --window 3 --temporal x",
+        "more noise than a file can hold": SR + " --sigma-y 1e9",
         "negative noise": SR + " --sigma-y -0.1",
         "infinite noise": SR + " --sigma-y inf",
         "noise in words": SR + " --sigma-y much",

@@ -16,6 +16,7 @@ from visionxl.app.cli.commands import command_parser, parser
 from visionxl.app.cli.config import with_config
 from visionxl.app.cli.main import main
 from visionxl.app.cli.options import preset_change, value_of
+from visionxl.app.files.many import jobs_for
 from visionxl.app.files.plan import plan_file
 from visionxl.app.settings import settings_for
 from visionxl.prior.latent import Prior
@@ -68,6 +69,16 @@ def test_a_folder_of_clips(tmp_path, clip, capsys):
     assert run("restore", "clips", "frames", "-o", "out", *ASK, "--quiet", "--resume") == 0
     after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
     assert len(after) == 5 and all(after[n] == t for n, t in before.items())
+
+
+def test_clips_of_other_cameras(tmp_path):
+    "A folder of avi, mts and the like is a folder of clips; their results are mp4."
+    for name in ("b.MTS", "a.avi", "c.mpg", "notes.txt"):
+        (tmp_path / name).touch()
+    jobs = jobs_for([str(tmp_path)], str(tmp_path / "out"))
+    assert [(j.source.name, j.out.name) for j in jobs] == [
+        *(("a.avi", "a.mp4"), ("b.MTS", "b.mp4"), ("c.mpg", "c.mp4"))
+    ]
 
 
 def test_several_clips_need_a_folder(clip, capsys):

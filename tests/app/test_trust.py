@@ -349,9 +349,41 @@ def test_time_is_not_wasted(tmp_path, clean, monkeypatch):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"sigma": None}, {"keep": "half"}, {"factor": [4]}, {"window": None}, {"seed": {}}],
+    [{"sigma": None}, {"keep": "half"}, {"factor": [4]}, {"window": None}, {"seed": {}}]
+    + [{"factor": True}, {"sigma_y": "0.1e"}, {"sigma_y": None}],
 )
 def test_a_note_with_something_else_than_a_number(wrong):
     "One sentence that names the field, not the words of Python."
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.* must be a number"):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.* (must be a|is no) number"):
         from_notes({"task": "deblur"} | wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"factor": 1e99}, {"factor": 10**400}, {"factor": float("nan")}, {"factor": 257}]
+    + [{"window": 1e99}, {"kernel_size": 1e6}, {"sigma": 1e99}, {"sigma": 0}, {"sigma": 1e-99}]
+    + [{"keep": 2}, {"keep": float("nan")}, {"seed": 1e99}, {"seed": 0.5}, {"sigma_y": 1e99}],
+)
+def test_a_note_with_an_absurd_number(wrong):
+    "The value, and what is allowed; nothing is computed with it."
+    (name, value), *_ = wrong.items()
+    shown = "1e308 or more" if value == 10**400 else f"{value:g}"
+    with pytest.raises(ValueError) as e:
+        from_notes({"task": "deblur"} | wrong)
+    assert str(e.value).startswith(f"{name}={shown} must be ") and " to " in str(e.value)
+    whole = from_notes({"task": "sr", "factor": 4.0, "seed": 3.0})
+    assert (repr(whole.factor), repr(whole.seed)) == ("4", "3")
+    with pytest.raises(ValueError, match="out of range: give a number of at most 9999"):
+        from_notes({"operator": "motion:length=1e99"})
+
+
+def test_absurd_sizes_take_no_memory(tmp_path, clean, capsys):
+    "A result that no film is as large as is refused in one sentence, before anything is computed."
+    y = tmp_path / "y.mkv"
+    degrade_file(clean, y, "sr")
+    for words in (["--height", 10**6], ["--width", 10**30], ["--task", "box:factor=9999"]):
+        assert run("restore", y, "-o", tmp_path / "a.mp4", "--quiet", *words) == 1
+        said = capsys.readouterr().err
+        assert "134,217,728 pixels" in said and said.count("\n") == 1, said
+    assert run("degrade", clean, "-o", tmp_path / "b.mkv", "--height", 10**9) == 1
+    assert "134,217,728 pixels" in capsys.readouterr().err

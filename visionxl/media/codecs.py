@@ -29,6 +29,7 @@ from visionxl.media.encoders import (
     for_small_frames,
     with_light,
 )
+from .films import file_url
 from .frames import to_array
 from .tracks import Tracks
 
@@ -132,7 +133,7 @@ def _codec_sink(
 
     kind = path.suffix[1:].lower().replace("m4v", "mp4")
     more = {} if tracks is None else tracks.options(kind.replace("mkv", "matroska"))
-    box = av.open(str(path), "w", options={"fflags": "+bitexact"} | more)
+    box = av.open(file_url(path), "w", options={"fflags": "+bitexact"} | more)
     with box, nullcontext() if tracks is None else tracks.into(box):
         encoder = _Encoder(box, codec, colours, fps, notes, tracks)
         yield encoder.add

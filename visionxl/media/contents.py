@@ -9,7 +9,7 @@ __all__ = ['beside', 'colour_name', 'lost_in', 'losses']
 from pathlib import Path
 
 from .colours import Colours
-from .films import film_stream, holds, is_marked, kind_of, others
+from .films import file_url, film_stream, holds, is_marked, kind_of, others
 from .notes import tag_options, tags_of, untold
 from .tracks import Tracks
 
@@ -24,7 +24,7 @@ def beside(
     if tracks.is_silent:
         return []
     found = []
-    with av.open(str(path)) as box:
+    with av.open(file_url(path)) as box:
         film = film_stream(box, str(path))
         for track in others(box, film):
             codec = track.codec_context.name if track.codec_context else "unknown"
@@ -83,7 +83,7 @@ def lost_in(
         return []
     kind = _FORMATS.get(Path(out).suffix.lower())
     found = []
-    with av.open(str(source)) as film:
+    with av.open(file_url(source)) as film:
         picture = film_stream(film, str(source))
         ratio = picture.sample_aspect_ratio
         if ratio not in (None, 0, 1) and not _keeps_shape(kind, codec):

@@ -12,7 +12,10 @@ from pathlib import Path
 
 # %% ../../nbs/reference/media/folders.ipynb #2defc843
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
-VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".gif")  # clips, where a folder holds several
+VIDEOS = (  # clips, where a folder holds several
+    *(".mp4", ".mov", ".m4v", ".mkv", ".webm", ".gif", ".avi", ".ts", ".mts", ".m2ts", ".mpg"),
+    *(".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".vob", ".y4m"),
+)
 _UNREAD = (".bmp", ".exr", ".dpx", ".tga", ".jp2", ".heic", ".heif", ".avif", ".hdr", ".dng")
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from .colours import Colours, Light, colours_of, light_of
-from .films import film_frames, open_video, as_displayed
+from .films import as_displayed, film_frames, is_tilted, open_video
 from .frames import fit, to_tensor
 from .notes import noted_size, parse_notes, remarks
 from .folders import IMAGES, frame_files, missing_frames
@@ -135,6 +135,8 @@ def probe(
         codec = stream.codec_context.name
         bits = 8 if first.format.name == "pal8" else first.format.components[0].bits
         said = tuple(remarks(stream, first)) if "task" not in notes else ()
+        if is_tilted(first):
+            said += ("it wants to be shown tilted; the result is turned by quarter turns only",)
         h, w = as_displayed(first, noted_size(notes)).shape[:2]
         shown = colours_of(first), light_of(first)
     return Probe(_count(path), h, w, float(rate), codec, bits, notes, said, *shown)
@@ -162,7 +164,8 @@ def read_frames(
         if shape not in (None, a.shape):
             raise ValueError(
                 f"{path}: frame {start + count} is {a.shape[0]}x{a.shape[1]}, the ones before are "
-                f"{shape[0]}x{shape[1]}: all frames must have one size"
+                f"{shape[0]}x{shape[1]}: all frames must have one size, "
+                "convert it first"
             )
         shape, count = a.shape, count + 1
         yield fit(to_tensor(a), height, width)

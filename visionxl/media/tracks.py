@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from .films import film_stream, holds, is_marked, open_video, others
+from .films import file_url, film_stream, holds, is_marked, open_video, others
 from .notes import tag_options, tags_of
 from .folders import IMAGES
 
@@ -80,7 +80,7 @@ class Tracks:
 
         if self.is_silent:
             return {}
-        with av.open(str(self.path)) as box:
+        with av.open(file_url(self.path)) as box:
             covered = any(is_marked(s, "attached_pic") for s in box.streams)
             return tag_options(kind, tags_of(box), covered)
 
@@ -97,7 +97,7 @@ class Tracks:
         if self.is_silent:
             yield self
             return
-        with av.open(str(self.path)) as self.source:
+        with av.open(file_url(self.path)) as self.source:
             self.box = box
             yield self
             self.until(None)
@@ -152,7 +152,7 @@ class Tracks:
 
         kind = {"mjpeg": "jpeg"}.get(cover.codec_context.name, cover.codec_context.name)
         name = cover.metadata.get("filename", f"cover.{kind.replace('jpeg', 'jpg')}")
-        with av.open(str(self.path)) as again:
+        with av.open(file_url(self.path)) as again:
             packets = again.demux(again.streams[cover.index])
             data = next((bytes(p) for p in packets if p.size), b"")
         self.box.add_attachment(name, cover.metadata.get("mimetype", f"image/{kind}"), data)

@@ -26,6 +26,11 @@ from .tracks import Tracks
 # %% ../../nbs/reference/media/writing.ipynb #9694f54c
 def _check_name(path: Path) -> None:
     "Raise for a name that no video can have here."
+    if len(os.fsencode(path.name)) > 240:
+        raise ValueError(
+            f"the name {path.name[:20]}... is too long: at most 240 bytes, since files beside it "
+            "have longer names while it is made"
+        )
     if not path.name:
         raise ValueError(f"the output has no name ({path}): say where the result shall go")
     if path.parent.is_file():
