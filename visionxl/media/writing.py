@@ -9,6 +9,7 @@ __all__ = ['check_out', 'locked', 'writer']
 import errno
 import math
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -26,9 +27,9 @@ from .tracks import Tracks
 # %% ../../nbs/reference/media/writing.ipynb #9694f54c
 def _check_name(path: Path) -> None:
     "Raise for a name that no video can have here."
-    if len(os.fsencode(path.name)) > 240:
+    if len(os.fsencode(path.name)) > 230:
         raise ValueError(
-            f"the name {path.name[:20]}... is too long: at most 240 bytes, since files beside it "
+            f"the name {path.name[:20]}... is too long: at most 230 bytes, since files beside it "
             "have longer names while it is made"
         )
     if not path.name:
@@ -119,11 +120,29 @@ def _grab(path: Path) -> int | None:
     return None
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _clear_rests(path: Path) -> None:
+    "Remove what a run that was killed had begun to write under this name; who asks holds its lock."
+    begun = re.compile(rf"\.{re.escape(path.stem)}\.[0-9a-f]{{8}}\.part{re.escape(path.suffix)}")
+    for rest in path.parent.iterdir():
+        if begun.fullmatch(rest.name):
+            _remove(rest)
+
+
 @contextmanager
 def locked(
     path: str | Path,  # a video or folder that is to be written
 ) -> Iterator[None]:
-    "A context in which no other run writes `path`. Raises BlockingIOError where one does."
+    """A context in which no other run writes `path`; what a killed one has left is removed.
+
+    Raises BlockingIOError where another run writes it.
+    """
     lock = Path(path).with_name(f".{Path(path).name}.lock")
     try:
         handle = _grab(lock)
@@ -138,17 +157,11 @@ def locked(
             errno.EWOULDBLOCK, f"another run is writing {path}: wait for it, or choose another name"
         )
     try:
+        _clear_rests(Path(path))
         yield
     finally:
         lock.unlink(missing_ok=True)
         os.close(handle)
-
-# %% ../../nbs/reference/media/writing.ipynb #71d6479a
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 # %% ../../nbs/reference/media/writing.ipynb #b7440bbe
 def _publish(tmp: Path, path: Path, overwrite: bool) -> None:

@@ -6,6 +6,7 @@
 __all__ = ['MUCH', 'Plan', 'plan_file']
 
 # %% ../../../nbs/reference/app/files/plan.ipynb #be956765
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -107,7 +108,11 @@ class Plan:
                     stacklevel=2,
                 )
         key = self.settings.key() + self.clip.stamp() + repr(self.cuts) + f" {bits} bits"
-        return Checkpoint(folder / f".{out.name}.unfinished", key, resume, bits)
+        name = f".{out.name}.unfinished"
+        if scratch:  # there, outputs of several folders may have one name
+            place = hashlib.sha256(os.fsencode(out.resolve())).hexdigest()[:8]
+            name = f".{out.name}.{place}.unfinished"
+        return Checkpoint(folder / name, key, resume, bits)
 
 # %% ../../../nbs/reference/app/files/plan.ipynb #88f80014
 _See = Callable[[torch.Tensor], None] | None  # is shown each frame when a clip is looked through
