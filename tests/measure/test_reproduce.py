@@ -87,6 +87,20 @@ def test_evaluate_folders_of_clips(clips, tmp_path, capsys):
         E.evaluate(clips, tmp_path, E.Networks())
 
 
+def test_clips_of_one_stem_and_clips_in_another_order(tmp_path):
+    "a.mp4 beside a.mkv are two clips; a folder of frames sorts elsewhere than a file of its name."
+    x = torch.zeros(2, 3, 32, 48)
+    for folder, names in (("1", ("a", "a-b.mkv")), ("2", ("a-b.mkv", "a.mkv"))):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            video.write(tmp_path / folder / name, x + (0.5 if "b" in name else 0), lossless=True)
+    rows = E.evaluate(tmp_path / "1", tmp_path / "2", E.Networks())["clips"]
+    assert {r["clip"]: r["PSNR"] > 50 for r in rows} == {"a": True, "a-b": True}
+    video.write(tmp_path / "2" / "a.mp4", x)
+    (tmp_path / "2" / "._a.mp4").write_bytes(b"of another system")
+    assert [*E.clips_in(tmp_path / "2")] == ["a-b", "a.mkv", "a.mp4"]
+
+
 def test_evaluate_refuses_lengths_and_sizes_that_differ(clips, tmp_path):
     x = video.read(clips / "flower.mp4").x
     for name, y, says in (

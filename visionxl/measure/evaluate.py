@@ -26,17 +26,18 @@ def _is_clip(p: Path) -> bool:
 
 def clips_in(
     path: str | Path,  # a video, a folder of frames, or a folder of videos and frame folders
-) -> dict[str, Path]:  # {name: path}; the name is "" where `path` is one clip itself
+) -> dict[str, Path]:  # {name: path}; without ending where one has it; "" for one clip itself
     "Return the clips that a path stands for. Raises FileNotFoundError or ValueError."
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: give a video or a folder")
     if path.is_file() or _is_clip(path):
         return {"": path}
-    found = {p.stem if p.is_file() else p.name: p for p in sorted(path.iterdir()) if _is_clip(p)}
+    found = [p for p in sorted(path.iterdir()) if not p.name.startswith(".") and _is_clip(p)]
     if not found:
         raise ValueError(f"the folder {path} holds neither frames nor videos")
-    return found
+    names = [p.stem if p.is_file() else p.name for p in found]
+    return {p.name if names.count(n) > 1 else n: p for n, p in zip(names, found)}
 
 
 def evaluate(
@@ -52,7 +53,8 @@ def evaluate(
             f"{', '.join(outs) or 'one'}: the names must agree"
         )
     rows, features = [], []
-    for name, r, o in zip(refs, refs.values(), outs.values()):
+    for name, r in refs.items():
+        o = outs.get(name) or next(iter(outs.values()))
         row, seen = measure(video.read_frames(r), video.read_frames(o), nets)
         rows.append({"clip": name or Path(restored).name} | row)
         features.append(seen)
