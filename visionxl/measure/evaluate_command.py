@@ -10,8 +10,6 @@ import argparse
 import json
 
 from ..media.notes import finite
-from .clip_metrics import Networks, load_networks
-from .evaluate import evaluate, notes
 from .tables import markdown, table
 
 # %% ../../nbs/reference/measure/evaluate_command.ipynb #2b2a013b
@@ -63,6 +61,9 @@ def main(
 ) -> int:  # 0
     "Run `visionxl evaluate REF RESTORED... [--json]`: print a table of all metrics."
     a = parser().parse_args(argv)
+    from visionxl.measure.clip_metrics import Networks, load_networks  # no help waits for torch
+    from visionxl.measure.evaluate import evaluate, notes
+
     nets = load_networks(a.download, a.weights)
     found = [evaluate(a.reference, r, nets) for r in a.restored]
     own = evaluate(a.reference, a.reference, Networks())["warping"]
