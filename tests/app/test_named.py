@@ -11,6 +11,7 @@ from visionxl.app.degradation.own import as_degradation
 from visionxl.app.degradation.said import what_happened
 from visionxl.app.restore import restore
 from visionxl.operators.fast.spectral import spectral_cg
+from visionxl.operators.known.properties import describe
 from visionxl.operators.linear import LinearOperator
 from visionxl.operators.named import NAMED, Chain, is_chain, options_of
 from visionxl.operators.tasks import ALL_TASKS
@@ -123,3 +124,10 @@ def test_more_steps_than_there_are_eigenvalues(x, line):
     out, history = spectral_cg(A, A(x), torch.zeros_like(x), 30)
     assert out.isfinite().all() and float((A(out) - A(x)).abs().max()) < 0.05
     assert history[-1] < history[0] / 50
+
+
+@pytest.mark.parametrize("frames", [8, 9, 10])
+def test_a_middle_frame_that_is_left_out(frames):
+    "Every second frame, of which the middle one may be none: the operator is known all the same."
+    A = Chain("every:step=2")((frames, 3, 16, 24))
+    assert describe(A, "cpu").recipe == "denoise+"

@@ -169,6 +169,13 @@ def test_codecs(tmp_path, codec, kind, bits, pixels, worst):
     assert (got.x - x).abs().mean() < worst
 
 
+def test_m4v_holds_what_mp4_holds(tmp_path):
+    "FFmpeg takes the ending for an old player's kind of file, without H.265."
+    with V.writer(tmp_path / "a.m4v", 24, encoding=Encoding("h265", bits=10)) as add:
+        add(torch.zeros(2, 3, 64, 96))
+    assert (V.probe(tmp_path / "a.m4v").codec, V.probe(tmp_path / "a.m4v").bits) == ("hevc", 10)
+
+
 def test_quality(tmp_path):
     x = V.sample("tears", 5).x[..., :96, :128]
     sizes = []

@@ -29,7 +29,7 @@ from visionxl.media.encoders import (
     for_small_frames,
     with_light,
 )
-from .films import file_url
+from .films import FORMATS, file_url
 from .frames import to_array
 from .tracks import Tracks
 
@@ -60,7 +60,7 @@ class _Encoder:
     def _start(self, size: tuple[int, int], true_size: tuple[int, int]) -> None:
         "Open the stream, when the first frame says how large it is."
         codec = self.codec
-        os.environ.setdefault("SVT_LOG", "1")  # the encoder of AV1 talks to stderr
+        os.environ.setdefault("SVT_LOG", "0")  # the encoder of AV1 talks to stderr
         rate = Fraction(self.fps).limit_denominator(65535)
         self.stream = self.box.add_stream(codec.name, rate, options=dict(codec.options))
         self.stream.height, self.stream.width = size
@@ -131,9 +131,9 @@ def _codec_sink(
     "A film."
     import av
 
-    kind = path.suffix[1:].lower().replace("m4v", "mp4")
-    more = {} if tracks is None else tracks.options(kind.replace("mkv", "matroska"))
-    box = av.open(file_url(path), "w", options={"fflags": "+bitexact"} | more)
+    kind = FORMATS[path.suffix.lower()]
+    more = {} if tracks is None else tracks.options(kind)
+    box = av.open(file_url(path), "w", format=kind, options={"fflags": "+bitexact"} | more)
     with box, nullcontext() if tracks is None else tracks.into(box):
         encoder = _Encoder(box, codec, colours, fps, notes, tracks)
         yield encoder.add

@@ -9,7 +9,7 @@ __all__ = ['beside', 'colour_name', 'lost_in', 'losses']
 from pathlib import Path
 
 from .colours import Colours
-from .films import file_url, film_stream, holds, is_marked, kind_of, others
+from .films import FORMATS, file_url, film_stream, holds, is_marked, kind_of, others
 from .notes import tag_options, tags_of, untold
 from .tracks import Tracks
 
@@ -61,9 +61,6 @@ def colour_name(
     return f"{name}, {colours.hdr}" if colours.hdr else name
 
 
-_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
-
-
 def _keeps_shape(kind: str | None, codec: str) -> bool:
     "PyAV writes no shape of pixels into Matroska and webm: only H.264 and H.265 say it themselves."
     if kind == "matroska":
@@ -81,7 +78,7 @@ def lost_in(
 
     if Tracks(source).is_silent:
         return []
-    kind = _FORMATS.get(Path(out).suffix.lower())
+    kind = FORMATS.get(Path(out).suffix.lower())
     found = []
     with av.open(file_url(source)) as film:
         picture = film_stream(film, str(source))
