@@ -6,6 +6,7 @@
 __all__ = ['PREVIEW', 'Stopped', 'Desk']
 
 # %% ../../../nbs/reference/app/page/desk.ipynb #4ec63a59
+import os
 import threading
 import time
 from pathlib import Path
@@ -54,7 +55,9 @@ class Desk:
         name: str,  # of a file on the visitor's disk
     ) -> Path:
         "Where a file of this name is kept; nothing outside of the folder can be named."
-        return self.given / (Path(name.replace("\\", "/")).name.lstrip(".") or "clip")
+        plain = Path(Path(name.replace("\\", "/")).name.lstrip(".") or "clip")
+        short = os.fsencode(plain.stem)[:150].decode(errors="ignore")  # longer ones follow from it
+        return self.given / f"{short}{plain.suffix[:20]}"
 
     @property
     def result(self) -> Path:
