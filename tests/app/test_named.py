@@ -131,3 +131,12 @@ def test_a_middle_frame_that_is_left_out(frames):
     "Every second frame, of which the middle one may be none: the operator is known all the same."
     A = Chain("every:step=2")((frames, 3, 16, 24))
     assert describe(A, "cpu").recipe == "denoise+"
+
+
+@pytest.mark.parametrize("name", ["every:step=2", "pool:factor=2,every:step=2"])
+def test_frames_that_were_left_out_come_back_by_default(plain_frames, tears, name):
+    "The preset `best`, whose steps see frames that nobody measured."
+    x = tears[:7, :, :32, :48]
+    y = degrade(x, name)
+    got = restore(y, name, changes=FEW, progress=False).x
+    assert got.shape == x.shape and psnr(Chain(name)(x.shape)(got), y) > 35

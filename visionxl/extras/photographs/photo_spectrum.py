@@ -12,6 +12,7 @@ from torch import Tensor
 from ...operators.fast.bases import Cosine
 from ...operators.fast.cosine import dct2, idct2
 from ...operators.known.checks import clip_by_clip, needs_graph
+from ...operators.known.probing import for_frames
 from ...operators.linear import LinearOperator
 from ...operators.known.properties import block_size, describe, has_one_gain, measured_part
 from ...operators.fast.spectral import has_spectrum
@@ -163,7 +164,7 @@ def smooth_step(
         )
     known = describe(A, y.device)
     A, y = known.operator, known.measurement(y)
-    S = A.spatial or A
+    S = for_frames(A.spatial, len(x_init)) if A.spatial else A  # of all, where some are left out
     b = blur_gains(S)
     if b is not None:  # undo the plain step's filter b / (b + rho), apply the weighted one's
         k2 = PhotoSpectrum(A.in_shape).weight.double() ** 2
