@@ -19,12 +19,13 @@ def blend_with_start(
     first: Tensor,  # (T, C, H, W) the video that was inverted
     x: Tensor,  # (T, C, H, W) what came of it
     prior_error: float,  # root mean square of what the prior gets wrong, in the video's range
+    power: float = 2.0,  # how steeply the share grows with the change
 ) -> Tensor:
     """A video between two that agree with `y`: half of a change as large as `prior_error`, more of
     a larger one.
     """
-    size = (x - first).square().mean()
-    return first.lerp(x, size / (size + prior_error**2))
+    size = (x - first).square().mean() ** (power / 2)
+    return first.lerp(x, size / (size + prior_error**power))
 
 
 class WithStart:
@@ -63,11 +64,13 @@ class Blend(WithStart):
         0.003  # root mean square of what the prior gets wrong, in the video's range
     )
     rounds: int = 0  # of step 3 before the last one
+    power: float = 2.0  # how steeply the share that is kept grows with the change
 
     def __post_init__(self):
         if self.prior_error == 0:
             raise ValueError("result.prior_error=0 takes nothing back: set result=Consistent()")
         check_range("result.prior_error", self.prior_error, 1e-9, 1)
+        check_range("result.power", self.power, 1, 16)
         check_range("result.rounds", self.rounds, 0, 100, whole=True)
 
     def mix(
@@ -76,7 +79,7 @@ class Blend(WithStart):
         x: Tensor,  # (T, C, H, W) what came of it
     ) -> Tensor:
         "The restored video (T, C, H, W)."
-        return blend_with_start(first, x, self.prior_error)
+        return blend_with_start(first, x, self.prior_error, self.power)
 
 
 @dataclass(frozen=True)
