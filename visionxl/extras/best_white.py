@@ -51,7 +51,8 @@ def best_white(
         return unfiltered(low, Invert(Regularised(), steps=1), along, 0.7, Blend(0.001))
     if kind == "deblur" and not sigma_y:
         once = Route(steps=17, tau=0.06, tau_end=0.02)
-        return replace(p, route=once, start=Noised(TV(), 0.0), result=Blend(0.01, rounds=2, power=4))
+        kept = Blend(0.01, rounds=2, power=4)
+        return replace(p, route=once, start=Noised(TV(), 0.0), result=kept)
     if kind == "sr" and not sigma_y:
         return replace(drawn, result=Blend(0.002))
     return drawn
