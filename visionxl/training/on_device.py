@@ -69,6 +69,7 @@ MARGIN = 16  # pixels around a crop that are guessed and thrown away: rims are s
 def spoil_all(
     x: torch.Tensor,  # (B, 3, H, W) in [-1, 1]
     rng: torch.Generator,  # on the CPU
+    steps: int = 20,  # of the solver behind the guess; fewer are faster and leave more of the loss
 ) -> torch.Tensor:  # (B, 3, H, W)
     """Pictures after one random loss, as `best` starts from them.
 
@@ -82,10 +83,10 @@ def spoil_all(
     elif kind < 0.65:
         seen = torch.rand(x.shape[2:], generator=rng) > 0.2 + 0.45 * amount
         A = Mask(flat.shape, seen.to(x.device))
-        return first_guess(A, A(flat), 1e-8, steps=20).view_as(x)
+        return first_guess(A, A(flat), 1e-8, steps=steps).view_as(x)
     else:
         A = Blur.gaussian(flat.shape, 61, 1 + 2.5 * amount)
-    return admm_tv(A(flat), A, weights=(0.0, 1.0, 1.0), steps=20).view_as(x)
+    return admm_tv(A(flat), A, weights=(0.0, 1.0, 1.0), steps=steps).view_as(x)
 
 # %% ../../nbs/training/on_device.ipynb #a5f93768
 class CropPool:
@@ -101,9 +102,10 @@ class CropPool:
         side: int,  # of a crop in pixels
         pool: tuple[int, int],  # groups of a pool, crops of a group: these have the same loss
         seed: int,
+        steps: int = 20,  # of the guesses, see `spoil_all`
     ):
         self.stack, self.encode, self.side, self.seed = stack, encode, side, seed
-        (self.groups, self.size), self.pools = pool, {}
+        (self.groups, self.size), self.pools, self.steps = pool, {}, steps
 
     @torch.no_grad()
     def group(self, k: int, i: int) -> torch.Tensor:  # (size, 2c, h, w)
@@ -111,7 +113,8 @@ class CropPool:
         device = self.stack.pixels.device
         rng = torch.Generator(device).manual_seed(hash((self.seed, 8, k, i)) % 2**62)
         x = self.stack.crops(self.size, self.side + 2 * MARGIN, rng)
-        guess = spoil_all(x, torch.Generator().manual_seed(hash((self.seed, 9, k, i)) % 2**62))
+        own = torch.Generator().manual_seed(hash((self.seed, 9, k, i)) % 2**62)
+        guess = spoil_all(x, own, self.steps)
         inner = (slice(None), slice(None), slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
         return torch.cat([self.encode(x[inner]), self.encode(guess[inner].clamp(-1.2, 1.2))], 1)
 

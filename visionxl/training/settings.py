@@ -19,7 +19,7 @@ CONFIGS = {"tiny": CONFIG, "white": ASSETS / "training_white.json"}
 
 
 def load_config(
-    path: str | Path = "tiny",  # "tiny": made the bundled prior; "white": its successor; or a file
+    path: str | Path = "tiny",  # "tiny": made the default prior; "white": the second one; or a file
 ) -> dict:  # nested: seed, sizes, vae, unet, finetune, scheduler; "white" has latents, no finetune
     """The training configuration of that name, or that of a JSON file of yours.
 
@@ -43,7 +43,8 @@ def small_config(
     blocks = len(c["unet"]["model"]["block_out_channels"])
     c["unet"]["model"] |= {"block_out_channels": [32] * blocks}
     if "stack" in c["unet"]:  # photos of any size, and nothing compiled
-        c["unet"] |= {"stack": {"shorts": [64], "groups": 2, "size": 2}, "compile": False}
+        c["unet"] |= {"stack": {"shorts": [64], "groups": 2, "size": 2, "steps": 3}}
+        c["unet"] |= {"compile": False}
     if "finetune" in c:
         fewer = {"steps": 4, "batch": 2, "warmup": 1, "pool_every": 2, "save_every": 4}
         c["finetune"] |= fewer

@@ -73,8 +73,8 @@ def on_device(
     def encode(x):
         return vae.encode(x).latent_dist.mode()
 
-    side = c["crop"] * vae.config.patch
-    return CropPool(stack, encode, side, (s["groups"], s["size"]), config["seed"])
+    side, sizes = c["crop"] * vae.config.patch, (s["groups"], s["size"])
+    return CropPool(stack, encode, side, sizes, config["seed"], s.get("steps", 20))
 
 
 def train_unet(
