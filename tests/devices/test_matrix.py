@@ -35,7 +35,9 @@ WAITING = {  # modules with a stop criterion, a check for NaN, or energies that 
     *("released_operators.py", "polynomial.py", "cosine.py"),
 }
 ENERGIES = "polynomial.py"  # scalar CG, whose steps and stop criterion are Python's
-LOOSE = 2e-3  # root mean square difference that rounding may cause: flow and thresholds amplify it
+# Root mean square difference that rounding may cause. Flow and thresholds amplify it: to 0.0032
+# with PyTorch 2.4, to less than 0.002 with 2.13.
+LOOSE = 4e-3
 
 
 def total_variation(A, x, y):
