@@ -2,15 +2,18 @@
 
     python bench/on_card.py pack PACK                the frames and networks that the runs need
     python bench/on_card.py run PACK --out OUT       there: cells, most important first
-    python bench/on_card.py unpack OUT               here: what came back, as cells of quality.py
+    python bench/on_card.py unpack OUT --pack PACK   here: what came back, as cells of quality.py
     python bench/on_card.py pages PACK               the tables whose cells are all there
+    python bench/on_card.py put OUT quality_192_white    rows that were run anew, into a kept table
 
 PACK has three folders of at most 25 MiB, which may travel one by one: `frames_192`, `frames_384`
 (pictures without loss, in 8 bits) and `nets` (I3D and shift-tolerant LPIPS in half precision).
 `run` shares the cells among processes on one card, since optical flow is OpenCV's and stays on the
 CPU. It stops after --minutes; called again on the same folder it goes on. Cells come back in zip
 files of at most 14 MiB, their pictures with loss. `pages` wants the code, the prior and the PACK
-that the cells were made with, for they are part of a cell's name; it runs no cell itself.
+that the cells were made with, for they are part of a cell's name; it runs no cell itself. A hash of
+code differs between releases of Python, so `unpack --pack` gives cells the names that they have
+here: check out the commit that was sent first. `put` wants all clips of a row, and no code.
 """
 
 import argparse
@@ -33,6 +36,7 @@ from PIL import Image
 BENCH = Path(__file__).resolve().parent
 sys.path[:0] = [str(BENCH), str(BENCH.parent)]
 import quality  # noqa: E402
+from kept import write_json  # noqa: E402
 
 from visionxl.measure.clip_metrics import Networks, load_networks  # noqa: E402
 from visionxl.measure.experiment.given import at_size, default_clips  # noqa: E402
@@ -307,16 +311,28 @@ def run(a: argparse.Namespace) -> int:
     return 0
 
 
+def came_back(out: Path) -> Iterator[tuple[str, Cell, dict, dict]]:
+    "Cells of the zip files of a folder: name there, cell, figures, arrays."
+    for file in sorted(out.glob("cells_*.zip")):
+        with ZipFile(file) as z:
+            for stem in [n.removesuffix(".json") for n in z.namelist() if n.endswith(".json")]:
+                told = json.loads(z.read(f"{stem}.json"))
+                yield stem, Cell(**told["cell"]), told["row"], _arrays(z, stem)
+
+
 def unpack(a: argparse.Namespace) -> int:
     "Write what came back as the cells that quality.py looks for."
     a.cells.mkdir(parents=True, exist_ok=True)
-    count = 0
-    for file in sorted(a.out.glob("cells_*.zip")):
-        with ZipFile(file) as z:
-            for stem in [n.removesuffix(".json") for n in z.namelist() if n.endswith(".json")]:
-                np.savez_compressed(a.cells / f"{stem}.npz", **_arrays(z, stem))
-                (a.cells / f"{stem}.json").write_bytes(z.read(f"{stem}.json"))
-                count += 1
+    count, grids = 0, {}
+    for stem, cell, row, kept in came_back(a.out):
+        path = a.cells / f"{stem}.json"
+        if a.pack:
+            if cell.size not in grids:
+                grids[cell.size] = grid_of(a.pack, cell.size, None)
+            path = a.cells / grids[cell.size].path(cell).name
+        np.savez_compressed(path.with_suffix(".npz"), **kept)
+        path.write_text(json.dumps({"cell": asdict(cell), "row": row}))
+        count += 1
     print(f"{count} cells in {a.cells}")
     return 0
 
@@ -351,10 +367,89 @@ def pages(a: argparse.Namespace) -> int:
             tasks = complete(asked, grid)
             print(f"{name}: {', '.join(tasks) or 'no task'} of {', '.join(asked.tasks)}")
             if tasks:
-                notes = [word for said in SAID for word in ("--note", said)]
+                notes = [word for said in (*a.note, *SAID) for word in ("--note", said)]
                 where = ["--out", str(a.cells.parent), "--tasks", *tasks]
                 quality.main([*given, *where, *notes])
     return 0
+
+
+def put(a: argparse.Namespace) -> int:
+    "Put rows that were run anew into a kept table, with their FVD; `tables.py` does the rest."
+    file = a.results / f"{a.name}.json"
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    where, names = [kept[k] for k in ("size", "frames", "seed", "prior_name")], kept["clips"]
+    rows: dict = {}
+    for _, cell, row, arrays in came_back(a.out):
+        if [cell.size, cell.frames, cell.seed, cell.prior] == where:
+            if "out windows" in arrays:
+                sides = [[arrays[f"{s} {k}"] for k in ("clip", "windows")] for s in ("ref", "out")]
+                row["features"] = sides
+            lines = rows.setdefault(cell.task, {})
+            lines.setdefault(quality.line_of(cell.method), {})[cell.clip] = row
+    for task, lines in rows.items():
+        for line, by in lines.items():
+            if lost := set(names) - set(by):
+                sys.exit(f"{line.key} on {task} lacks {', '.join(sorted(lost))}: run them too")
+            lines[line] = [by[n] for n in names]
+    new = {_key(r): r for r in quality.json_rows(rows, names)}
+    kept["rows"] = [new.get(_key(r), r) for r in kept["rows"]]
+    kept["fvd"] |= quality.distances(rows)
+    for layout, fvd in quality.of_layouts(rows, names).items():
+        kept["fvd_of"][layout] |= fvd
+    kept["notes"] = [*a.note, *[n for n in kept["notes"] if n not in a.note]]
+    write_json(kept, file, "rows")
+    print(f"{len(new)} rows put into {file.name}; now: python bench/tables.py")
+    return 0
+
+
+def _key(r: dict) -> tuple:
+    "What a row of a kept table is of."
+    return r["task"], r["method"], r["clip"]
+
+
+def _options_of_pack(q: argparse.ArgumentParser) -> None:
+    q.add_argument("--clips", help="default as bench/quality.py")
+    q.add_argument("--sizes", nargs="+", type=int, choices=FRAMES, default=tuple(FRAMES))
+
+
+def _options_of_runs(q: argparse.ArgumentParser) -> None:
+    q.add_argument("--runs", nargs="+", choices=RUNS, default=tuple(RUNS))
+    q.add_argument("--prior", default="tiny")
+    q.add_argument("--more", type=str.split, default=[], help="further options, as text")
+
+
+def _options_of_run(q: argparse.ArgumentParser) -> None:
+    _options_of_runs(q)
+    q.add_argument("--out", type=Path, required=True)
+    q.add_argument("--device", default="cuda")
+    q.add_argument("--processes", type=int, default=14)
+    q.add_argument("--minutes", type=float, default=7)
+
+
+def _options_of_unpack(q: argparse.ArgumentParser) -> None:
+    q.add_argument("--cells", type=Path, default=quality.RESULTS / "quality_cells")
+    q.add_argument("--pack", type=Path, help="name cells as they are named here")
+
+
+def _options_of_pages(q: argparse.ArgumentParser) -> None:
+    _options_of_runs(q)
+    q.add_argument("--cells", type=Path, default=quality.RESULTS / "quality_cells")
+    q.add_argument("--note", action="append", default=[], help="a sentence above the table")
+
+
+def _options_of_put(q: argparse.ArgumentParser) -> None:
+    q.add_argument("name", help="of the kept table, as quality_192_white")
+    q.add_argument("--results", type=Path, default=quality.RESULTS)
+    q.add_argument("--note", action="append", default=[], help="a sentence above the table")
+
+
+OPTIONS = {
+    "pack": _options_of_pack,
+    "run": _options_of_run,
+    "unpack": _options_of_unpack,
+    "pages": _options_of_pages,
+    "put": _options_of_put,
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -363,24 +458,11 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     kinds = p.add_subparsers(required=True)
-    for name, f in (("pack", pack), ("run", run), ("unpack", unpack), ("pages", pages)):
-        q = kinds.add_parser(name)
+    for f in (pack, run, unpack, pages, put):
+        q = kinds.add_parser(f.__name__)
         q.set_defaults(what=f)
-        q.add_argument("out" if name == "unpack" else "pack", type=Path)
-        if name == "pack":
-            q.add_argument("--clips", help="default as bench/quality.py")
-            q.add_argument("--sizes", nargs="+", type=int, choices=FRAMES, default=tuple(FRAMES))
-        if name in ("run", "pages"):
-            q.add_argument("--runs", nargs="+", choices=RUNS, default=tuple(RUNS))
-            q.add_argument("--prior", default="tiny")
-            q.add_argument("--more", type=str.split, default=[], help="further options, as text")
-        if name == "run":
-            q.add_argument("--out", type=Path, required=True)
-            q.add_argument("--device", default="cuda")
-            q.add_argument("--processes", type=int, default=14)
-            q.add_argument("--minutes", type=float, default=7)
-        if name in ("unpack", "pages"):
-            q.add_argument("--cells", type=Path, default=quality.RESULTS / "quality_cells")
+        q.add_argument("out" if f in (unpack, put) else "pack", type=Path)
+        OPTIONS[f.__name__](q)
     return p
 
 

@@ -307,8 +307,8 @@ def orderings(all_found: dict) -> str:
 
 def what_is_missing(tasks: set) -> str:
     "Which single change brings `paper` furthest, from the ablation: the experiment behind a loss."
-    rows = json.loads((RESULTS / "ablation.json").read_text(encoding="utf-8"))["rows"]
-    said = []
+    kept = json.loads((RESULTS / "ablation.json").read_text(encoding="utf-8"))
+    rows, prior, said = kept["rows"], kept["prior"], []
     for task in sorted(tasks & {r["task"] for r in rows}):
         by = {r["row"]: r["PSNR"] for r in rows if r["task"] == task}
         added = {k: v for k, v in by.items() if k.startswith("paper + ")}
@@ -317,7 +317,8 @@ def what_is_missing(tasks: set) -> str:
         said.append(f"on {task} *{change}*, {gain:+.2f} dB")
     return (
         "What `paper` lacks where it is behind ADMM-TV: of the seven changes that lead to `best`, "
-        f"this one alone brings it furthest (`ablation.md`, other clips): {'; '.join(said)}."
+        f"this one alone brings it furthest (`ablation.md`: other clips, prior `{prior}`): "
+        f"{'; '.join(said)}."
     )
 
 

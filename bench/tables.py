@@ -4,7 +4,7 @@
     python bench/tables.py --check    writes nothing, names those that differ, and ends with 1
     python bench/tables.py --keep out/table2.json paper_table2_white
                                       keeps a table of `visionxl reproduce` under a name
-    python bench/tables.py --layouts quality_96
+    python bench/tables.py --layouts quality_192_white
                                       the paper's Table 3, layout by layout, from a kept table
 
 Nothing is measured. The figures lie in the JSON (of `tune_tv.py` in lines of it); the page is made

@@ -52,7 +52,7 @@ def test_cells_come_back_under_their_names(on_card, tmp_path):
     for stem, (cell, row, kept, said) in made.items():
         assert not said
         assert zips.add(stem, cell, row, kept)
-    back = argparse.Namespace(out=a.out, cells=tmp_path / "cells")
+    back = argparse.Namespace(out=a.out, cells=tmp_path / "cells", pack=a.pack)
     assert on_card.unpack(back) == 0
     for stem, (cell, row, kept, _) in made.items():
         assert json.loads((back.cells / f"{stem}.json").read_text())["row"] == row
@@ -64,6 +64,34 @@ def test_cells_come_back_under_their_names(on_card, tmp_path):
     grid.folder = back.cells
     asked = on_card.quality.asked(on_card.options(on_card.RUNS["48"][0], a))
     assert on_card.complete(asked, grid) == ["sr"], "a table of these cells runs nothing"
+
+
+def test_rows_that_were_run_anew_are_put_into_a_kept_table(on_card, tmp_path):
+    cells = {n: on_card.Cell("best", "sr", n, 48, 3, 0, "white") for n in ("a", "b")}
+    dots = np.zeros((3, 3, 3), np.uint8)
+    rng = np.random.default_rng(0)
+    sides = {
+        f"{s} {k}": rng.normal(size=(4, 5)) for s in ("ref", "out") for k in ("clip", "windows")
+    }
+    zips = on_card.Zips(tmp_path / "out")
+    for name, cell in cells.items():
+        kept = sides | dict.fromkeys(on_card.VIEWS, dots)
+        zips.add(name, cell, {"PSNR": 31.5, "seconds": 9.0}, kept)
+    old = [
+        {"task": "sr", "method": m, "clip": n, "PSNR": 30.0} for m in ("cg", "best") for n in cells
+    ]
+    where = {"size": 48, "frames": 3, "seed": 0, "prior_name": "white", "clips": [*cells]}
+    table = where | {"rows": old, "notes": ["two clips"], "fvd": {}, "fvd_of": {}}
+    file = tmp_path / "quality_48_white.json"
+    file.write_text(json.dumps(table))
+    given = ["put", str(zips.folder), file.stem, "--results", str(tmp_path), "--note", "on a CPU"]
+    assert on_card.main(given) == 0
+    made = json.loads(file.read_text())
+    assert [r["PSNR"] for r in made["rows"]] == [30.0, 30.0, 31.5, 31.5]
+    assert made["fvd"]["sr/best"]["FVD"] >= 0 and made["notes"] == ["on a CPU", "two clips"]
+    file.write_text(json.dumps(table | {"clips": ["a", "b", "c"]}))
+    with pytest.raises(SystemExit, match="best on sr lacks c"):
+        on_card.main(given)
 
 
 def test_a_cell_that_fails_on_the_card_is_run_on_the_processor(on_card, tmp_path):

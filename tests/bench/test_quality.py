@@ -113,11 +113,11 @@ def test_table_3_by_layouts_is_that_of_the_kept_figures(tmp_path):
     from kept import write_json
 
     results = ROOT / "bench/results"
-    kept = json.loads((results / "quality_96.json").read_text())
+    kept = json.loads((results / "quality_192_white.json").read_text())
     for name in quality.LAYOUTS:
         made = tmp_path / f"paper_table3_{name}.json"
         write_json(tables.table3(kept, name), made, "rows", "orderings")
-        assert made.read_text() == (results / made.name).read_text(), "run --layouts quality_96"
+        assert made.read_text() == (results / made.name).read_text(), "run --layouts quality_192_white"
 
 
 def embedded(page):
