@@ -37,6 +37,7 @@ BENCH = Path(__file__).resolve().parent
 sys.path[:0] = [str(BENCH), str(BENCH.parent)]
 import quality  # noqa: E402
 from kept import write_json  # noqa: E402
+from row_frames import repaint  # noqa: E402
 
 from visionxl.measure.clip_metrics import Networks, load_networks  # noqa: E402
 from visionxl.measure.experiment.given import at_size, default_clips  # noqa: E402
@@ -373,12 +374,14 @@ def pages(a: argparse.Namespace) -> int:
     return 0
 
 
-def put(a: argparse.Namespace) -> int:
-    "Put rows that were run anew into a kept table, with their FVD; `tables.py` does the rest."
-    file = a.results / f"{a.name}.json"
-    kept = json.loads(file.read_text(encoding="utf-8"))
+def anew(
+    a: argparse.Namespace,
+    kept: dict,  # the JSON of a table
+) -> tuple[dict, dict]:  # {task: {line: a row for each clip}}, {task/clip: {method: frame}}
+    "What came back of the experiment that a table shows. Ends where a row lacks clips."
     where, names = [kept[k] for k in ("size", "frames", "seed", "prior_name")], kept["clips"]
     rows: dict = {}
+    frames: dict = {}
     for _, cell, row, arrays in came_back(a.out):
         if [cell.size, cell.frames, cell.seed, cell.prior] == where:
             if "out windows" in arrays:
@@ -386,16 +389,27 @@ def put(a: argparse.Namespace) -> int:
                 row["features"] = sides
             lines = rows.setdefault(cell.task, {})
             lines.setdefault(quality.line_of(cell.method), {})[cell.clip] = row
+            frames.setdefault(f"{cell.task}/{cell.clip}", {})[cell.method] = arrays["frame"]
     for task, lines in rows.items():
         for line, by in lines.items():
             if lost := set(names) - set(by):
                 sys.exit(f"{line.key} on {task} lacks {', '.join(sorted(lost))}: run them too")
             lines[line] = [by[n] for n in names]
-    new = {_key(r): r for r in quality.json_rows(rows, names)}
+    return rows, frames
+
+
+def put(a: argparse.Namespace) -> int:
+    "Put rows that were run anew into a kept table, with FVD and frames; then `tables.py`."
+    file = a.results / f"{a.name}.json"
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    rows, frames = anew(a, kept)
+    new = {_key(r): r for r in quality.json_rows(rows, kept["clips"])}
     kept["rows"] = [new.get(_key(r), r) for r in kept["rows"]]
     kept["fvd"] |= quality.distances(rows)
-    for layout, fvd in quality.of_layouts(rows, names).items():
+    for layout, fvd in quality.of_layouts(rows, kept["clips"]).items():
         kept["fvd_of"][layout] |= fvd
+    for place in set(frames) & set(kept.get("frames_of", {})):
+        repaint(kept["frames_of"][place], a.results, frames[place])
     kept["notes"] = [*a.note, *[n for n in kept["notes"] if n not in a.note]]
     write_json(kept, file, "rows")
     print(f"{len(new)} rows put into {file.name}; now: python bench/tables.py")

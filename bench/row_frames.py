@@ -19,6 +19,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 from visionxl.measure.experiment.plain_priors import PLAIN_PRIORS  # noqa: E402
 
 COLUMNS = 4
+QUALITY = 45
 SIDE = 96  # no tile has a larger short side
 
 
@@ -32,12 +33,36 @@ def strip(
     h, w = (round(n / shrink) for n in first.shape[1:])
     rows = -(-len(tiles) // COLUMNS)
     page = Image.new("RGB", (COLUMNS * w, rows * h))
-    for i, frame in enumerate(tiles.values()):
+    file = f"{path.parent.name}/{path.name}"
+    where = {"file": file, "tile": [w, h], "columns": COLUMNS, "of": list(tiles)}
+    paste(page, where, tiles)
+    page.save(path, quality=QUALITY, method=6)
+    return where
+
+
+def paste(
+    page: Image.Image,
+    where: dict,  # what `strip` returns
+    tiles: dict,  # {method: (C, H, W) bytes}
+) -> None:
+    "Put frames where they belong in a strip."
+    w, h = where["tile"]
+    for name, frame in tiles.items():
+        i = where["of"].index(name)
         tile = Image.fromarray(frame.transpose(1, 2, 0)).resize((w, h), Image.Resampling.LANCZOS)
-        page.paste(tile, (i % COLUMNS * w, i // COLUMNS * h))
-    page.save(path, quality=45, method=6)
-    where = f"{path.parent.name}/{path.name}"
-    return {"file": where, "tile": [w, h], "columns": COLUMNS, "of": list(tiles)}
+        page.paste(tile, (i % where["columns"] * w, i // where["columns"] * h))
+
+
+def repaint(
+    where: dict,  # of the strip
+    folder: Path,  # of the JSON
+    tiles: dict,  # {method: (C, H, W) bytes}, of rows that were run anew
+) -> None:
+    "Put other frames into a strip that is kept."
+    with Image.open(folder / where["file"]) as kept:
+        page = kept.convert("RGB")
+    paste(page, where, tiles)
+    page.save(folder / where["file"], quality=QUALITY, method=6)
 
 
 def strips(

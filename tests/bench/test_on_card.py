@@ -67,6 +67,9 @@ def test_cells_come_back_under_their_names(on_card, tmp_path):
 
 
 def test_rows_that_were_run_anew_are_put_into_a_kept_table(on_card, tmp_path):
+    import row_frames
+    from PIL import Image
+
     cells = {n: on_card.Cell("best", "sr", n, 48, 3, 0, "white") for n in ("a", "b")}
     dots = np.zeros((3, 3, 3), np.uint8)
     rng = np.random.default_rng(0)
@@ -81,7 +84,11 @@ def test_rows_that_were_run_anew_are_put_into_a_kept_table(on_card, tmp_path):
         {"task": "sr", "method": m, "clip": n, "PSNR": 30.0} for m in ("cg", "best") for n in cells
     ]
     where = {"size": 48, "frames": 3, "seed": 0, "prior_name": "white", "clips": [*cells]}
+    (tmp_path / "frames").mkdir()
+    grey = dict.fromkeys(("clean", "best"), np.full((3, 8, 8), 128, np.uint8))
+    strips = {"sr/a": row_frames.strip(grey, tmp_path / "frames" / "a.webp")}
     table = where | {"rows": old, "notes": ["two clips"], "fvd": {}, "fvd_of": {}}
+    table["frames_of"] = strips
     file = tmp_path / "quality_48_white.json"
     file.write_text(json.dumps(table))
     given = ["put", str(zips.folder), file.stem, "--results", str(tmp_path), "--note", "on a CPU"]
@@ -89,6 +96,9 @@ def test_rows_that_were_run_anew_are_put_into_a_kept_table(on_card, tmp_path):
     made = json.loads(file.read_text())
     assert [r["PSNR"] for r in made["rows"]] == [30.0, 30.0, 31.5, 31.5]
     assert made["fvd"]["sr/best"]["FVD"] >= 0 and made["notes"] == ["on a CPU", "two clips"]
+    with Image.open(tmp_path / "frames" / "a.webp") as page:
+        levels = np.asarray(page.convert("L"))[:, :16].astype(int)
+    assert abs(levels[:, :8].mean() - 128) < 4 and levels[:, 8:].mean() < 4, "best is black now"
     file.write_text(json.dumps(table | {"clips": ["a", "b", "c"]}))
     with pytest.raises(SystemExit, match="best on sr lacks c"):
         on_card.main(given)

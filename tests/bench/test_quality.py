@@ -117,7 +117,9 @@ def test_table_3_by_layouts_is_that_of_the_kept_figures(tmp_path):
     for name in quality.LAYOUTS:
         made = tmp_path / f"paper_table3_{name}.json"
         write_json(tables.table3(kept, name), made, "rows", "orderings")
-        assert made.read_text() == (results / made.name).read_text(), "run --layouts quality_192_white"
+        assert made.read_text() == (results / made.name).read_text(), (
+            "run --layouts quality_192_white"
+        )
 
 
 def embedded(page):
