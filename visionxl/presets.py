@@ -24,7 +24,7 @@ from .extras import results, starts
 from .extras.photographs import photo_proximal
 from .extras.best import best
 from .extras.best_white import best_white, white_in_pixels
-from .extras.fast import InBfloat16, fast
+from .extras.fast import InBfloat16, fast, fast_white
 from .steps import consistency, inversion, lowpass, problem, renoise, tweedie
 from .steps.preset import Preset, changed
 
@@ -137,8 +137,9 @@ def choose(
         )
     if not isinstance(preset, Preset):
         recipe = recipes[preset] if isinstance(preset, str) else preset
-        if recipe is best and white_in_pixels(prior):
-            recipe = best_white
+        if white_in_pixels(prior):
+            pairs = ((best, best_white), (fast, fast_white))
+            recipe = next((theirs for own, theirs in pairs if own is recipe), recipe)
         preset = recipe(task, sigma_y)
     wanted = {}
     for name, value in (parts | (changes or {})).items():

@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 from visionxl.app.cli.main import main
 from visionxl.app.cli.options import preset_change
+from visionxl.extras.best import best
+from visionxl.extras.best_white import best_white
+from visionxl.extras.fast import fast, fast_white
 from visionxl.operators.tasks import TASKS
 from visionxl.presets import PRESETS, choose
 
@@ -75,3 +78,15 @@ def test_no_words_lead_to_a_traceback(command, words):
     assert code in (1, 2) or (code == 0 and "usage" in out.getvalue())
     assert code == 0 or (said.startswith("visionxl") and "Traceback" not in said)
     assert "unexpected" not in said
+
+
+@pytest.mark.parametrize("task", [None, "blur", *TASKS])
+@pytest.mark.parametrize("sigma", [0.0, 0.05])
+def test_settings_belong_to_the_prior(task, sigma):
+    "With a prior whose noise is white in the pixels `best` and `fast` are others, the rest is not."
+    for name, own, theirs in (("best", best, best_white), ("fast", fast, fast_white)):
+        assert choose(name, task, sigma, prior="white") == theirs(task, sigma)
+        assert choose(name, task, sigma, prior="tiny") == own(task, sigma)
+        assert choose(name, task, sigma) == own(task, sigma)
+        assert theirs(task, sigma).route != own(task, sigma).route
+    assert choose("paper", task, prior="white") == choose("paper", task)

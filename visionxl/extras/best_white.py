@@ -31,7 +31,7 @@ def best_white(
     """
     kind = (task or "").rstrip("+")
     p = best(task, sigma_y)
-    if sigma_y and task == "denoise":
+    if sigma_y and (task == "denoise" or kind in ("blur", "frequencies")):
         return replace(p, route=Route(steps=25, tau=0.08), start=Noised(p.start.what, 0.0))
     drawn = replace(
         p,
