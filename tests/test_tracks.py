@@ -6,11 +6,15 @@ from fractions import Fraction
 import av  # noqa: TID253
 import numpy as np
 import pytest
+from app.exact import Gaussian
 
 from visionxl import video as V
+from visionxl.app.files.degrade_file import degrade_file
+from visionxl.app.files.restore_file import restore_file
 from visionxl.media import tracks as K
 from visionxl.media.contents import lost_in
 from visionxl.media.films import kind_of
+from visionxl.prior.latent import Prior
 
 
 def full_film(path, ms=None, sound="aac", pixel=Fraction(1), subtitles=True):
@@ -121,6 +125,20 @@ def test_uneven_times_are_kept(tmp_path, kind):
     out = copy(source, tmp_path / f"b.{kind}")
     times = [1000 * float(t) for t in K.frame_times(out)]
     assert [t - times[0] for t in times] == pytest.approx(UNEVEN, abs=2)
+
+
+def test_uneven_times_where_frames_are_left_out(tmp_path, monkeypatch):
+    "Every second frame keeps its own time, and those between come back in the middle."
+    monkeypatch.setattr(Prior, "load", classmethod(lambda cls, name, vae=None: Gaussian()))
+    source, y, out = (tmp_path / f"{name}.mkv" for name in "ayx")
+    full_film(source, ms=UNEVEN, subtitles=False)
+    degrade_file(source, y, "every:step=2")
+    few = {"preset": "paper", "changes": {"route.steps": 2}, "progress": False}
+    restore_file(y, out, "every:step=2", **few)
+    between = [(a + b) / 2 for a, b in zip(UNEVEN[::2], UNEVEN[2::2])]
+    for path, want in ((y, UNEVEN[::2]), (out, sorted([*UNEVEN[::2], *between]))):
+        times = [1000 * float(t) for t in K.frame_times(path)]
+        assert [t - times[0] for t in times] == pytest.approx(want, abs=2)
 
 
 def test_uneven_times_of_a_gif(tmp_path):

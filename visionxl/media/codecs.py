@@ -99,12 +99,19 @@ class _Encoder:
             frame = frame.reformat(
                 format=codec.pixels, dst_colorspace=matrix, interpolation="AREA"
             )
-        if self.count < len(self.times):
-            frame.time_base, frame.pts = CLOCK, round(self.times[self.count] / CLOCK)
+        if self.times:
+            frame.time_base, frame.pts = CLOCK, round(self._time() / CLOCK)
         if self.tracks is not None:
             self.tracks.until(self.count / self.fps)
         self.count += 1
         self._mux(self.stream.encode(frame))
+
+    def _time(self) -> Fraction:
+        "When the next frame is shown; behind the last known time they come evenly."
+        behind = self.count - len(self.times) + 1
+        if behind <= 0:
+            return self.times[self.count]
+        return self.times[-1] + behind / Fraction(self.fps)
 
     def _mux(self, packets: list) -> None:
         "Write packets. Raises ValueError where the container has no number for such times."

@@ -6,6 +6,7 @@
 __all__ = ['frame_times', 'is_even', 'Tracks']
 
 # %% ../../nbs/reference/media/tracks.ipynb #ddb40c0c
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -70,6 +71,19 @@ class Tracks:
     def uneven(self) -> bool:
         "Whether the time from frame to frame varies, so that one frame rate cannot describe it."
         return not is_even(self.times)
+
+    def paced(
+        self,
+        step: float,  # frames of the source for each one that is written; 0.5 where it has half
+    ) -> "Tracks":
+        "The same for frames of another number: their times are those of the source and in between."
+        if step == 1 or len(self.times) < 2:
+            return self
+        known, step = [*self.times, self.times[-1]], Fraction(step).limit_denominator(1000)
+        places = [j * step for j in range(int((len(self.times) - 1) / step) + 1)]
+        paced = copy.copy(self)
+        paced.times = [known[int(p)] + p % 1 * (known[int(p) + 1] - known[int(p)]) for p in places]
+        return paced
 
     def options(
         self,

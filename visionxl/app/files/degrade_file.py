@@ -64,7 +64,7 @@ def degrade_file(
         _writable(d, (T, 3, H, W))
     info = video.probe(clip.path)
     notes = to_notes(d) | {"clean": [H, W]} | ({"bits": info.bits} if info.bits > 8 else {})
-    options = {"lossless": True, "tracks": clip.tracks(T)} | notes
+    options = {"lossless": True, "tracks": clip.tracks(T).paced(1 / d.rate)} | notes
     colours = video.Encoding(colours=info.colours)
     film = CODECS.get(out.suffix.lower())
     warn_of_loss(clip.path, out, film and film.lossless)

@@ -99,7 +99,8 @@ def write_restored(
     measured = plan.measured() if measured is None else measured
     pieces = _restored(plan, measured, checkpoint, run)
     warn_of_loss(plan.clip.path, out, film_encoder(out, encoding))
-    tracks = plan.clip.tracks(plan.total)
+    rate = 1 if plan.simulate else plan.settings.degradation.rate  # measured for each restored
+    tracks = plan.clip.tracks(round((plan.total - 1) * rate) + 1).paced(rate)
     how = {"tracks": tracks, "encoding": encoding} | plan.found
     with video.writer(out, plan.fps, run.overwrite, **how) as add:
         for x in pieces:
