@@ -17,12 +17,13 @@ from visionxl.media.films import kind_of
 from visionxl.prior.latent import Prior
 
 
-def full_film(path, ms=None, sound="aac", pixel=Fraction(1), subtitles=True):
+def full_film(path, ms=None, sound="aac", pixel=Fraction(1), subtitles=True, gop=250):
     "Fifty frames at 25 per second, or frames at given milliseconds, with all that a film may hold."
     with av.open(str(path), "w") as box:
         film = box.add_stream("libvpx-vp9" if path.suffix == ".webm" else "libx264", 25)
         film.width, film.height, film.pix_fmt = 64, 48, "yuv420p"
         film.codec_context.sample_aspect_ratio = pixel
+        film.codec_context.gop_size = gop
         if ms:
             film.codec_context.time_base = Fraction(1, 1000)
         tone = box.add_stream(sound, rate=48000)
@@ -210,6 +211,30 @@ def test_two_packets_at_one_time(tmp_path):
         add(V.read(source, None, 2).x)
     times = [t for t, _ in packets(tmp_path / "b.mkv", "audio")]
     assert len(times) == len(packets(source, "audio")) and times == sorted(times)
+
+
+@pytest.mark.parametrize("harm", ["begin", "gap"])
+def test_a_recording_of_television(tmp_path, harm):
+    "It begins in the middle, or lacks a piece: what cannot be shown is named, the sound stays."
+    source = full_film(tmp_path / "a.ts", subtitles=False, gop=10)
+    data = bytearray(source.read_bytes())
+    place = len(data) // 188 // 3 * 188
+    if harm == "begin":
+        del data[:place]
+    else:
+        data[place : place + 30 * 188] = bytes(30 * 188)
+    source.write_bytes(data)
+    info, x = V.probe(source), V.read(source).x
+    assert info.frames == len(x) < 50 and "frames cannot be shown" in info.remarks[0]
+    first = float(K.frame_times(source)[0])
+    with V.writer(tmp_path / "b.mp4", 25, tracks=K.Tracks(source, 0, len(x))) as add:
+        add(x)
+    heard = {sound[-30:]: t for t, sound in packets(source, "audio")}  # mp4 has no head of its own
+    for t, sound in packets(tmp_path / "b.mp4", "audio"):
+        assert t == pytest.approx(heard[sound[-30:]] - first, abs=0.03)
+    assert [float(t) for t in K.frame_times(tmp_path / "b.mp4")] == pytest.approx(
+        [float(t) - first for t in K.frame_times(source)], abs=0.02
+    )
 
 
 def test_nothing_beside_frames(tmp_path):

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'INTERLACED', 'file_url', 'is_marked', 'film_stream', 'open_video', 'others', 'kind_of', 'holds',
-           'rotate_as_displayed', 'display_matrix', 'is_tilted', 'as_displayed', 'film_frames']
+           'rotate_as_displayed', 'display_matrix', 'is_tilted', 'as_displayed', 'film_frames', 'Shown', 'shown']
 
 # %% ../../nbs/reference/media/films.ipynb #9fda0710
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -261,3 +261,36 @@ def film_frames(
     if graph is not None:
         graph.push(None)
         yield from _frames_ready(graph)
+
+
+class Shown(NamedTuple):
+    "The frames of a film by their packets, without decoding where that is enough."
+
+    times: list  # seconds (Fraction) of those that say it, in the order of showing
+    count: int  # frames that are shown
+    lost: int = 0  # packets that give no frame
+
+
+def shown(
+    path: str | Path,  # a video file
+) -> Shown:
+    """When each frame of a film is shown, and how many there are.
+
+    A recording that begins between two whole pictures, or with a gap, holds packets that give no
+    frame: such a film is decoded to count.
+    """
+    times, count, whole = [], 0, True
+    with open_video(Path(path)) as (box, stream):
+        for packet in box.demux(stream):
+            if not packet.size or getattr(packet, "is_discard", False):
+                continue
+            whole &= (count > 0 or packet.is_keyframe) and not packet.is_corrupt
+            count += 1
+            if packet.pts is not None:
+                times.append(packet.pts * packet.time_base)
+    if whole:
+        return Shown(sorted(times), count)
+    with open_video(Path(path)) as (box, stream):
+        known = [(f.pts, f.time_base) for f in film_frames(box, stream, "keep")]
+    times = [pts * base for pts, base in known if pts is not None]
+    return Shown(sorted(times), len(known), count - len(known))

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from .colours import Colours, Light, colours_of, light_of
-from .films import as_displayed, film_frames, is_tilted, open_video
+from .films import as_displayed, film_frames, is_tilted, open_video, shown
 from .frames import fit, to_tensor
 from .notes import noted_size, parse_notes, remarks
 from .folders import IMAGES, frame_files, missing_frames
@@ -109,13 +109,6 @@ def _probe_pictures(path: Path) -> Probe:
     return Probe(count, h, w, fps, codec, first.itemsize * 8, notes, tuple(filter(None, said)))
 
 
-def _count(path: Path) -> int:
-    "Frames of a file, by its packets: some containers do not say, and some say it wrongly."
-    with open_video(path) as (box, stream):
-        packets = box.demux(stream)
-        return sum(p.size > 0 and not getattr(p, "is_discard", False) for p in packets)
-
-
 def probe(
     path: str | Path,  # a video file, one picture, or a folder of frames
 ) -> Probe:
@@ -138,8 +131,11 @@ def probe(
         if is_tilted(first):
             said += ("it wants to be shown tilted; the result is turned by quarter turns only",)
         h, w = as_displayed(first, noted_size(notes)).shape[:2]
-        shown = colours_of(first), light_of(first)
-    return Probe(_count(path), h, w, float(rate), codec, bits, notes, said, *shown)
+        meant = colours_of(first), light_of(first)
+    there = shown(path)
+    if there.lost > 0:
+        said += (f"it is damaged or begins in the middle: {there.lost} frames cannot be shown",)
+    return Probe(there.count, h, w, float(rate), codec, bits, notes, said, *meant)
 
 # %% ../../nbs/reference/media/reading.ipynb #d4489ce2
 def read_frames(

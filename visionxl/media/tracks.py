@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from .films import file_url, film_stream, holds, is_marked, open_video, others
+from .films import file_url, film_stream, holds, is_marked, others, shown
 from .notes import tag_options, tags_of
 from .folders import IMAGES
 
@@ -22,13 +22,7 @@ def frame_times(
     path: str | Path,  # a video file
 ) -> list[Fraction]:  # seconds, in the order of showing; empty where the file does not say
     "When each frame is shown. Raises ValueError for what is no video."
-    with open_video(Path(path)) as (box, stream):
-        found = [
-            packet.pts * packet.time_base
-            for packet in box.demux(stream)
-            if packet.size and packet.pts is not None and not getattr(packet, "is_discard", False)
-        ]
-    return sorted(found)
+    return shown(path).times
 
 
 def is_even(
