@@ -34,6 +34,7 @@ def test_a_preview_without_a_browser(tmp_path, clip, monkeypatch):
     page = desk.compared(done).read_text()
     assert "restored" in page and not re.findall(r'(?:src|href)="https?:', page)
     assert desk.place("../../x/.y.mp4") == tmp_path / "desk" / "given" / "y.mp4"
+    assert desk.place("a %22b%22.mp4").name == 'a "b".mp4'
     desk.clip = desk.place("ü" * 120 + ".mp4")
     assert desk.clip.suffix == ".mp4" and video.check_out(desk.result)
 

@@ -55,7 +55,8 @@ class Desk:
         name: str,  # of a file on the visitor's disk
     ) -> Path:
         "Where a file of this name is kept; nothing outside of the folder can be named."
-        plain = Path(Path(name.replace("\\", "/")).name.lstrip(".") or "clip")
+        name = name.replace("%22", '"').replace("\\", "/")  # browsers send a quote so
+        plain = Path(Path(name).name.lstrip(".") or "clip")
         short = os.fsencode(plain.stem)[:150].decode(errors="ignore")  # longer ones follow from it
         return self.given / f"{short}{plain.suffix[:20]}"
 

@@ -40,7 +40,8 @@ class Page:
         self.desk, self.ui, self.busy, self.stopped = desk, toolkit(), False, False
         self.clips, self.found = [], []
         self.ui.colors(primary="#0072b2")
-        with self.ui.column().classes("w-full max-w-3xl mx-auto gap-6 p-4"):
+        middle = self.ui.column().classes("w-full max-w-3xl mx-auto gap-6 p-4")
+        with middle.style("overflow-wrap: anywhere"):  # a long name is no reason to scroll
             self.ui.label("Restore a video").classes("text-2xl")
             self._clip_part()
             self._question_part()
@@ -60,7 +61,7 @@ class Page:
                 multiple=True,
                 on_upload=self.got_clip,
             )
-            drop.props('accept="video/*,.mkv,.gif"').classes("w-full")
+            drop.props('accept="video/*,.mkv,.gif,.mts,.m2ts,.ts,.mxf,.vob"').classes("w-full")
             self.ui.label(
                 "Of a folder: open it, select all of its clips, and drop them together. Each is "
                 "restored in the same way."
