@@ -137,8 +137,9 @@ def solve(
     """
     A = as_operator(A)
     sigma_y = noise_level(sigma_y, y, A)
-    recipe = describe(A, getattr(y, "device", "cpu")).recipe
-    chosen = choose(preset, recipe, sigma_y, changes, prior, **parts)
+    chosen = choose(
+        preset, describe(A, getattr(y, "device", "cpu")).recipe, sigma_y, changes, prior, **parts
+    )
     run = prepare(
         y,
         A,

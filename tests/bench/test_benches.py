@@ -92,3 +92,17 @@ def test_measurements(run, tmp_path, monkeypatch):
     assert bench.psnr_of(bench.by_steps(x, y, "JPEG 30"), x) > bench.psnr_of(y, x) + 0.2
     assert bench.deblocked(y).shape == y.shape
     assert float(bench.bent_path(15, 0).sum()) == pytest.approx(1)
+
+
+def test_the_page_of_the_card(run, tmp_path):
+    "bench/results/gpu.md is written from the rows beside it, and leaves out what measured nothing."
+    results = BENCH / "results"
+    run("gpu", "table", results / "gpu.json", "--out", tmp_path)
+    for name in ("gpu.json", "gpu.md"):
+        assert (tmp_path / name).read_text() == (results / name).read_text()
+    rows = json.loads((results / "gpu.json").read_text())["rows"]
+    (tmp_path / "more.jsonl").write_text(
+        "".join(json.dumps(r) + "\n" for r in [*rows, {"part": "agree", "error": "no time left"}])
+    )
+    run("gpu", "table", tmp_path / "more.jsonl", "--date", "today", "--out", tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "gpu.json").read_text())["rows"] == rows

@@ -12,8 +12,9 @@ function mode sees every call into torch, from our code and from diffusers alike
 as CUDA would, runs it on the CPU, and marks the result. So the numbers are those of the CPU in
 every bit, but for random numbers drawn on the device: these differ, as they do on a real one.
 
-What it cannot see: the arithmetic of a real card (TF32, the order of sums), its memory limits, and
-kernels of a library that reads memory without torch.
+With `memory` it refuses what would exceed `Device.total`. What it cannot see: the arithmetic of a
+real card (TF32, the order of sums), its workspaces, and kernels of a library that reads memory
+without torch.
 """
 
 import contextlib
@@ -63,8 +64,10 @@ class Device:
         s = t.untyped_storage()
         if getattr(s, "counted", False):
             return
-        s.counted = True
         n = s.nbytes()
+        if self.used + n > self.total:
+            raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {n} bytes. GPU 0")
+        s.counted = True
         self.used += n
         self.peak = max(self.peak, self.used)
         weakref.finalize(s, self.free, n)

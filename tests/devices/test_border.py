@@ -11,6 +11,7 @@ import torch
 from devices.emulator import emulated, largest_difference
 
 from visionxl import video
+from visionxl.app.cli.errors import explain
 from visionxl.operators.linear import LinearOperator
 from visionxl.operators.tasks import task
 from visionxl.prior.latent import Prior
@@ -188,6 +189,31 @@ def test_two_cards_are_told_apart(clip):
         with pytest.raises(RuntimeError, match="cuda:1 and cuda:0"):
             torch.ones(3, device="cuda:1") + torch.ones(3, device="cuda:0")
         assert (torch.ones(3, device="cuda:1").to("cuda:0") + 1).device.index == 0
+
+
+def test_a_card_that_is_too_small_says_what_to_do(clip):
+    "Three frames at once do not fit, one does; what the solver itself needs is told as well."
+    A = task("sr", clip.shape)
+    with emulated(memory=True) as gpu:
+        if gpu.real:
+            pytest.skip("needs a small card")
+        prior, y = Prior.load("tiny", frames_per_batch=1), A(clip).to("cuda")
+        z, peaks = torch.zeros(3, *prior.latent_shape(16, 32), device="cuda"), []
+        for prior.frames_per_batch in (1, 3):
+            gpu.peak = gpu.used
+            prior.eps(z, 300)
+            peaks.append(gpu.peak)
+        gpu.total = sum(peaks) // 2
+        with pytest.raises(torch.OutOfMemoryError, match="UNet2DModel with 3 frames") as refused:
+            last(solve(y, A, prior, "paper", {"route.steps": 8}))
+        said = str(refused.value)
+        assert "frames_per_batch=1" in said and "Tried to allocate" in said and "plan(" in said
+        assert explain(refused.value)[1] == 1 and "--chunk" in explain(refused.value)[0]
+        prior.frames_per_batch = 1
+        assert prior.eps(z, 300).is_cuda
+        gpu.total = gpu.used
+        with pytest.raises(torch.OutOfMemoryError, match="for a step of the solver .*plan"):
+            next(solve(y, A, prior, "paper"))
 
 
 @pytest.mark.parametrize("preset", ("paper", "best", "official"))

@@ -11,6 +11,7 @@ from visionxl import video
 from visionxl.measure import clip_metrics, evaluate_command, metrics
 from visionxl.measure.experiment import grid
 from visionxl.measure.experiment.methods import SOLVED
+from visionxl.measure.perception.weights import MissingWeights
 from visionxl.measure.reproduction import command as reproduce_command
 from visionxl.operators.tasks import task
 
@@ -66,11 +67,15 @@ def test_every_metric_is_in_the_list():
 def test_metrics(name):
     a, b = moving((FRAMES, 3, 64, 80), 0), moving((FRAMES, 3, 64, 80), 1)
     A = task("sr", a.shape)
-    want = float(METRICS[name](a, b, A))
+    try:
+        want = float(METRICS[name](a, b, A))
+    except MissingWeights as e:
+        pytest.skip(str(e))
     with emulated() as gpu:
         got = float(METRICS[name](a.to("cuda"), b.to("cuda"), A))
         assert not gpu.refusals
-    assert got == pytest.approx(want, rel=1e-6)
+    # a card sums in another order; TF32 is off in networks that judge (with it: 4e-5, H200)
+    assert got == pytest.approx(want, rel=1e-5 if gpu.real else 1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +163,8 @@ def test_peak_on_a_device_begins_anew():
     with emulated(memory=True) as gpu:
         weights = torch.ones(1 << 20, device="cuda")
         torch.ones(1 << 24, device="cuda")
+        before = torch.cuda.memory_allocated()  # on a card also cuBLAS's 32 MB and other tests'
+        assert gpu.real or before == weights.nbytes
         with grid.Peak("cuda") as peak:
             torch.ones(1 << 22, device="cuda")
-        rel = 0.5 if gpu.real else 1e-6
-        assert peak.gb * 2**30 == pytest.approx(weights.nbytes + (1 << 24), rel=rel)
+        assert peak.gb * 2**30 == pytest.approx(before + (1 << 24), rel=1e-6)

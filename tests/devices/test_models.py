@@ -46,7 +46,11 @@ def test_the_same_answers(folder):
         assert (a - b).abs().max() <= (0.02 if gpu.real else 0)
 
 
-@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))
+# what a card may differ by: TF32 in convolutions has 10 bits, bfloat16 7 (0.065 on an H200)
+ROUNDING = {torch.float32: 0.05, torch.bfloat16: 0.15}
+
+
+@pytest.mark.parametrize("dtype", ROUNDING)
 def test_networks_that_take_turns(tmp_path, dtype):
     "Model offload: each network is on the device for its turn alone, in any precision."
     folder = families.build("sdxl", tmp_path / "sdxl")
@@ -60,4 +64,5 @@ def test_networks_that_take_turns(tmp_path, dtype):
         assert not gpu.refusals
         assert next(there.unet.parameters()).device.type == "cpu"
     for a, b in zip(got, want):
-        assert (a - b).abs().max() <= (0.05 if gpu.real else 0)
+        assert (a - b).abs().max() <= (ROUNDING[dtype] if gpu.real else 0)
+        assert (a - b).square().mean().sqrt() <= ROUNDING[dtype] / 5

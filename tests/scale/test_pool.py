@@ -118,13 +118,16 @@ def test_large_priors_travel_in_half_precision(tiny, clip, monkeypatch):
     assert pack.in_precision_of(tiny, "cuda:0") is tiny
     monkeypatch.setattr(pack, "LARGE", 1000)
     assert pack.in_precision_of(tiny, "cpu") is tiny
-    with emulated():
+    with emulated() as gpu:
         half = pack.in_precision_of(tiny, "cuda:0")
         assert str(half.device) == "cpu" and half.unet.conv_in.weight.dtype == torch.float16
         there, own = on_device(half, "cuda:0"), Prior.load("tiny", "cuda:0", torch.float16)
         assert there.place == own.place
         z = own.encode(clip.to("cuda:0"))
-        assert torch.equal(there.eps(z, 100), own.eps(z, 100))
+        for p, q in zip(there.unet.parameters(), own.unet.parameters(), strict=True):
+            assert torch.equal(p, q)
+        error = (there.eps(z, 100) - own.eps(z, 100)).abs().max()
+        assert error <= (1e-2 if gpu.real else 0)  # cuDNN need not choose one algorithm for both
     assert tiny.unet.conv_in.weight.dtype == torch.float32
 
 

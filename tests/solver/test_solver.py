@@ -22,6 +22,7 @@ from visionxl.extras.results import Blend
 from visionxl.operators.tasks import LinearOperator, task
 from visionxl.presets import PRESETS, choose
 from visionxl.prior.latent import Prior
+from visionxl.prior.machine.memory import placement
 from visionxl.prior.schedule import make_schedule, scaled_linear
 from visionxl.solver import prepare, solve
 from visionxl.steps.consistency import CG, Consistent, SpectralCG
@@ -740,7 +741,7 @@ def test_official_equals_the_transcription_on_another_model():
         down_block_types=("DownBlock2D",) * 2,
         up_block_types=("UpBlock2D",) * 2,
     )
-    prior = Prior(vae, unet)
+    prior = Prior(vae, unet, place=placement("cpu"))
     nets = as_released.Nets(prior.vae, prior.unet, prior.alpha_bar.float())
     nets.encode = prior.encode  # without the posterior's noise
     shape, gen = (3, 3, 32, 40), torch.Generator().manual_seed(1)

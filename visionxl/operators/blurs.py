@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .fast.bases import Cosine, Fourier
-from .fast.factors import Factors
+from .fast.factors import Factors, constant_of
 from visionxl.operators.kernels import (
     as_kernel,
     axis_bands,
@@ -113,7 +113,7 @@ class Blur2d(LinearOperator):
         boundary: str = "symmetric",  # one of BOUNDARIES
     ):
         self.in_shape = self.out_shape = as_shape(shape)
-        self.kernel, self.boundary = torch.as_tensor(kernel, dtype=torch.float64), boundary
+        self.kernel, self.boundary = constant_of(kernel), boundary
         if self.kernel.ndim != 2 or not self.kernel.numel() or not self.kernel.isfinite().all():
             raise ValueError(
                 f"kernel of shape {tuple(self.kernel.shape)} must be a matrix of finite numbers; "
@@ -177,7 +177,7 @@ class FrameFilter(LinearOperator):
         basis: Cosine | Fourier = Cosine(),  # in which it is diagonal
     ):
         self.in_shape = self.out_shape = as_shape(shape)
-        self.gains, self.basis = gains, basis
+        self.gains, self.basis = gains.cpu(), basis
         if tuple(gains.shape) != self.in_shape[2:]:
             raise ValueError(
                 f"gains of shape {tuple(gains.shape)} do not fit frames of {self.in_shape[2:]}: "

@@ -13,6 +13,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from .fast.factors import constant_of
+
 # %% ../../nbs/reference/operators/kernels.ipynb #b6eb469f
 BOUNDARIES = ("symmetric", "reflect", "circular", "replicate", "zero")
 
@@ -43,7 +45,7 @@ def convolution(
     boundary: str = "symmetric",  # one of BOUNDARIES
 ) -> Tensor:  # (n, n) float64: row o holds the weights of output o
     "A convolution of one axis as a matrix, whatever the lengths of kernel and axis."
-    k = torch.as_tensor(kernel, dtype=torch.float64)
+    k = constant_of(kernel)
     out = torch.arange(n)[:, None].expand(n, len(k))
     src = extend(out - torch.arange(len(k)) + len(k) // 2, n, boundary)
     return torch.zeros(n, n + 1, dtype=torch.float64).index_put_(
@@ -130,7 +132,7 @@ def as_kernel(
     # a tuple of numbers, or the tensor itself if it asks for gradients
 ) -> tuple[float, ...] | Tensor:
     "A kernel of one axis, checked. Raises ValueError for no taps and for NaN or Inf."
-    taps = torch.as_tensor(k, dtype=torch.float64)
+    taps = constant_of(k)
     if taps.ndim != 1 or not len(taps) or not bool(taps.isfinite().all()):
         raise ValueError(f"kernel of {len(k)} taps must have at least one, all finite")
     return taps if taps.requires_grad else tuple(taps.tolist())
@@ -152,7 +154,7 @@ def cosine_gains(
 
     `K(m) = sum_j k_j cos(pi m j / n)`.
     """
-    k = torch.as_tensor(k, dtype=torch.float64)
+    k = constant_of(k)
     lag = torch.arange(len(k), dtype=torch.float64) - len(k) // 2
     return torch.cos(torch.pi * lag * torch.arange(n, dtype=torch.float64)[:, None] / n) @ k
 
@@ -162,7 +164,7 @@ def fourier_gains(
     n: int,  # length of the axis
 ) -> Tensor:  # (n,) complex128 gains of the FFT coefficients
     "What a kernel with circular boundary does to each wave."
-    k = torch.as_tensor(k, dtype=torch.complex128)
+    k = torch.as_tensor(k.cpu() if isinstance(k, Tensor) else k, dtype=torch.complex128)
     lag = torch.arange(len(k), dtype=torch.float64) - len(k) // 2
     return torch.exp(-2j * torch.pi * lag * torch.arange(n, dtype=torch.float64)[:, None] / n) @ k
 

@@ -9,7 +9,7 @@ __all__ = ['ChannelMix', 'bayer', 'RowExposure', 'every_frame']
 import torch
 from torch import Tensor
 
-from .fast.factors import Spectrum
+from .fast.factors import Spectrum, constant_of
 from .linear import LinearOperator
 from .shapes import as_shape
 from .tasks import FrameMix, Mask
@@ -27,7 +27,7 @@ class ChannelMix(LinearOperator):
         matrix: Tensor,  # (c, C) weights
     ):
         self.in_shape = as_shape(shape)
-        self.matrix = torch.as_tensor(matrix, dtype=torch.float64)
+        self.matrix = constant_of(matrix)
         if self.matrix.ndim != 2 or self.matrix.shape[1] != self.in_shape[1]:
             raise ValueError(
                 f"matrix of shape {tuple(self.matrix.shape)} cannot mix {self.in_shape[1]} "

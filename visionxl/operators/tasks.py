@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .fast.bases import Blocks, Pixels, block_sum
-from .fast.factors import Factors, Spectrum, on_device_of, over_time
+from .fast.factors import Factors, Spectrum, constant_of, on_device_of, over_time
 from .blurs import Blur, Blur2d
 from .kernels import BOUNDARIES, convolution, gaussian_kernel
 from .algebra import Compose
@@ -48,7 +48,7 @@ class Mask(LinearOperator):
         weights: Tensor,  # (H, W) for all frames, or what broadcasts to the shape, as (T, 1, H, W)
     ):
         self.in_shape = self.out_shape = as_shape(shape)
-        weights = torch.as_tensor(weights).to(torch.float64)
+        weights = constant_of(weights)
         self.weights = weights[(None,) * max(0, 4 - weights.ndim)]
         try:
             self.weights.expand(self.in_shape)
@@ -136,7 +136,7 @@ class FrameMix(LinearOperator):
         shape: tuple,  # (T, C, H, W)
         matrix: Tensor,  # (T_out, T) weights
     ):
-        self.in_shape, self.matrix = as_shape(shape), torch.as_tensor(matrix, dtype=torch.float64)
+        self.in_shape, self.matrix = as_shape(shape), constant_of(matrix)
         T = self.in_shape[0]
         if self.matrix.ndim != 2 or self.matrix.shape[1] != T or not len(self.matrix):
             raise ValueError(

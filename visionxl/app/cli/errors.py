@@ -13,6 +13,8 @@ from pathlib import Path
 
 # %% ../../../nbs/reference/app/cli/errors.ipynb #19703d0d
 GO_ON = "the same command with --resume goes on where it was stopped"
+_LESS = "a smaller --chunk, or a smaller --height and --width"
+_PLAN = "visionxl doctor --plan FRAMESxHEIGHTxWIDTH says what fits"
 _EXPECTED = (ValueError, TypeError, OSError, ArithmeticError)
 
 
@@ -39,8 +41,10 @@ def _known(
     if getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         where = f" ({e.filename})" if getattr(e, "filename", None) else ""
         return f"the disk is full{where}: make room; {GO_ON}", 1
-    if isinstance(e, MemoryError) or "allocate memory" in str(e) or "out of memory" in str(e):
-        return "not enough memory: try a smaller --chunk, or a smaller --height and --width", 1
+    if "out of memory" in str(e):  # of a GPU
+        return f"not enough memory on the GPU: try {_LESS}, or for sdxl --tile 512; {_PLAN}", 1
+    if isinstance(e, MemoryError) or "allocate memory" in str(e):
+        return f"not enough memory: try {_LESS}", 1
     if strerror := getattr(e, "strerror", None):  # of the system and of FFmpeg
         return f"{e.filename}: {strerror}" if getattr(e, "filename", None) else strerror, 1
     if own := _own_line(e):

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .networks import whole_float32
 from .weights import MissingWeights, find_weights
 
 # %% ../../../nbs/reference/measure/perception/i3d.ipynb #da14b65e
@@ -134,6 +135,7 @@ class I3D(nn.Module):
         self.Logits["Conv3d_0c_1x1"] = nn.ModuleDict({"conv": nn.Conv3d(1024, 400, 1)})
 
     @torch.no_grad()
+    @whole_float32()
     def forward(
         self,
         x: torch.Tensor,  # (N, 3, T, 224, 224) in [-1, 1], T at least 9
@@ -165,6 +167,7 @@ class ProtocolI3D(nn.Module):
         self.net = torch.jit.load(str(path), map_location="cpu").eval()
 
     @torch.no_grad()
+    @whole_float32()
     def forward(
         self,
         x: torch.Tensor,  # (N, 3, T, 224, 224) in [-1, 1]

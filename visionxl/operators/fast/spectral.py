@@ -208,6 +208,7 @@ def spectral_proximal(
 
 def _proximal_with_graph(f: Factors, y: Tensor, x: Tensor | None, rho: float) -> Tensor:
     "The same for autograd, in float64: all of the clip at once, nothing changed in place."
+    f = f.on_host()
     gains = f.gains.to(y.device)
     u, s, vt = (None if v is None else v.to(y.device) for v in svd_time(f.time))
     d = f.left.forward(y.double())

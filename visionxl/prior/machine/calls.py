@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from ..models.conditioning import Condition, make_condition
 from ..models.hub import ALIASES
 from ..models.loading import Model, load_network, locate
-from .memory import Placement, dtype_of, in_tiles, resident
+from .memory import Placement, dtype_of, in_tiles, resident, with_remedy
 
 # %% ../../../nbs/reference/prior/machine/calls.ipynb #fde75bd5
 def needs_graph(
@@ -68,12 +68,15 @@ def in_batches(
 ) -> Tensor:
     """Fill `out` with `f` of the inputs, a few frames at a time, so that memory stays small.
 
-    Gradients reach the inputs that ask for them. Raises ValueError where the placement gives none.
+    Gradients reach the inputs that ask for them. Raises ValueError where the placement gives none,
+    and torch.OutOfMemoryError with what to do where the device's memory is short.
     """
     graph, dtype = needs_graph(*inputs), dtype_of(net)
     if graph:
         check_graph(place)
-    with resident(net, place), nullcontext() if graph else torch.inference_mode():
+    what = f"{type(net).__name__} with {min(n, len(out))} frames at once on {place.device}"
+    mode = nullcontext() if graph else torch.inference_mode()
+    with with_remedy(what), resident(net, place), mode:
         for i in range(0, len(out), n):
             batch = [
                 v[i : i + n].to(place.device, dtype, memory_format=place.memory_format)
