@@ -274,6 +274,16 @@ def test_operators_made_on_the_device(name):
         assert not gpu.refusals
 
 
+def test_operators_of_tensors_on_an_apple_gpu():
+    "It has no float64, in which operators keep their constants: these go to the CPU first."
+    x = numbers(*CLIP)
+    for name in MADE.keys() - {"filter", "own", "own of frames"}:
+        want = MADE[name](torch.Tensor.clone)(x)
+        with emulated(kind="mps") as gpu:
+            A = MADE[name](partial(torch.Tensor.to, device="cpu" if gpu.real else "mps"))
+            assert torch.equal(A(x), want) and not gpu.refusals
+
+
 def test_a_kernel_on_the_device_learns():
     "Its gradient comes back to where the kernel lies."
     x = numbers(*CLIP)
