@@ -7,6 +7,7 @@ __all__ = ['LARGE', 'MORE_ROOM', 'Placement', 'placement', 'frames_for', 'with_r
            'in_tiles']
 
 # %% ../../../nbs/reference/prior/machine/memory.ipynb #a25431f3
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -86,13 +87,15 @@ def with_remedy(
 ) -> Iterator[None]:
     """A block in which a device that runs out of memory says what to do about it.
 
-    Raises torch.OutOfMemoryError, as torch does, with the remedy.
+    Raises torch.OutOfMemoryError, as torch does, with the remedy. The error keeps nothing on the
+    device, so that a smaller attempt finds the room.
     """
     try:
         yield
     except RuntimeError as e:
         if "out of memory" not in str(e) or MORE_ROOM in str(e):
             raise
+        traceback.clear_frames(e.__traceback__)
         said = str(e).split(". GPU")[0]
         raise torch.OutOfMemoryError(f"not enough memory for {what} ({said}): {MORE_ROOM}") from e
 
