@@ -77,7 +77,8 @@ def frames_for(
 MORE_ROOM = (
     "give the prior fewer frames at once (Prior.load(..., frames_per_batch=1)) or the settings "
     "that fit (place=plan((frames, height, width), name, GB).place of "
-    "visionxl.prior.machine.plan), or cut the clip: restore(..., chunk=...), on the command line --chunk and --tile"
+    "visionxl.prior.machine.plan), or cut the clip: restore(..., chunk=...), on the command line "
+    "--chunk and --tile"
 )
 
 
