@@ -98,7 +98,7 @@ def page(found: dict) -> str:
     runs = [{"frames": n} | r for n, r in found["runs"].items()]
     text = (
         "`python bench/footage.py`: *Tears of Steel* (CC-BY, Blender Foundation) at 48 rows, "
-        "`sr`, preset `fast` with three steps, one thread.\n\n"
+        "`sr`, preset `fast` with three steps, one thread, written by FFV1.\n\n"
         f"{markdown(runs, bold=False) if runs else ''}\n\n"
         "Scratch is the largest size of the folder of the unfinished run. "
         "Bytes of a pixel count the result's frames: 3 are its colours of 8 bits uncompressed.\n"
