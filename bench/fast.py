@@ -2,6 +2,7 @@
 
     python bench/fast.py                   six tasks, 9 frames of 96x144 and of 192x320
     python bench/fast.py --tasks sr        some of them; the other rows are kept
+    python bench/fast.py --prior white     with the other bundled prior: fast_white.json and .md
 
 The two presets run in turn in one process, on one thread. Time is the processor's, so other work on
 the machine changes it little. `fast` was chosen on these pieces, and so was `best`. Results go to
@@ -23,6 +24,7 @@ from visionxl.measure.clip_metrics import Networks, load_networks, measure  # no
 from visionxl.measure.tables import markdown  # noqa: E402
 from visionxl.operators.tasks import TASKS, task  # noqa: E402
 from visionxl.prior.latent import Prior  # noqa: E402
+from visionxl.prior.models.loading import BUNDLED  # noqa: E402
 from visionxl.solver import solve  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "fast.json"
@@ -80,23 +82,28 @@ def row_of(name: str, size: str, prior: Prior, nets: Networks) -> dict:
     }
 
 
-def page(kept: dict) -> str:
+def page(kept: dict, prior: str) -> str:
     "The kept rows as Markdown."
     rows = kept["rows"]
     shown = [{k: v if isinstance(v, str) else f"{v:.3f}" for k, v in r.items()} for r in rows]
     return (
-        "`python bench/fast.py`: `fast` beside `best`, bundled prior, one thread, processor time. "
-        "Both presets were chosen on pieces of these two sample clips.\n\n"
+        f"`python bench/fast.py --prior {prior}`: `fast` beside `best`, prior `{prior}`, one "
+        "thread, processor time. Both presets were chosen on pieces of these two sample clips.\n\n"
         f"{markdown(shown, bold=False)}\n"
     )
 
 
-def write(rows: list[dict]) -> None:
+def place(prior: str) -> Path:
+    "Where the rows of a prior are kept."
+    return RESULTS if prior == "tiny" else RESULTS.with_stem(f"fast_{prior}")
+
+
+def write(rows: list[dict], prior: str) -> None:
     "Keep the rows, and the table that shows them."
-    kept = {"rows": rows}
+    kept, at = {"rows": rows}, place(prior)
     for path, content in (
-        (RESULTS, json.dumps(kept, indent=1) + "\n"),
-        (RESULTS.with_suffix(".md"), page(kept)),
+        (at, json.dumps(kept, indent=1) + "\n"),
+        (at.with_suffix(".md"), page(kept, prior)),
     ):
         draft = path.with_name(path.name + ".tmp")
         draft.write_text(content)
@@ -108,18 +115,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--prior", choices=BUNDLED, default="tiny")
     a = parser.parse_args()
     torch.set_num_threads(1)
-    prior, nets = Prior.load("tiny"), load_networks()
+    prior, nets, path = Prior.load(a.prior), load_networks(), place(a.prior)
     print(f"this CPU has bfloat16: {has_bfloat16()}")
-    kept = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    kept = json.loads(path.read_text())["rows"] if path.exists() else []
     rows = {(r["task"], r["frames"]): r for r in kept}
     for size in a.sizes:
         for name in a.tasks:
             row = row_of(name, size, prior, nets)
             rows[row["task"], row["frames"]] = row
             print(*(v if isinstance(v, str) else f"{v:.3f}" for v in row.values()), flush=True)
-            write(list(rows.values()))
+            write(list(rows.values()), a.prior)
 
 
 if __name__ == "__main__":
