@@ -26,6 +26,7 @@ def fit_patches(
     p = F.pixel_unshuffle(x.double(), patch).movedim(1, -1).flatten(0, -2)  # (patches, 48)
     mean = p.mean(0)
     values, vectors = torch.linalg.eigh((p - mean).T @ (p - mean) / len(p))
+    values = values.clamp_min(1e-12 * values[-1])  # rounding may leave the least below zero
     return (
         mean.float(),
         vectors.flip(1)[:, :channels].T.float(),
