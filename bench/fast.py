@@ -82,9 +82,9 @@ def row_of(name: str, size: str, prior: Prior, nets: Networks) -> dict:
     }
 
 
-def page(kept: dict, prior: str) -> str:
+def page(kept: dict) -> str:
     "The kept rows as Markdown."
-    rows = kept["rows"]
+    rows, prior = kept["rows"], kept.get("prior", "tiny")
     shown = [{k: v if isinstance(v, str) else f"{v:.3f}" for k, v in r.items()} for r in rows]
     return (
         f"`python bench/fast.py --prior {prior}`: `fast` beside `best`, prior `{prior}`, one "
@@ -100,10 +100,10 @@ def place(prior: str) -> Path:
 
 def write(rows: list[dict], prior: str) -> None:
     "Keep the rows, and the table that shows them."
-    kept, at = {"rows": rows}, place(prior)
+    kept, at = {"prior": prior, "rows": rows}, place(prior)
     for path, content in (
         (at, json.dumps(kept, indent=1) + "\n"),
-        (at.with_suffix(".md"), page(kept, prior)),
+        (at.with_suffix(".md"), page(kept)),
     ):
         draft = path.with_name(path.name + ".tmp")
         draft.write_text(content)
