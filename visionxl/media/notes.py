@@ -48,6 +48,7 @@ def noted_size(
 
 # %% ../../nbs/reference/media/notes.ipynb #8aaf5618
 _TECHNICAL = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
+_OURS = '{"visionxl":'  # how a note begins, also an empty one
 _ANY_NAME = {"movflags": "use_metadata_tags"}  # the other way, as FFmpeg calls it
 
 
@@ -55,8 +56,8 @@ def tags_of(
     box: Any,  # an open container of PyAV
 ) -> dict[str, str]:
     "What a film says of itself, without what a container adds and without notes of ours."
-    ours = {"comment"} if parse_notes(box.metadata) else set()
-    return {k: v for k, v in box.metadata.items() if k.lower() not in _TECHNICAL | ours}
+    ours = {k for k, v in box.metadata.items() if v.startswith(_OURS)}
+    return {k: v for k, v in box.metadata.items() if k.lower() not in _TECHNICAL and k not in ours}
 
 
 def untold(
