@@ -7,6 +7,7 @@
     python bench/measurements.py mask                   boxes, a logo, a subtitle, blocks
     python bench/measurements.py denoise_plus           the same of a mean over seven frames
     python bench/measurements.py blind                  unknown Gaussian, motion, path and window
+    python bench/measurements.py width                  six Gaussian widths on each clip
     python bench/measurements.py compression            JPEG and H.264
     python bench/measurements.py noise --clips test     clips that nothing was chosen on
     python bench/measurements.py --show                 the tables of all that has been measured
@@ -22,7 +23,6 @@ import math
 import sys
 import time
 import warnings
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -414,6 +414,7 @@ def blind(bench: Bench, found: dict) -> None:
     from visionxl.extras.estimates.blind_kernel import find_kernel
     from visionxl.operators.blurs import Blur, Blur2d
     from visionxl.operators.cameras import motion_kernel
+    from visionxl.operators.kernels import gaussian_kernel
 
     g = torch.Generator().manual_seed(7)
     for clip, x in found.items():
@@ -440,14 +441,23 @@ def blind(bench: Bench, found: dict) -> None:
             row |= {"likeness": kernel_likeness(seen.kernel, path)}
             return row | restored_with(bench, x, y, A, seen.operator(shape))
 
-        def free(clip=clip, x=x, shape=shape, weight=1e-3):
+        def free(clip=clip, x=x, shape=shape):
             true = bent_path(15, len(clip))
             A = Blur2d(shape, true)
             y = video.as_in_file(A(x))
-            kernel = find_kernel(y, 19, weight=weight)
+            kernel = find_kernel(y, 19)
             row = {"likeness": kernel_likeness(kernel, true)}
             row["likeness of a pixel"] = float(true.max() / true.norm())
             return row | restored_with(bench, x, y, A, Blur2d(shape, kernel), 0.03)
+
+        def free_gaussian(x=x, shape=shape, sigma=sigma):
+            true = torch.tensor(gaussian_kernel(31, sigma), dtype=torch.float64)
+            y = video.as_in_file(Blur.gaussian(shape, 31, sigma)(x))
+            return {"likeness": kernel_likeness(find_kernel(y, 31), torch.outer(true, true))}
+
+        def free_motion(x=x, shape=shape, path=path):
+            y = video.as_in_file(Blur2d(shape, path)(x))
+            return {"likeness": kernel_likeness(find_kernel(y, 19), path)}
 
         def sparsest(x=x, shape=shape, sigma=sigma):
             y = video.as_in_file(Blur.gaussian(shape, 61, sigma)(x))
@@ -466,10 +476,28 @@ def blind(bench: Bench, found: dict) -> None:
         bench("blind", f"{clip}, gaussian{more}", gaussian)
         bench("blind", f"{clip}, gaussian, by sparsity and Wiener", sparsest)
         bench("blind", f"{clip}, path{more}", free)
-        if bench.quick:
-            bench("blind", f"{clip}, path, weight 2.5e-4", partial(free, weight=2.5e-4))
+        bench("blind", f"{clip}, gaussian, as any kernel", free_gaussian)
+        bench("blind", f"{clip}, motion, as any kernel", free_motion)
         bench("blind", f"{clip}, motion{more}", motion)
         bench("blind", f"{clip}, window", windows)
+
+
+def width(bench: Bench, found: dict) -> None:
+    "Six Gaussian widths on each clip: how many are found within 10 %, and the largest error."
+    from visionxl.extras.estimates.blind import find_blur
+    from visionxl.operators.blurs import Blur
+
+    for clip, x in found.items():
+
+        def cell(x=x):
+            errors = []
+            for sigma in (1.1, 1.6, 2.2, 3.0, 3.8, 4.6):
+                y = video.as_in_file(Blur.gaussian(tuple(x.shape), 61, sigma)(x))
+                errors.append(find_blur(y, ("gaussian",)).numbers["sigma"] / sigma - 1)
+            right = sum(abs(e) < 0.1 for e in errors)
+            return {"right of 6": float(right), "largest error": max(errors, key=abs)}
+
+        bench("width", f"{clip}, six widths", cell)
 
 
 def psnr_of(v: torch.Tensor, x: torch.Tensor) -> float:
@@ -674,6 +702,7 @@ TABLES = {
     "denoise_plus": denoise_plus,
     "mask": mask,
     "blind": blind,
+    "width": width,
     "compression": compression,
 }
 
