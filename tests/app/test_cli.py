@@ -220,7 +220,7 @@ BAD = [  # arguments, and what the sentence must say
     (["degrade", "good.mp4", "-o", "out.gif", "--task", "sr"], "256 colours"),
     (["degrade", "good.mp4", "-o", "taken.mp4"], "--overwrite"),
     (["degrade", "six", "-o", "out.mkv"], "cannot hold the average"),
-    (["degrade", "good.mp4", "-o", "out.mkv", "--task", "inpaint", "--keep", "2"], "keep=2.0"),
+    (["degrade", "good.mp4", "-o", "out.mkv", "--task", "inpaint", "--keep", "2"], "keep=2"),
     (["degrade", "text.mp4", "-o", "out.mkv"], "text.mp4"),
     (["demo", "--clip", "bird"], "'bird'"),
     (["demo", "--task", "blur"], "'blur'"),
