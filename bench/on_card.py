@@ -44,8 +44,7 @@ from visionxl.measure.experiment.given import at_size, default_clips  # noqa: E4
 from visionxl.measure.experiment.grid import Cell, Grid  # noqa: E402
 from visionxl.measure.experiment.identity import package_code  # noqa: E402
 from visionxl.measure.perception.i3d import load_i3d  # noqa: E402
-from visionxl.measure.perception.networks import load_stlpips  # noqa: E402
-from visionxl.measure.perception.weights import find_weights  # noqa: E402
+from visionxl.measure.perception.networks import load_stlpips, stlpips_weights  # noqa: E402
 from visionxl.video import to_array  # noqa: E402
 
 FRAMES = {192: 25, 384: 10}  # short side: frames
@@ -106,24 +105,23 @@ def unpacked(
 
 def pack_nets(folder: Path) -> None:
     "Write I3D and ST-LPIPS as they travel."
-    stlpips = torch.load(find_weights("stlpips"), map_location="cpu", weights_only=True)
     folder.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(folder / "i3d.npz", **packed(load_i3d().state_dict()))
-    np.savez_compressed(folder / "stlpips.npz", **packed(stlpips))
+    np.savez_compressed(folder / "stlpips.npz", **packed(stlpips_weights()))
 
 
 def nets_of(folder: Path) -> Networks:
     "The networks that judge, from the folder that `pack_nets` wrote."
     from safetensors.torch import save_file
 
-    i3d, stlpips = folder / "full.safetensors", folder / "full.pth"
-    if not stlpips.exists():
+    i3d = folder / "full.safetensors"
+    if not i3d.exists():
         save_file(unpacked(folder / "i3d.npz"), i3d)
-        torch.save(unpacked(folder / "stlpips.npz"), stlpips)
     nets = load_networks()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*is not the file the protocol names")
-        nets.nets.update({"ST-LPIPS": load_stlpips(stlpips), "FVD": load_i3d(i3d)})
+        judges = {"ST-LPIPS": load_stlpips(unpacked(folder / "stlpips.npz")), "FVD": load_i3d(i3d)}
+        nets.nets.update(judges)
     nets.missing.clear()
     return nets
 
