@@ -11,7 +11,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -263,7 +264,8 @@ def film_frames(
         yield from _frames_ready(graph)
 
 
-class Shown(NamedTuple):
+@dataclass(frozen=True)
+class Shown:
     "The frames of a film by their packets, without decoding where that is enough."
 
     times: list  # seconds (Fraction) of those that say it, in the order of showing

@@ -73,8 +73,8 @@ class Tracks:
         "The same for frames of another number: their times are those of the source and in between."
         if step == 1 or len(self.times) < 2:
             return self
-        known, step = [*self.times, self.times[-1]], Fraction(step).limit_denominator(1000)
-        places = [j * step for j in range(int((len(self.times) - 1) / step) + 1)]
+        known, stride = [*self.times, self.times[-1]], Fraction(step).limit_denominator(1000)
+        places = [j * stride for j in range(int((len(self.times) - 1) / stride) + 1)]
         paced = copy.copy(self)
         paced.times = [known[int(p)] + p % 1 * (known[int(p) + 1] - known[int(p)]) for p in places]
         return paced

@@ -78,6 +78,7 @@ def spoil_all(
     """
     kind, amount = torch.rand(2, generator=rng).tolist()
     flat = x.reshape(1, -1, *x.shape[2:])  # all pictures as channels of one frame
+    A: AveragePool | Mask | Blur
     if kind < 0.45:
         A = AveragePool(flat.shape, 4 if amount < 0.7 else 2)
     elif kind < 0.65:

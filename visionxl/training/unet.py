@@ -103,7 +103,7 @@ def train_unet(
     def loss_at(step):
         k = step // c["pool_every"]
         if stack is not None:
-            return loss_on_device(step, k)
+            return loss_on_device(stack, step, k)
         if k not in latents:
             latents.clear()
             latents[k] = latent_pool(vae, photos, config, c, k)
@@ -116,7 +116,7 @@ def train_unet(
     stack = on_device(config, c, vae, photos) if "stack" in c else None
     inner = torch.compile(unet.inner) if c.get("compile") else None
 
-    def loss_on_device(step, k):
+    def loss_on_device(stack, step, k):
         rng, there = generator(config["seed"], 5, step), torch.Generator(device())
         there.manual_seed(rng.initial_seed())
         z = stack.batch(k, c["batch"], there)

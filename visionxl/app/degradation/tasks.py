@@ -62,13 +62,14 @@ def _in_range(
     if not isinstance(value, Real) or isinstance(value, bool):
         raise ValueError(f"{name}={value!r} must be a number")
     kind = "whole number" if whole else "number"
-    if not least <= value <= most or (whole and value != int(value)):
+    number: float | int = value if isinstance(value, int) else float(value)
+    if not least <= number <= most or (whole and number != int(number)):
         try:
             shown = f"{value:g}"
         except OverflowError:  # a whole number of hundreds of digits
             shown = "1e308 or more"
         raise ValueError(f"{name}={shown} must be a {kind} from {least} to {most}")
-    return int(value) if whole else value
+    return int(number) if whole else number
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ def whole_float32() -> Iterator[None]:
     card can. On an H200 that changed LPIPS in its fifth digit.
     """
     conv = getattr(torch.backends.cudnn, "conv", None)  # from torch 2.9 on
-    of, flag, off = torch.backends.cudnn, "allow_tf32", False
+    of, flag = torch.backends.cudnn, "allow_tf32"
+    off: bool | str = False
     if hasattr(conv, "fp32_precision"):
         of, flag, off = conv, "fp32_precision", "ieee"
     before = getattr(of, flag)
