@@ -270,7 +270,7 @@ def test_operators_made_on_the_device(name):
             got = f(B, x.to("cuda"), y.to("cuda"))
             assert got.is_cuda and largest_difference(got, wants[key]) <= 1e-9  # in float64
             if not name.startswith("own"):  # ours serve a clip on the CPU as well
-                assert largest_difference(f(B, x, y), wants[key]) == 0
+                assert largest_difference(f(B, x, y), wants[key]) <= 1e-12
         assert not gpu.refusals
 
 

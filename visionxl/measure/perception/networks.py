@@ -12,11 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import torch
 import torch.nn.functional as F
 
 from .weights import find_weights
+
+
+_LOCK = Lock()  # blocks of several threads overlap: the last one restores
+_OPEN: list = []  # what was set before the first block, and an entry for each open one
 
 
 @contextmanager
@@ -31,12 +36,18 @@ def whole_float32() -> Iterator[None]:
     off: bool | str = False
     if hasattr(conv, "fp32_precision"):
         of, flag, off = conv, "fp32_precision", "ieee"
-    before = getattr(of, flag)
-    setattr(of, flag, off)
+    with _LOCK:
+        if not _OPEN:
+            _OPEN.append(getattr(of, flag))
+            setattr(of, flag, off)
+        _OPEN.append("a block")
     try:
         yield
     finally:
-        setattr(of, flag, before)
+        with _LOCK:
+            _OPEN.pop()
+            if len(_OPEN) == 1:
+                setattr(of, flag, _OPEN.pop())
 
 # %% ../../../nbs/reference/measure/perception/networks.ipynb #69a52ec3
 def blur_down(
