@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from ..extras.starts import admm_tv, first_guess
-from ..operators.tasks import AveragePool, Blur, Mask
-from .photos import view
+from ..operators.tasks import Mask
+from .photos import random_loss, to_float, view
 
 # %% ../../nbs/training/on_device.ipynb #741ae70c
 class PhotoStack:
@@ -39,7 +39,7 @@ class PhotoStack:
         self.base = torch.cat([ends.new_zeros(1), ends[:-1]]).to(device)
         self.sizes = sizes.to(device)
         self.counts = torch.tensor(counts, device=device)
-        self.first = (self.counts.cumsum(0) - self.counts).to(device)
+        self.first = self.counts.cumsum(0) - self.counts
         pixels = [v.permute(1, 2, 0).reshape(-1, 3) for v in views]
         self.pixels = torch.cat(pixels).to(device)
 
@@ -59,8 +59,7 @@ class PhotoStack:
         rows = corner[:, :1] + along
         columns = corner[:, 1:] + torch.where(r[4, :, None] < 0.5, along, along.flip(0))
         at = rows[:, :, None] * size[:, 1, None, None] + columns[:, None]
-        x = self.pixels[self.base[entry][:, None, None] + at]
-        return x.movedim(-1, 1).float() / 127.5 - 1
+        return to_float(self.pixels[self.base[entry][:, None, None] + at].movedim(-1, 1))
 
 # %% ../../nbs/training/on_device.ipynb #9452eb2d
 MARGIN = 16  # pixels around a crop that are guessed and thrown away: rims are special
@@ -73,20 +72,14 @@ def spoil_all(
 ) -> torch.Tensor:  # (B, 3, H, W)
     """Pictures after one random loss, as `best` starts from them.
 
-    Pixels averaged 2x2 or 4x4, 20 to 65 % of them missing, or a blur 1 to 3.5 pixels wide. Total
-    variation guesses what was lost, for missing pixels the regularised solution.
+    Total variation guesses what was lost, for missing pixels the regularised solution. The loss is
+    one of `random_loss`, more often an average than there.
     """
     kind, amount = torch.rand(2, generator=rng).tolist()
     flat = x.reshape(1, -1, *x.shape[2:])  # all pictures as channels of one frame
-    A: AveragePool | Mask | Blur
-    if kind < 0.45:
-        A = AveragePool(flat.shape, 4 if amount < 0.7 else 2)
-    elif kind < 0.65:
-        seen = torch.rand(x.shape[2:], generator=rng) > 0.2 + 0.45 * amount
-        A = Mask(flat.shape, seen.to(x.device))
+    A = random_loss(flat.shape, kind, amount, rng, pooled=0.45)
+    if isinstance(A, Mask):
         return first_guess(A, A(flat), 1e-8, steps=steps).view_as(x)
-    else:
-        A = Blur.gaussian(flat.shape, 61, 1 + 2.5 * amount)
     return admm_tv(A(flat), A, weights=(0.0, 1.0, 1.0), steps=steps).view_as(x)
 
 # %% ../../nbs/training/on_device.ipynb #a5f93768

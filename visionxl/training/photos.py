@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['generator', 'read_photo', 'pack_photos', 'unpack_photos', 'read_photos', 'load_photos', 'view', 'to_float', 'pool',
-           'crops', 'spoil']
+           'crops', 'random_loss', 'spoil']
 
 # %% ../../nbs/training/photos.ipynb #e35c06e6
 import io
@@ -147,19 +147,27 @@ def crops(
     return torch.stack(out)
 
 # %% ../../nbs/training/photos.ipynb #d6f838aa
+def random_loss(
+    shape: tuple[int, ...],  # (T, C, H, W) of what loses
+    kind: float,  # in [0, 1]: which loss
+    amount: float,  # in [0, 1]: how much of it
+    rng: torch.Generator,  # of the pixels that are missing
+    pooled: float = 0.35,  # share of the losses that are averages over pixels; a blur has 0.35
+) -> AveragePool | Mask | Blur:
+    "Pixels averaged 2x2 or 4x4, 20 to 65 % of them missing, or a blur 1 to 3.5 pixels wide."
+    if kind < pooled:
+        return AveragePool(shape, 4 if amount < 0.7 else 2)
+    if kind < 0.65:
+        return Mask(shape, torch.rand(shape[2:], generator=rng) > 0.2 + 0.45 * amount)
+    return Blur.gaussian(shape, 61, 1 + 2.5 * amount)
+
+
 def spoil(
     photo: torch.Tensor,  # uint8 (3, H, W)
     rng: torch.Generator,  # torch.Generator
 ):  # float (3, H, W) in [-1, 1]
-    """The photo after a random loss, as the solver would guess it.
-
-    Pixels averaged 2x2 or 4x4, 20 to 65 % of them missing, or a blur 1 to 3.5 pixels wide.
-    """
+    "The photo after a random loss, see `random_loss`, as the solver would guess it."
     x, (kind, amount) = to_float(photo)[None], torch.rand(2, generator=rng).tolist()
-    if kind < 0.35:
-        A: AveragePool | Mask | Blur = AveragePool(x.shape, 4 if amount < 0.7 else 2)
-    elif kind < 0.65:
-        A = Mask(x.shape, torch.rand(x[0, 0].shape, generator=rng) > 0.2 + 0.45 * amount)
-    else:
-        A = Blur.gaussian(x.shape, 61, 1 + 2.5 * amount)
-    return first_guess(A, A(x), 1e-8 * 10 ** (2 * amount) if kind >= 0.65 else 1e-4, steps=12)[0]
+    A = random_loss(x.shape, kind, amount, rng)
+    rho = 1e-8 * 10 ** (2 * amount) if isinstance(A, Blur) else 1e-4
+    return first_guess(A, A(x), rho, steps=12)[0]
