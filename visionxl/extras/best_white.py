@@ -6,7 +6,6 @@
 __all__ = ['best_white', 'white_in_pixels']
 
 # %% ../../nbs/reference/extras/best_white.ipynb #0d9919c4
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from typing import Any
 from .best import best, unfiltered
 from .results import Blend
 from .starts import TV, Noised, Regularised
+from ..prior.models.families import read_config
+from ..prior.models.loading import BUNDLED, is_linear, locate
 from ..steps.inversion import Invert
 from ..steps.preset import Preset
 from ..steps.problem import Route
@@ -66,8 +67,7 @@ def white_in_pixels(
     A prior of one's own says so with an attribute `white`.
     """
     if isinstance(prior, (str, Path)):
-        own = Path(prior, "vae", "config.json")
-        return str(prior) == "white" or (
-            own.is_file() and json.loads(own.read_text()).get("width") == 0
-        )
+        folder = locate(prior).folder if str(prior) in BUNDLED else Path(prior)
+        there = (folder / "vae" / "config.json").is_file()
+        return there and is_linear(read_config(folder, "vae"))
     return bool(getattr(prior, "white", False))

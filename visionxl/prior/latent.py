@@ -24,7 +24,13 @@ from visionxl.prior.machine.calls import (
 )
 from .models.conditioning import embeddings, needed_parts, texts_for
 from .models.hub import complete
-from .models.loading import find_model, load_network, load_schedule, weight_bytes
+from visionxl.prior.models.loading import (
+    find_model,
+    is_linear,
+    load_network,
+    load_schedule,
+    weight_bytes,
+)
 from .machine.memory import LARGE, Placement, frames_for, placement, settle
 from .schedule import scaled_linear
 
@@ -77,7 +83,7 @@ class Prior:
         self.unet = settle(unet, self.place)
         self.channels, blocks = vae.config.latent_channels, vae.config.get("block_out_channels", ())
         # nothing is lost and the noise is white in the pixels: `best` has other settings then
-        self.white = vae.config.get("width") == 0
+        self.white = is_linear(vae.config)
         self.factor = vae.config.get("patch") or 2 ** (len(blocks) - 1)
         # text-conditional networks take latents of any size, the others only multiples of this
         self.depth = (
