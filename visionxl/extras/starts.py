@@ -209,10 +209,10 @@ class Noised:
         "A function without arguments that returns the noisy latents (T, c, h, w) at `tau`."
 
         def start() -> Tensor:
-            x = guess()[: self.frames(problem.frames)]
-            z, a = problem.encode(x, -1), problem.schedule.a(problem.schedule.sampling[0])
-            noise = self.scale * problem.noise.start(1).to(z) if self.scale else 0
-            z = a**0.5 * z + (1 - a) ** 0.5 * noise
-            return z.expand(problem.frames, -1, -1, -1)
+            a = problem.schedule.a(problem.schedule.sampling[0])
+            z = a**0.5 * problem.encode(guess(), -1)
+            if not self.scale:
+                return z
+            return z + (1 - a) ** 0.5 * (self.scale * problem.noise.start(1).to(z))
 
         return start

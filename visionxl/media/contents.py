@@ -79,29 +79,27 @@ def lost_in(
     if Tracks(source).is_silent:
         return []
     kind = FORMATS.get(Path(out).suffix.lower())
+    place = f"a {Path(out).suffix} file" if kind else "such an output"
     found = []
     with av.open(file_url(source)) as film:
         picture = film_stream(film, str(source))
         ratio = picture.sample_aspect_ratio
         if ratio not in (None, 0, 1) and not _keeps_shape(kind, codec):
-            place = f"a {Path(out).suffix} file" if kind else "such an output"
-            place += f" with {codec}" if kind == "matroska" else ""
-            found.append(f"the shape of pixels ({ratio}) of {source} does not go into {place}")
+            how = f" with {codec}" if kind == "matroska" else ""
+            found.append(f"the shape of pixels ({ratio}) of {source} does not go into {place}{how}")
         for track in others(film, picture):
             codec = track.codec_context.name if track.codec_context else "unknown"
             name = kind_of(track)
             if not holds(kind, track):
-                place = f"a {Path(out).suffix} file" if kind else "such an output"
                 found.append(f"the {name} ({codec}) of {source} does not go into {place}")
         tags, marks = tags_of(film), getattr(film, "chapters", list)()
         if kind is None and marks:
-            found.append(f"the {len(marks)} chapters of {source} do not go into such an output")
+            found.append(f"the {len(marks)} chapters of {source} do not go into {place}")
         covered = any(is_marked(s, "attached_pic") for s in film.streams)
         lost = [] if kind and tag_options(kind, tags, covered) else untold(kind, tags)
         if lost:
-            place = f"a {Path(out).suffix} file" if kind else "such an output"
-            place += " beside a cover picture" if kind else ""
-            found.append(f"the tags {', '.join(lost)} of {source} do not go into {place}")
+            why = " beside a cover picture" if kind else ""
+            found.append(f"the tags {', '.join(lost)} of {source} do not go into {place}{why}")
     return found
 
 

@@ -90,7 +90,7 @@ def tag_options(
 ) -> dict[str, str]:
     "The options of a muxer that holds all tags, where one does."
     usual = covered and kind == "mp4"
-    return _ANY_NAME if untold(kind, tags) and not usual else {}
+    return _ANY_NAME if not usual and untold(kind, tags) else {}
 
 # %% ../../nbs/reference/media/notes.ipynb #c7f94162
 def remarks(
