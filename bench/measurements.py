@@ -10,11 +10,13 @@
     python bench/measurements.py width                  six Gaussian widths on each clip
     python bench/measurements.py compression            JPEG and H.264
     python bench/measurements.py noise --clips test     clips that nothing was chosen on
+    python bench/measurements.py noise --prior white    the same with the other bundled prior
     python bench/measurements.py --show                 the tables of all that has been measured
 
 Everything was chosen on four pieces of the two sample clips. `--clips test` are the clips of
 $VISIONXL_DATA/clips, which are measured only. Every cell is kept in results/measurements.json under
-its name: a stopped run goes on where it was. The tables go to results/measurements.md.
+its name: a stopped run goes on where it was. The tables go to results/measurements.md. Tables are
+of the prior `tiny` where their names do not say `white`.
 """
 
 import argparse
@@ -53,14 +55,15 @@ TV_WEIGHTS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)  # the variance of the noise ov
 class Bench:
     "Cells by name, kept in a file, and what they need, loaded when it is first asked for."
 
-    def __init__(self, seconds: float):
-        self.path = RESULTS / "measurements.json"
+    def __init__(self, seconds: float, prior: str = "tiny"):
+        self.path, self.prior_name = RESULTS / "measurements.json", prior
         self.cells = json.loads(self.path.read_text()) if self.path.exists() else {}
         self.until, self.quick = time.time() + seconds, False
         self._prior = self._lpips = None
 
     def __call__(self, table: str, name: str, f) -> None:
         "Measure a cell unless it is there; stop the run when the time is over."
+        table = self.name_of(table)
         cells = self.cells.setdefault(table, {})
         if name in cells:
             return
@@ -81,8 +84,16 @@ class Bench:
 
     @property
     def prior(self) -> Prior:
-        self._prior = self._prior or Prior.load("tiny")
+        self._prior = self._prior or Prior.load(self.prior_name)
         return self._prior
+
+    def name_of(self, table: str) -> str:
+        "A table of the first prior has its plain name."
+        return table if self.prior_name == "tiny" else f"{table}, {self.prior_name}"
+
+    def only_networks(self, rivals: dict) -> dict:
+        "The rows that another prior changes: rivals are measured once."
+        return rivals if self.prior_name == "tiny" else {"best": rivals["best"]}
 
     def scores(self, x: torch.Tensor, x_true: torch.Tensor) -> dict:
         "PSNR, LPIPS and the warping error of a restoration."
@@ -130,10 +141,11 @@ def page(kept: dict) -> str:
 
 def remarks(table: str, cells: dict) -> list:
     "What a table says of its goal, computed from its cells."
-    if table == "noise":
+    kind, _, prior = table.partition(", ")
+    if kind == "noise":
         return ["", *(gain_by_task(cells, name) for name in TASKS)]
-    if table == "noise_bound":
-        return ["", *most_gain(cells)]
+    if kind == "noise_bound":
+        return ["", *most_gain(cells, f"noise, {prior}" if prior else "noise")]
     if table == "compression":
         return ["", "Off by default:", "", *worse_in_lpips(cells)]
     return []
@@ -154,9 +166,11 @@ def gain_by_task(cells: dict, name: str) -> str:
     )
 
 
-def most_gain(cells: dict) -> list:
-    "How far a measurement without noise is ahead of the noiseless treatment of a noisy one."
-    noisy = json.loads((RESULTS / "measurements.json").read_text()).get("noise", {})
+def most_gain(cells: dict, treated: str) -> list:
+    """How far a measurement without noise is ahead of the noiseless treatment of a noisy one, which
+    the table `treated` has.
+    """
+    noisy = json.loads((RESULTS / "measurements.json").read_text()).get(treated, {})
     gains = [row["no noise"] - noisy[k]["does not"] for k, row in cells.items() if k in noisy]
     if not gains:
         return ["The table of noise is not measured yet."]
@@ -227,16 +241,18 @@ def noise(bench: Bench, found: dict) -> None:
             A = task(name, tuple(x.shape))
             y = video.as_in_file(A(x) + sigma * draw(A.out_shape))
 
-            def cell(x=x, A=A, y=y):
-                def psnr(v):
-                    return metrics.psnr(metrics.to_unit(v), metrics.to_unit(x))
+            def rival(x=x, A=A, y=y, name=f"{clip}, {name}"):
+                row = bench.cells.get("noise", {}).get(name)
+                if row is not None:
+                    return {k: row[k] for k in ("total variation", "its weight")}
+                tv = [psnr_of(admm_tv(y, A, sigma**2 / f), x) for f in TV_WEIGHTS]
+                return {"total variation": max(tv), "its weight": TV_WEIGHTS[int(np.argmax(tv))]}
 
-                tv = [psnr(admm_tv(y, A, sigma**2 / f)) for f in TV_WEIGHTS]
+            def cell(x=x, A=A, y=y, rival=rival):
                 return {
-                    "knows it": psnr(bench.restored(y, A, sigma_y=sigma)),
-                    "does not": psnr(bench.restored(y, A)),
-                    "total variation": max(tv),
-                    "its weight": TV_WEIGHTS[int(np.argmax(tv))],
+                    "knows it": psnr_of(bench.restored(y, A, sigma_y=sigma), x),
+                    "does not": psnr_of(bench.restored(y, A), x),
+                    **rival(),
                 }
 
             bench("noise", f"{clip}, {name}", cell)
@@ -323,7 +339,7 @@ def denoise(bench: Bench, found: dict) -> None:
                 "NLM, several frames": lambda y=y, level=level, x=x: best_nlm(y, level, True, x),
                 "BM3D": lambda y=y, level=level: bm3d_frames(y[1::3], level),
             }
-            for name, f in rivals.items():
+            for name, f in bench.only_networks(rivals).items():
                 some = slice(1, None, 3) if name == "BM3D" else slice(None)  # it takes 4 s a frame
 
                 def cell(f=f, x=x, some=some):
@@ -352,7 +368,7 @@ def denoise_plus(bench: Bench, found: dict) -> None:
             "NLM": lambda y=y, x=x: best_nlm(y, level, False, x),
             "measured": lambda y=y: y,
         }
-        for name, f in rivals.items():
+        for name, f in bench.only_networks(rivals).items():
             bench("denoise_plus", f"{clip}, {name}", lambda f=f, x=x: bench.scores(f(), x))
 
 
@@ -396,7 +412,7 @@ def mask(bench: Bench, found: dict) -> None:
                 "Navier-Stokes": lambda f=by_opencv: f(cv2.INPAINT_NS),
                 "frame by frame": lambda A=A, y=y: first_guess(A, y, 1e-8),
             }
-            for rival, f in rivals.items():
+            for rival, f in bench.only_networks(rivals).items():
 
                 def cell(f=f, x=x, y=y, weights=weights):
                     out = torch.where(weights > 0, y, f())
@@ -714,11 +730,12 @@ def main() -> None:
     p.add_argument("table", nargs="?", choices=list(TABLES))
     p.add_argument("--clips", choices=("sample", "test"), default="sample")
     p.add_argument("--only", help="a clip's name")
+    p.add_argument("--prior", choices=("tiny", "white"), default="tiny")
     p.add_argument("--quick", action="store_true", help="of blind and compression: no network runs")
     p.add_argument("--seconds", type=float, default=math.inf, help="stop after so long")
     p.add_argument("--show", action="store_true", help="only write the tables")
     a = p.parse_args()
-    bench = Bench(a.seconds)
+    bench = Bench(a.seconds, a.prior)
     bench.quick = a.quick
     if not a.show and a.table:
         found = {k: v for k, v in clips(a.clips).items() if a.only in (None, k)}
