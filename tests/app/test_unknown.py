@@ -77,29 +77,6 @@ def test_denoise_from_the_command_line(tmp_path, x, capsys):
     assert "neither a number nor estimate" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["picture", "box", "colour"])
-def test_outside_the_mask_the_pixels_come_back_bit_for_bit(tmp_path, x, kind):
-    shown = x.clone()
-    shown[..., 10:30, 20:52] = torch.tensor([-1.0, 1.0, -1.0]).view(3, 1, 1)  # a logo
-    video.write(tmp_path / "y", shown)  # a folder of png
-    weights = torch.ones(1, 3, 64, 96)
-    weights[..., 10:30, 20:52] = -1
-    video.write(tmp_path / "mask", weights)
-    words = {
-        "picture": ["--mask", tmp_path / "mask" / "00000.png"],
-        "box": ["--mask", "20,10,32,20"],
-        "colour": ["--mask-color", "#00ff00"],
-    }[kind]
-    assert run("restore", tmp_path / "y", "-o", tmp_path / "out", *words, "--quiet") == 0
-    y, out = (video.read(tmp_path / name).x for name in ("y", "out"))
-    kept = torch.ones(64, 96, dtype=torch.bool)
-    margin = 2 if kind == "colour" else 0
-    kept[10 - margin : 30 + margin, 20 - margin : 52 + margin] = False
-    assert torch.equal(out[..., kept], y[..., kept])
-    inside = out[..., 12:28, 22:50]
-    assert float((inside - y[..., 12:28, 22:50]).abs().mean()) > 0.3, "the logo is gone"
-
-
 def test_boxes_are_noted_with_the_file(x):
     d = Degradation("inpaint", mask=PictureMask.box("20,10,32,20", (64, 96)))
     assert from_notes(to_notes(d), (64, 96)) == d

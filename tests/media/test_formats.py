@@ -45,6 +45,21 @@ def deep_film(path, values, colours, codec="libx265", pixels="yuv420p10le", fram
     return path
 
 
+@pytest.mark.parametrize("pixels", ["yuv420p10le", "yuv422p10le", "yuv444p10le", "yuva444p16le"])
+def test_odd_frames_of_more_than_eight_bits(tmp_path, pixels):
+    "They have the colours that the same file has in 8 bits."
+    clean = V.fit(V.sample("flower", 1).x, 33, 49)[0]
+    a = ((clean + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous().numpy()
+    with av.open(str(tmp_path / "a.mkv"), "w") as box:
+        stream = box.add_stream("ffv1", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 49, 33, pixels
+        box.mux(stream.encode(av.VideoFrame.from_ndarray(a, "rgb24").reformat(format=pixels)))
+        box.mux(stream.encode())
+    with av.open(str(tmp_path / "a.mkv")) as box:
+        shallow = V.to_tensor(next(box.decode(video=0)).to_ndarray(format="rgb24"))
+    assert (V.read(tmp_path / "a.mkv").x[0] - shallow).abs().max() < 0.05
+
+
 def tags(path):
     "Pixel format and colours as the file says them, by the decoder alone."
     with av.open(str(path)) as box:

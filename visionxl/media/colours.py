@@ -116,6 +116,10 @@ def rgb(
     shallow_form, deep_form = ("rgba", "rgba64le") if see_through else ("rgb24", "rgb48le")
     form = deep_form if deep else shallow_form
     space = Colorspace.ITU709 if untagged and large else None
+    if deep and frame.width % 2 and not frame.format.is_rgb:
+        # FFmpeg makes false colours of subsampled frames with odd sides, unless through planes
+        planes = "gbrap16le" if see_through else "gbrp16le"
+        frame, space = frame.reformat(format=planes, src_colorspace=space, threads=1), None
     # by one thread: to start several takes longer than to convert a frame
     a = frame.reformat(format=form, src_colorspace=space, threads=1).to_ndarray()
     return on_black(a) if see_through else a
