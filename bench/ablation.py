@@ -4,13 +4,15 @@
     python bench/ablation.py --minutes 3             the same in slots: call it until it says "done"
     python bench/ablation.py --clips DIR --name test the clips of a folder, under another name
     python bench/ablation.py --tasks sr inpaint      some of the six tasks
-    python bench/ablation.py --also white            another network in the same two loops
+    python bench/ablation.py --prior tiny            with another prior: ablation_tiny.json and .md
+    python bench/ablation.py --also FOLDER           another network in the same two loops
     python bench/ablation.py --bm3d                  BM3D as one more denoiser (pip install bm3d)
+    python bench/ablation.py --share                 only `best` and what stands in for its network
 
-`paper` and `best` differ in seven choices. Each is added alone to `paper`, and taken back alone
-from `best`. Then the network of `best` is replaced: by nothing (the identity), by a Gaussian blur,
-and by classical denoisers that get the network's noise levels, in the same loop. Non-local means
-are scikit-image's (pip install scikit-image).
+`paper` and `best` differ in up to eight choices, which depend on task and prior. Each is added
+alone to `paper`, and taken back alone from `best`. Then the network of `best` is replaced: by
+nothing (the identity), by a Gaussian blur, and by classical denoisers that get the network's noise
+levels, in the same loop. Non-local means are scikit-image's (pip install scikit-image).
 
 Every cell is kept in bench/results/ablation_cells: a killed run goes on where it was. The results
 go to bench/results/ablation.json and .md, with another --name to ablation_NAME. The clips are
@@ -19,7 +21,6 @@ sample clips, which the tables say.
 """
 
 import argparse
-import json
 import math
 import sys
 import time
@@ -32,7 +33,10 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from kept import write_json  # noqa: E402
+
 from visionxl import video  # noqa: E402
+from visionxl.extras.starts import Noised  # noqa: E402
 from visionxl.measure.clip_metrics import UNITS  # noqa: E402
 from visionxl.measure.evaluate import clips_in  # noqa: E402
 from visionxl.measure.experiment.given import at_size  # noqa: E402
@@ -46,9 +50,11 @@ from visionxl.measure.experiment.plain_priors import (  # noqa: E402
 )
 from visionxl.measure.tables import markdown, mean_and_error, number  # noqa: E402
 from visionxl.operators.tasks import TASKS  # noqa: E402
-from visionxl.presets import best, choose, paper  # noqa: E402
+from visionxl.presets import choose, paper  # noqa: E402
 from visionxl.prior.latent import Prior  # noqa: E402
+from visionxl.steps.inversion import Invert  # noqa: E402
 from visionxl.steps.preset import Preset  # noqa: E402
+from visionxl.steps.progress import climb_of  # noqa: E402
 from visionxl.steps.tweedie import LastDecode  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
@@ -56,10 +62,11 @@ FIGURES = ("PSNR", "SSIM", "LPIPS", "warping")
 CHANGES = (  # from `paper` to `best`, in the order of the algorithm
     "route",
     "classical start",
+    "no inversion",
     "average along the motion",
     "proximal consistency",
     "no low-pass filter",
-    "no shared noise",
+    "renoising",
     "result blend",
 )
 
@@ -67,14 +74,10 @@ CHANGES = (  # from `paper` to `best`, in the order of the algorithm
 def changed(
     task: str,  # for which `best` is made
     changes: frozenset,  # which of `CHANGES` are made
+    prior: object = "white",  # whose `best` it is, a name or loaded
 ) -> Preset:
     "Return `paper` with some of the choices of `best`; with all of them it is `best`."
-    ours, theirs = best(task), paper(task)
-    start = replace(
-        theirs.start,
-        what=ours.start.what if "classical start" in changes else theirs.start.what,
-        steps=ours.start.steps if "route" in changes else theirs.start.steps,
-    )
+    ours, theirs = choose("best", task, prior=prior), paper(task)
     result = (ours if "result blend" in changes else theirs).result
     inner = theirs.consistency
     if "proximal consistency" in changes:
@@ -85,19 +88,34 @@ def changed(
     return replace(
         theirs,
         route=(ours if "route" in changes else theirs).route,
-        start=start,
+        start=start_of(ours, theirs, changes),
         consistency=replace(ours.consistency, inner=inner) if moves else inner,
         lowpass=(ours if "no low-pass filter" in changes else theirs).lowpass,
-        renoise=(ours if "no shared noise" in changes else theirs).renoise,
+        renoise=(ours if "renoising" in changes else theirs).renoise,
         result=result,
     )
 
 
-def recipe(changes: frozenset) -> Callable:
+def start_of(ours: Preset, theirs: Preset, changes: frozenset) -> Noised | Invert:
+    "Return step 1 with some of the choices of `best`."
+    what = (ours if "classical start" in changes else theirs).start.what
+    if isinstance(ours.start, Noised):
+        drawn = "no inversion" in changes
+        return replace(ours.start if drawn else theirs.start, what=what)
+    return Invert(what, (ours if "route" in changes else theirs).start.steps)
+
+
+def changes_of(task: str, prior: object) -> list[str]:
+    "Return the choices that differ between `paper` and the `best` of a prior."
+    none = changed(task, frozenset(), prior)
+    return [c for c in CHANGES if changed(task, frozenset([c]), prior) != none]
+
+
+def recipe(changes: frozenset, prior: object) -> Callable:
     "Return what `solve` takes as its preset: a function of the task."
 
     def chosen(task: str, sigma_y: float = 0.0) -> Preset:
-        return changed(task, changes)
+        return changed(task, changes, prior)
 
     return chosen
 
@@ -168,8 +186,8 @@ def priors_of(
     "Return the priors by their labels."
     prior = Prior.load(name)
     gain = pixel_noise(prior)
-    denoisers = {
-        "identity, no autoencoder": keep,
+    lossy = {} if prior.white else {"identity, no autoencoder": keep}
+    denoisers = lossy | {
         "DCT threshold": dct_threshold,
         "non-local means": non_local_means,
     }
@@ -193,23 +211,28 @@ class Line:
     changes: frozenset | None = None  # None: a method without a preset
 
 
-def lines_of(priors: dict) -> list[Line]:
-    "Return the rows, from the measurement to `best`."
-    every = frozenset(CHANGES)
+def lines_of(
+    priors: dict,  # by their labels; "diffusion" is the one that the ablation is about
+    task: str,
+    share: bool = False,  # only the rows that tell what the network gives
+) -> list[Line]:
+    "Return the rows of a task, from the measurement to `best`."
+    changes, every = changes_of(task, priors["diffusion"]), frozenset(CHANGES)
     lines = [Line("reference", label, name) for name, label in REFERENCES.items()]
     lines += [Line("paper", "paper", "paper", changes=frozenset())]
-    lines += [
-        Line("added to paper", f"paper + {c}", f"+ {c}", changes=frozenset([c])) for c in CHANGES
+    added = [
+        Line("added to paper", f"paper + {c}", f"+ {c}", changes=frozenset([c])) for c in changes
     ]
-    lines += [Line("best", "best", "best", changes=every)]
-    lines += [
-        Line("taken from best", f"best - {c}", f"- {c}", changes=every - {c}) for c in CHANGES
-    ]
+    taken = [Line("taken from best", f"best - {c}", f"- {c}", changes=every - {c}) for c in changes]
+    whole = [Line("best", "best", "best", changes=every)]
+    lines += whole if share else [*added, *whole, *taken]
     others = [p for p in priors if p != "diffusion"]
     lines += [Line("prior of best", f"best, prior: {p}", "best", p, every) for p in others]
     some = [p for p in others if p in ("identity", "non-local means") or is_network(priors[p])]
-    lines += [Line("prior of paper", f"paper, prior: {p}", "paper", p, frozenset()) for p in some]
-    return lines
+    some = [] if share else some
+    return lines + [
+        Line("prior of paper", f"paper, prior: {p}", "paper", p, frozenset()) for p in some
+    ]
 
 
 def is_network(prior: object) -> bool:
@@ -225,10 +248,11 @@ REFERENCES = {
 }
 
 
-def methods_of(lines: list[Line]) -> dict:
-    "Return the methods as the grid takes them."
+def methods_of(lines: list[Line], prior: object) -> dict:
+    "Return the methods as the grid takes them; `best` is that of the prior, whatever replaces it."
     return {
-        line.method: METHODS.get(line.method) or solve_with(recipe(line.changes)) for line in lines
+        line.method: METHODS.get(line.method) or solve_with(recipe(line.changes, prior))
+        for line in lines
     }
 
 
@@ -236,8 +260,9 @@ def evaluations(line: Line, task: str, prior: object) -> int:
     "Return how often the network looks at each frame: on the way up and on the way down."
     if line.changes is None or not is_network(prior):
         return 0
-    schedule = choose(changed(task, line.changes)).schedule(prior)
-    return len(schedule.inversion) + len(schedule.sampling)
+    preset = changed(task, line.changes, prior)
+    schedule = preset.schedule(prior)
+    return len(schedule.sampling) + climb_of(preset, schedule)
 
 
 def cell_of(line: Line, task: str, clip: str, a: argparse.Namespace) -> Cell:
@@ -327,14 +352,15 @@ def shown(row: dict) -> dict:
 
 def write(a: argparse.Namespace, grid: Grid, rows: list[dict], gain: float) -> Path:
     "Write JSON and Markdown of the tasks that are complete."
-    name = f"ablation_{a.name}" if a.name else "ablation"
+    ending = a.name or ("" if a.prior == "white" else Path(a.prior).name)
+    name = f"ablation_{ending}" if ending else "ablation"
     about = "Nothing was tuned on these clips." if a.clips else SAMPLES
     where = {"size": a.size, "frames": a.frames, "seed": a.seed, "clips": list(grid.clips)}
     where |= {"prior": a.prior, "prior_id": grid.prior_id("diffusion"), "pixel_noise": gain}
     where |= {"about_clips": about, "command": " ".join(["python bench/ablation.py", *a.said])}
     kept = where | {"changes": CHANGES, "rows": rows}
     out = a.out / f"{name}.json"
-    out.write_text(json.dumps(kept, indent=1))
+    write_json(kept, out, "rows")
     out.with_suffix(".md").write_text(page(kept))
     return out
 
@@ -353,9 +379,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--size", type=int, default=96, help="short side in pixels (96)")
     p.add_argument("--frames", type=int, default=9, help="(9)")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--prior", default="tiny")
+    p.add_argument("--prior", default="white")
     p.add_argument("--also", nargs="*", default=[], help="other priors, as rows")
     p.add_argument("--bm3d", action="store_true", help="five seconds a frame")
+    p.add_argument("--share", action="store_true", help="only `best` and its stand-ins")
     p.add_argument("--minutes", type=float, default=math.inf, help="stop after so many")
     p.add_argument("--out", type=Path, default=RESULTS)
     return p
@@ -375,13 +402,14 @@ def main(argv: list | None = None) -> int:
     a.said = [v for i, v in enumerate(argv) if "--minutes" not in (v, argv[i - 1])]
     end = time.monotonic() + 60 * a.minutes
     priors, gain = priors_of(a.prior, a.bm3d, a.also)
-    lines = lines_of(priors)
+    lines = {task: lines_of(priors, task, a.share) for task in a.tasks}
+    methods = methods_of([line for each in lines.values() for line in each], a.prior)
     folder, say = a.out / "ablation_cells", partial(print, flush=True)
-    grid = Grid(folder, clips_of(a), TASKS, methods_of(lines), priors, FIGURES, say=say)
+    grid = Grid(folder, clips_of(a), TASKS, methods, priors, FIGURES, say=say)
     rows = []
     for task in a.tasks:
         made = []
-        for line in lines:
+        for line in lines[task]:
             each = {}
             for clip in grid.clips:
                 if time.monotonic() > end:

@@ -10,20 +10,30 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent / "bench"))
 import ablation  # noqa: E402
 
 from visionxl.operators.tasks import TASKS, task  # noqa: E402
-from visionxl.presets import best, paper  # noqa: E402
+from visionxl.presets import choose, paper  # noqa: E402
 from visionxl.prior.latent import Prior  # noqa: E402
 from visionxl.solver import solve  # noqa: E402
 
 
+@pytest.mark.parametrize("prior", ["white", "tiny"])
 @pytest.mark.parametrize("name", TASKS)
-def test_all_changes_make_best_and_none_makes_paper(name):
+def test_all_changes_make_best_and_none_makes_paper(name, prior):
     "Each change alone differs from both, is a preset that holds, and so does its opposite."
-    every = frozenset(ablation.CHANGES)
-    assert ablation.changed(name, every) == best(name)
-    assert ablation.changed(name, frozenset()) == paper(name)
-    for c in ablation.CHANGES:
+    every, ours = frozenset(ablation.CHANGES), choose("best", name, prior=prior)
+    assert ablation.changed(name, every, prior) == ours
+    assert ablation.changed(name, frozenset(), prior) == paper(name)
+    for c in ablation.changes_of(name, prior):
         for some in (frozenset([c]), every - {c}):
-            assert ablation.changed(name, some) not in (best(name), paper(name))
+            assert ablation.changed(name, some, prior) not in (ours, paper(name))
+
+
+def test_a_change_that_changes_nothing_is_no_row():
+    "`best` inverts with `tiny` on every task, with `white` on the inpaintings."
+    assert "no inversion" not in ablation.changes_of("sr", "tiny")
+    assert "no inversion" not in ablation.changes_of("inpaint", "white")
+    assert set(ablation.changes_of("sr", "white")) == set(ablation.CHANGES)
+    rows = {line.label for line in ablation.lines_of({"diffusion": "white"}, "inpaint")}
+    assert "best - route" in rows and "best - no inversion" not in rows
 
 
 class Counted:
@@ -41,12 +51,13 @@ class Counted:
 
 
 @pytest.mark.parametrize("changes", [frozenset(), frozenset(ablation.CHANGES)])
-def test_evaluations_are_those_that_happen(changes):
+@pytest.mark.parametrize("name", ["white", "tiny"])
+def test_evaluations_are_those_that_happen(changes, name):
     "The column says what a run does, for each frame."
-    prior = Counted(Prior.load("tiny"))
+    prior = Counted(Prior.load(name))
     x = torch.rand(2, 3, 32, 48) * 2 - 1
     A = task("deblur", tuple(x.shape))
-    for _ in solve(A(x), A, prior, ablation.changed("deblur", changes)):
+    for _ in solve(A(x), A, prior, ablation.changed("deblur", changes, prior)):
         pass
     line = ablation.Line("group", "label", "method", changes=changes)
     assert prior.count == 2 * ablation.evaluations(line, "deblur", prior)
