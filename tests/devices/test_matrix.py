@@ -235,6 +235,14 @@ class OwnFactors(Mask):
         self.weights = weights.double()[None, None]
 
 
+class OwnBlur(FrameFilter):
+    "The same with gains of frequencies."
+
+    def __init__(self, shape, gains):
+        super().__init__(shape, gains)
+        self.gains = gains
+
+
 CLIP = (3, 3, 12, 16)
 EVEN = torch.tensor([0.25, 0.5, 0.25])
 MADE = {  # operators made of tensors; `to` brings these to a device
@@ -252,6 +260,7 @@ MADE = {  # operators made of tensors; `to` brings these to a device
         2 * Mask(CLIP, to(numbers(12, 16))) @ FrameMix(CLIP, numbers(3, 3))
     ),
     "own": lambda to: OwnFactors(CLIP, to(numbers(12, 16))),
+    "own blur": lambda to: OwnBlur(CLIP, to(numbers(12, 16).double())),
     "own of frames": lambda to: (
         OwnFactors(CLIP, to(numbers(12, 16))) @ FrameMix(CLIP, numbers(3, 3))
     ),
@@ -277,7 +286,7 @@ def test_operators_made_on_the_device(name):
 def test_operators_of_tensors_on_an_apple_gpu():
     "It has no float64, in which operators keep their constants: these go to the CPU first."
     x = numbers(*CLIP)
-    for name in MADE.keys() - {"filter", "own", "own of frames"}:
+    for name in MADE.keys() - {"filter", "own", "own blur", "own of frames"}:
         want = MADE[name](torch.Tensor.clone)(x)
         with emulated(kind="mps") as gpu:
             A = MADE[name](partial(torch.Tensor.to, device="cpu" if gpu.real else "mps"))

@@ -8,7 +8,7 @@ __all__ = ['Compose', 'Adjoint', 'Sum', 'Multiple']
 # %% ../../nbs/reference/operators/algebra.ipynb #ab34f424
 from torch import Tensor
 
-from .fast.factors import Factors
+from .fast.factors import Factors, factors_of
 from .given import as_operator
 from .linear import LinearOperator
 
@@ -40,7 +40,7 @@ class Compose(LinearOperator):
         return f"{self.A!r} @ {self.B!r}"
 
     def factors(self) -> Factors | None:
-        a, b = self.A.factors(), self.B.factors()
+        a, b = factors_of(self.A), factors_of(self.B)
         return None if a is None or b is None else a @ b
 
 
@@ -65,7 +65,7 @@ class Adjoint(LinearOperator):
         return f"({self.A!r}).T"
 
     def factors(self) -> Factors | None:
-        f = self.A.factors()
+        f = factors_of(self.A)
         return None if f is None else f.T
 
 # %% ../../nbs/reference/operators/algebra.ipynb #854b22f0
@@ -115,7 +115,7 @@ class Multiple(LinearOperator):
         return f"{self.a:g} * {self.A!r}"
 
     def factors(self) -> Factors | None:
-        f = self.A.factors()
+        f = factors_of(self.A)
         return None if f is None else f._replace(gains=self.a * f.gains)
 
 # %% ../../nbs/reference/operators/algebra.ipynb #c4396620

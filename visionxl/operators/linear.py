@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .fast.bases import Pixels
-from .fast.factors import Factors, Spectrum, factor_spectrum
+from .fast.factors import Factors, Spectrum, factor_spectrum, factors_of
 from .shapes import as_shape, check_tensor, is_batch
 
 # %% ../../nbs/reference/operators/linear.ipynb #dd222a5b
@@ -53,7 +53,7 @@ class LinearOperator:
 
         float64, broadcasts to a video.
         """
-        f = self.factors()
+        f = factors_of(self)
         if f is None or f.time is not None or not (f.left == f.right == Pixels()):
             return None
         return f.gains[None, None]
@@ -78,7 +78,7 @@ class LinearOperator:
 
     def spectrum(self) -> Spectrum | None:
         "Orthonormal transform and eigenvalues of `A^T A`, or None where no cheap one is known."
-        f = self.factors()
+        f = factors_of(self)
         return None if f is None else factor_spectrum(f, self.in_shape)
 
     def to(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...operators.fast.bases import Cosine
 from ...operators.fast.cosine import dct2, idct2
+from ...operators.fast.factors import factors_of
 from ...operators.known.checks import clip_by_clip, needs_graph
 from ...operators.known.probing import for_frames
 from ...operators.linear import LinearOperator
@@ -53,7 +54,7 @@ def blur_gains(
 
     A blur with an even kernel and symmetric boundaries is, and so is the identity.
     """
-    f = A.factors()
+    f = factors_of(A)
     if f is None or f.time is not None:
         return None
     diagonal = f.left == f.right and (f.right == Cosine() or f.uniform)
@@ -69,7 +70,7 @@ def pool_gains(
     alike.
     """
     shape, side = (1, 1, *P.in_shape[-2:]), block_size(P)
-    scale = float(P.factors().gains) * side
+    scale = float(factors_of(P).gains) * side
     pool = AveragePool(shape, side)
     M = (pool if abs(scale - 1) < 1e-12 else scale * pool) @ PhotoSpectrum(shape)
     e = torch.zeros(M.out_shape, dtype=torch.float64)

@@ -13,7 +13,7 @@ import torch
 
 from .photo_spectrum import blur_gains
 from ...operators.fast.cosine import dct2, idct2
-from ...operators.fast.factors import over_time
+from ...operators.fast.factors import factors_of, over_time
 from ...operators.given import as_operator
 from ...operators.linear import LinearOperator
 from ...operators.known.properties import describe
@@ -177,7 +177,7 @@ def admm(
     )  # float64: what a blur has dimmed is inverted once, exactly
     heard = 0
     if known is not None:
-        undo = (A.factors().gains / gains).to(y.device)
+        undo = (factors_of(A).gains / gains).to(y.device)
         heard = q.inverse(q(y.double()) * undo).to(dtype)
     share, s, us = (rho / gains).to(y), x_init.clone(), torch.zeros_like(x_init)
     v = gradient(x_init, weights).transpose(0, 1).contiguous()  # (T, 3, C, H, W)

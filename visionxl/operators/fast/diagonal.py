@@ -84,7 +84,6 @@ class Diagonal:
         dtype: torch.dtype,  # of the coefficients
         cut: float = 0.0,  # see `without_small_gains`
     ):
-        f = f.on_host()
         top, f = f.gains.abs().max(), without_small_gains(f, shape, cut)
         block = getattr(f.right, "keep", None)  # (h, w) of the frequencies that are kept
         self.cut = cut if block else 0.0  # of gains in space, relative to the largest

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..known.checks import random_like, working_type
 from ..linear import LinearOperator
+from .factors import factors_of
 from .polynomial import ROUNDING
 
 # %% ../../../nbs/reference/operators/fast/frames.ipynb #ede78b5d
@@ -26,7 +27,7 @@ def frames_apart(
     """
     if A.temporal is not None:
         return False
-    f = A.factors()
+    f = factors_of(A)
     if f is not None:
         return f.time is None
     kept = A.__dict__.get("_frames_apart")

@@ -15,7 +15,7 @@ from torch import Tensor
 from .bases import Cosine
 from ..known.checks import check_problem, clip_by_clip, needs_graph
 from .diagonal import Diagonal, new_buffer, without_small_gains
-from .factors import Factors, over_time, svd_time
+from .factors import Factors, factors_of, over_time, svd_time
 from ..given import as_operator
 from ..linear import LinearOperator
 from .passes import analyse, solve_with, synthesise
@@ -29,7 +29,7 @@ def has_spectrum(
     a `spectrum()`.
     """
     A = as_operator(A)
-    return A.factors() is not None or A.spectrum() is not None
+    return factors_of(A) is not None or A.spectrum() is not None
 
 
 def one_step_is_exact(
@@ -38,7 +38,7 @@ def one_step_is_exact(
     """Whether `A^T A` has one eigenvalue besides 0, so that one step of CG solves the problem: a
     mask, a pool.
     """
-    f = A.factors()
+    f = factors_of(A)
     return f is not None and f.time is None and f.only_gain is not None
 
 
@@ -55,7 +55,7 @@ def spectral_cg(
     ValueError if the operator has no spectrum, or for shapes that do not fit.
     """
     check_problem(A, y, x_init, steps)
-    f = A.factors()
+    f = factors_of(A)
     if f is None or needs_graph(y, x_init, f.time, f.gains):
         return _cg_by_spectrum(A, y, x_init, steps)
     op = Diagonal(f, A.in_shape, x_init.dtype)
@@ -190,7 +190,7 @@ def spectral_proximal(
 
     Raises ValueError if the operator has no spectrum.
     """
-    f = A.factors()
+    f = factors_of(A)
     if f is None:
         return _proximal_by_spectrum(A, y, x_init, rho)
     if needs_graph(y, x_init, f.gains):
@@ -208,7 +208,6 @@ def spectral_proximal(
 
 def _proximal_with_graph(f: Factors, y: Tensor, x: Tensor | None, rho: float) -> Tensor:
     "The same for autograd, in float64: all of the clip at once, nothing changed in place."
-    f = f.on_host()
     gains = f.gains.to(y.device)
     u, s, vt = (None if v is None else v.to(y.device) for v in svd_time(f.time))
     d = f.left.forward(y.double())

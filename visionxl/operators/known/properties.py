@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..fast.bases import Blocks, Cosine, Fourier, Pixels
 from .checks import random_like, verify, working_type
+from ..fast.factors import factors_of
 from ..fast.frames import frames_apart
 from ..given import as_operator
 from ..linear import LinearOperator
@@ -81,7 +82,7 @@ def kind_of(
     weights = A.pixel_weights()
     if weights is not None:
         return _kind_of_weights(weights)
-    f = A.factors()
+    f = factors_of(A)
     if f is None:
         return None
     if isinstance(f.right, Blocks):
@@ -103,7 +104,7 @@ def mixes_frames(
     A: LinearOperator,  # any operator
 ) -> bool:
     "Whether an operator declares a part that mixes frames."
-    f = A.factors()
+    f = factors_of(A)
     return A.temporal is not None or (f is not None and f.time is not None)
 
 
@@ -113,7 +114,7 @@ def block_size(
     """The side in pixels of the blocks whose means the operator takes, up to a factor; None for
     others.
     """
-    f = A.factors()
+    f = factors_of(A)
     if f is None or f.time is not None or f.left != Pixels() or not isinstance(f.right, Blocks):
         return None
     return f.right.f if f.gains.numel() == 1 else None
@@ -130,7 +131,7 @@ def has_one_gain(
     weights = A.pixel_weights()
     if weights is not None:
         return len(weights[weights != 0].unique()) == 1
-    f = A.factors()
+    f = factors_of(A)
     return f is not None and f.only_gain is not None
 
 # %% ../../../nbs/reference/operators/known/properties.ipynb #23619a23
