@@ -7,6 +7,7 @@ __all__ = ['beside', 'colour_name', 'lost_in', 'losses']
 
 # %% ../../nbs/reference/media/contents.ipynb #5dd0f3e3
 from pathlib import Path
+from typing import Any
 
 from .colours import Colours
 from .films import FORMATS, file_url, film_stream, holds, is_marked, kind_of, others
@@ -14,6 +15,11 @@ from .notes import tag_options, tags_of, untold
 from .tracks import Tracks
 
 # %% ../../nbs/reference/media/contents.ipynb #37587527
+def _codec_of(track: Any) -> str:
+    "How FFmpeg calls the codec of a stream."
+    return track.codec_context.name if track.codec_context else "unknown"
+
+
 def beside(
     path: str | Path,  # a film; a picture and a folder have nothing beside
 ) -> list[str]:  # a few words each
@@ -27,7 +33,7 @@ def beside(
     with av.open(file_url(path)) as box:
         film = film_stream(box, str(path))
         for track in others(box, film):
-            codec = track.codec_context.name if track.codec_context else "unknown"
+            codec = _codec_of(track)
             language = track.metadata.get("language", "und")
             words = f"{codec}, {language}" if language != "und" else codec
             found.append(f"{kind_of(track)} ({words})")
@@ -88,10 +94,9 @@ def lost_in(
             how = f" with {codec}" if kind == "matroska" else ""
             found.append(f"the shape of pixels ({ratio}) of {source} does not go into {place}{how}")
         for track in others(film, picture):
-            codec = track.codec_context.name if track.codec_context else "unknown"
-            name = kind_of(track)
             if not holds(kind, track):
-                found.append(f"the {name} ({codec}) of {source} does not go into {place}")
+                words = f"the {kind_of(track)} ({_codec_of(track)})"
+                found.append(f"{words} of {source} does not go into {place}")
         tags, marks = tags_of(film), getattr(film, "chapters", list)()
         if kind is None and marks:
             found.append(f"the {len(marks)} chapters of {source} do not go into {place}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +21,12 @@ import torch.nn.functional as F
 from .weights import find_weights
 
 
-_LOCK = Lock()  # blocks of several threads overlap: the last one restores
-_OPEN: list = []  # what was set before the first block, and an entry for each open one
+class _Blocks:
+    "The open blocks of `whole_float32`: those of several threads overlap, the last one restores."
+
+    lock = Lock()
+    open = 0  # how many
+    before: Any = None  # what was set before the first one
 
 
 @contextmanager
@@ -36,18 +41,18 @@ def whole_float32() -> Iterator[None]:
     off: bool | str = False
     if hasattr(conv, "fp32_precision"):
         of, flag, off = conv, "fp32_precision", "ieee"
-    with _LOCK:
-        if not _OPEN:
-            _OPEN.append(getattr(of, flag))
+    with _Blocks.lock:
+        if not _Blocks.open:
+            _Blocks.before = getattr(of, flag)
             setattr(of, flag, off)
-        _OPEN.append("a block")
+        _Blocks.open += 1
     try:
         yield
     finally:
-        with _LOCK:
-            _OPEN.pop()
-            if len(_OPEN) == 1:
-                setattr(of, flag, _OPEN.pop())
+        with _Blocks.lock:
+            _Blocks.open -= 1
+            if not _Blocks.open:
+                setattr(of, flag, _Blocks.before)
 
 # %% ../../../nbs/reference/measure/perception/networks.ipynb #69a52ec3
 def blur_down(
