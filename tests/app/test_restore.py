@@ -185,11 +185,12 @@ def test_through_a_file_is_nearly_as_good_as_without(tmp_path, x, kind, name):
     assert loss < worst, f"{loss:.2f} dB lost on the way through {kind}"
 
 
-def test_a_sharp_film_that_is_said_to_be_blurred(tmp_path, x):
+@pytest.mark.parametrize("windows", [{}, {"chunk": 2, "overlap": 1}], ids=["one", "several"])
+def test_a_sharp_film_that_is_said_to_be_blurred(tmp_path, x, windows):
     "Its details explode. The sentence says what to look at, and no film is written."
     clip = video.write(tmp_path / "sharp.mkv", x[:3], 24, lossless=True)
     with pytest.raises(ValueError, match="deblur with these numbers has not happened to it"):
-        restore_file(clip, tmp_path / "out.mp4", "deblur", progress=False)
+        restore_file(clip, tmp_path / "out.mp4", "deblur", progress=False, **windows)
     assert not (tmp_path / "out.mp4").exists()
 
 

@@ -69,6 +69,10 @@ def _restored(
 ) -> Iterator[torch.Tensor]:
     "The restored pieces of a plan, cropped to what is kept."
     H, W = plan.keep
+
+    def check(x: torch.Tensor) -> None:
+        check_restored(x[..., :H, :W], plan.settings.degradation)
+
     pieces = restore_frames(
         measured,
         plan.total,
@@ -78,6 +82,7 @@ def _restored(
         run.progress,
         run.on_state,
         plan.cuts,
+        check,
     )
     return (x[..., :H, :W] for x in pieces)
 
@@ -105,7 +110,7 @@ def write_restored(
     with video.writer(out, plan.fps, run.overwrite, **how) as add:
         for x in pieces:
             watch(x)
-            add(check_restored(x, plan.settings.degradation))
+            add(x)
             frames += len(x)
     checkpoint.clear()
     return Outcome(out, frames, plan, time.time() - began)
