@@ -1,6 +1,8 @@
 "In and out: bits, colours, fields, transparency, codecs. Every file is made here, by PyAV."
 
 from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
 
 import av  # noqa: TID253
 import cv2  # noqa: TID253
@@ -13,6 +15,7 @@ from PIL import Image
 
 from visionxl import video as V
 from visionxl.app.cli.main import main
+from visionxl.app.files.clip import Clip
 from visionxl.app.files.degrade_file import degrade_file
 from visionxl.app.files.restore_file import restore_file
 from visionxl.media import pictures
@@ -328,6 +331,8 @@ def test_a_rate_for_pictures(tmp_path, capsys):
     ask[-1] = str(tmp_path / "p.mp4")
     assert main([*ask, str(film), "--fps", "12"]) == 1
     assert "belongs to a folder of frames" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="too-fast.* make a folder of its frames"):
+        Clip(Path("too-fast.mkv")).rate(SimpleNamespace(fps=30000.0))
     assert main([*ask, str(tmp_path / "f"), "--fps", "0"]) == 1
     assert "between 0 and 1000" in capsys.readouterr().err
 

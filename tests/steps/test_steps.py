@@ -23,7 +23,7 @@ from visionxl.operators.tasks import LinearOperator, Mask, task
 from visionxl.prior.latent import to_eps
 from visionxl.prior.schedule import ddim_step, make_schedule, scaled_linear
 from visionxl.steps.batch import side_by_side
-from visionxl.steps.checks import check_input
+from visionxl.steps.checks import check_choices, check_input
 from visionxl.steps.consistency import cg
 from visionxl.steps.inversion import climb, descend, invert, to_size
 from visionxl.steps.lowpass import (
@@ -37,8 +37,9 @@ from visionxl.steps.lowpass import (
     lowpass_sigma,
 )
 from visionxl.steps.own import OwnStep
-from visionxl.steps.problem import State, check_trained
-from visionxl.steps.progress import Passes
+from visionxl.steps.preset import Preset
+from visionxl.steps.problem import Route, State, check_trained
+from visionxl.steps.progress import CheckedPrior, Passes
 from visionxl.steps.renoise import SeededNoise, mix_noise, renoise, shared_noise
 from visionxl.steps.tweedie import eps_of, noise_ratio, tweedie
 
@@ -611,3 +612,35 @@ def test_a_start_above_what_was_trained():
     check_trained(schedule, SimpleNamespace(t_max=500, alpha_bar=range(1000)))
     with pytest.raises(ValueError, match="starts at timestep 500, .* trained up to 490"):
         check_trained(schedule, SimpleNamespace(t_max=490, alpha_bar=range(1000)))
+
+
+@pytest.mark.parametrize("seed", [1.5, True, np.int64(3), 2**44, -(2**63), None])
+def test_a_seed_is_an_int(seed):
+    "Streams are numbered from a multiple of it, which torch takes as an int of 64 bits."
+    with pytest.raises(ValueError, match=r"must be an int from -2\*\*43 to 2\*\*43"):
+        check_choices(Preset(), 0.0, seed, None)
+    for largest in (2**43, -(2**43)):
+        check_choices(Preset(), 0.0, largest, None)
+        SeededNoise().bind(SimpleNamespace(latent_shape=(1, 1, 1)), largest, None)(999)
+
+
+def test_settings_are_numbers_of_any_type():
+    "Those of numpy too: a sweep over np.arange gives them."
+    assert Route(np.int64(10), np.float32(0.25)) == Route(10, 0.25)
+    for wrong in ("10", None, True, np.array([10])):
+        with pytest.raises(ValueError, match="must lie between 1 and 1000"):
+            Route(steps=wrong)
+
+
+def test_half_precision_is_no_overflow():
+    "A sum of many numbers may be too large for float16 where none of them is."
+    bright = SimpleNamespace(
+        device="cpu",
+        latent_shape=lambda h, w: (3, h, w),
+        encode=lambda x: torch.full_like(x, 0.9, dtype=torch.float16),
+    )
+    networks = CheckedPrior(bright, (200, 200), Passes(1, 1, 1, 1))
+    assert networks.encode(torch.zeros(1, 3, 200, 200)).dtype == torch.float16
+    bright.encode = lambda x: torch.full_like(x, math.inf, dtype=torch.float16)
+    with pytest.raises(FloatingPointError, match="encode returned NaN or Inf"):
+        networks.encode(torch.zeros(1, 3, 200, 200))

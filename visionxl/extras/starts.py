@@ -140,7 +140,7 @@ def admm_tv(
         raise ValueError(f"steps={steps} must be at least 1")
     A = as_operator(A)
     tuned = TV_TUNED.get(describe(A, y.device).recipe, TV_GENERAL)
-    if not rho:
+    if rho is None:
         rho = tuned[1] if mu is None else mu * tuned[1] / tuned[0]
     run = admm(y, A, upsample(y, A), tuned[0] if mu is None else mu, rho, weights or tuned[2])
     for step, x in zip(range(1, steps + 1), run):

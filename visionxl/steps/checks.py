@@ -117,6 +117,9 @@ def check_choices(
             f"noise is {type(noise).__name__}: give a tensor (steps, 1 or T, c, h, w) or a "
             "torch.Generator"
         )
+    whole = isinstance(seed, int) and not isinstance(seed, bool)
+    if not whole or abs(seed) > 2**43:  # streams are numbered from seed * 1_000_003 on
+        raise ValueError(f"seed={seed!r} must be an int from -2**43 to 2**43")
     if noise is not None and not preset.uses_seed:
         raise ValueError(
             "noise has no effect, this preset draws none: leave it out, or set renoise.eta above 0"

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -58,7 +59,7 @@ def check_range(
     """Raise ValueError with the allowed range where a setting lies outside it, or is no number at
     all.
     """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = isinstance(value, Real) and not isinstance(value, bool)
     if not number or not low <= value <= high:
         raise ValueError(f"{name}={value!r} must lie between {low:g} and {high:g}")
     if whole and value != int(value):

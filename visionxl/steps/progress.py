@@ -185,7 +185,8 @@ class CheckedPrior:
                 f"{name} of the prior returned shape {tuple(out.shape)} at {self.where}, where "
                 f"{shape} is needed"
             )
-        if not torch.isfinite(out.sum()):
+        wide = torch.promote_types(out.dtype, torch.float32)  # a sum of half precision overflows
+        if not torch.isfinite(out.sum(dtype=wide)):
             raise FloatingPointError(
                 f"{name} returned NaN or Inf at {self.where}: the prior overflows, try "
                 "dtype=torch.float32"

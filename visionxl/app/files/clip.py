@@ -55,6 +55,11 @@ class Clip:
 
         Raises ValueError for a rate that cannot be, and for that of a film, which has its times.
         """
+        if self.fps is None and info.fps > 1000:
+            raise ValueError(
+                f"{self.path} has {info.fps:g} frames per second, and 1000 can be written: make a "
+                "folder of its frames, whose rate --fps says"
+            )
         if self.fps is None:
             return info.fps
         if not (math.isfinite(self.fps) and 0 < self.fps <= 1000):
