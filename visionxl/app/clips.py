@@ -88,9 +88,7 @@ def can_be_cut(
     return d.bundled or frame_by_frame(d, size)
 
 # %% ../../nbs/reference/app/clips.ipynb #941ce33c
-def _around(
-    source: Callable[[], Iterable[torch.Tensor]], total: int, wrap: int
-) -> Iterator[torch.Tensor]:
+def _around(source: Callable[[], Iterable[torch.Tensor]], wrap: int) -> Iterator[torch.Tensor]:
     "A ring's frames in a row: the last `wrap` ones, all, and the first `wrap` ones again."
     if not wrap:
         yield from source()
@@ -114,7 +112,7 @@ def degrade_frames(
     """
     ring = d.reach and d.temporal == "circular" and total > chunk + 2 * d.reach
     wrap = d.reach if ring else 0
-    buffer = FrameBuffer(pad_to_multiple(f, d.scale) for f in _around(source, total, wrap))
+    buffer = FrameBuffer(pad_to_multiple(f, d.scale) for f in _around(source, wrap))
     generator = torch.Generator().manual_seed(seed)
     whole = total <= chunk + 2 * d.reach or not can_be_cut(d, size)
     least = d.window if d.reach else 0  # frames that an average takes

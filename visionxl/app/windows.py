@@ -135,16 +135,6 @@ def _to_do(
         yield i, make(buffer.take(a, a + (known or b - a)), (a, b))
 
 
-def _checked(
-    results: Iterator[torch.Tensor], check: Callable[[torch.Tensor], object] | None
-) -> Iterator[torch.Tensor]:
-    "The same windows, each after `check` has seen it."
-    for x in results:
-        if check:
-            check(x)
-        yield x
-
-
 def _finished(
     windows: list[tuple[int, int]],
     live: list[int],  # numbers of the windows that are not joined yet
@@ -190,8 +180,8 @@ def restore_frames(
     progress: bool | Callable[[ClipProgress], None] = True,  # show a bar, or call a function
     on_state: Callable | str | None = None,  # called with each `State` of each window
     cuts: tuple[int, ...] = (),  # first frames of scenes, which no window straddles
-    # called with each restored window before it is rounded to a file's bits, and may refuse it
-    check: Callable[[torch.Tensor], object] | None = None,
+    # hands each restored window on before it is rounded to a file's bits, or refuses it
+    check: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Iterator[torch.Tensor]:  # (n, 3, H, W), piece after piece, to be joined
     """The restored frames of a clip of any length, a window at a time.
 
@@ -225,7 +215,8 @@ def restore_frames(
     # whoever looks at states looks at them in this process
     crew = None if on_state else crew_of(prior, len(windows))
     here = partial(_here, prior, checkpoint=checkpoint, tell=tell, on_state=on_state)
-    results = _checked(_on_crew(crew, todo) if crew else here(todo), check)
+    results = _on_crew(crew, todo) if crew else here(todo)
+    results = map(check, results) if check else results
     told = partial(tell, p=WHOLE) if crew else (lambda i: None)
     parts = _finished(windows, live, results, checkpoint, left, told)
     joined = crossfade(((w, weights(w), x) for w, x in parts), [a for a, _ in windows], done)

@@ -7,7 +7,6 @@ __all__ = ['key_flows', 'follow_keys', 'KeyFramePrior', 'AlongKeyFrames', 'diffi
 
 # %% ../../nbs/reference/compare/key_frames.ipynb #c67bce83
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,7 +15,7 @@ from .from_noise import svi_latent
 from .patches import InPatches
 from ..extras.flow import flow, visible, warp
 from ..extras.starts import upsample
-from ..prior.protocol import PriorLike, factor_of
+from ..prior.protocol import PriorAround, PriorLike, factor_of
 from ..steps.preset import Preset
 from ..steps.problem import Problem, check_range
 from ..steps.renoise import Renoise
@@ -59,7 +58,7 @@ def follow_keys(
     return out
 
 # %% ../../nbs/reference/compare/key_frames.ipynb #fb985092
-class KeyFramePrior:
+class KeyFramePrior(PriorAround):
     "A prior whose decoder first lets the latents follow their key frames."
 
     def __init__(
@@ -69,9 +68,6 @@ class KeyFramePrior:
         share: float,  # how much of a frame comes from its key frames, in [0, 1]
     ):
         self.prior, self.flows, self.share = prior, flows, share
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.prior, name)
 
     def decode(self, z: Tensor) -> Tensor:
         "The video (T, C, H, W) of latents that have followed their key frames."

@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..prior.machine.memory import in_tiles
-from ..prior.protocol import PriorLike, factor_of
+from ..prior.protocol import PriorAround, PriorLike, factor_of
 from ..steps.problem import Problem, check_range
 
 # %% ../../nbs/reference/compare/patches.ipynb #dc551998
-class PatchedPrior:
+class PatchedPrior(PriorAround):
     "A prior whose three methods see overlapping patches, and whole frames where those fit."
 
     def __init__(
@@ -36,9 +36,6 @@ class PatchedPrior:
                 f"patches of {side} pixels are {self.cells} latent pixels wide: give at least "
                 f"{4 * self.factor}, so that a quarter of them can be shared"
             )
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.prior, name)
 
     def encode(self, x: Tensor, **options: Any) -> Tensor:
         "Frames (T, 3, H, W) as latents, patch by patch; `options` go to the prior."

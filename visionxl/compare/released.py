@@ -21,6 +21,7 @@ from visionxl.compare.released_operators import (
     released_cg,
 )
 from ..operators.linear import LinearOperator
+from ..prior.protocol import PriorAround
 from ..prior.schedule import Schedule
 from ..steps.consistency import CG
 from ..steps.inversion import Invert
@@ -32,7 +33,7 @@ from ..steps.renoise import Draws, Renoise, one_stream, generator_after
 _all_ = ["as_released", "released_cg"]
 
 # %% ../../nbs/reference/compare/released.ipynb #4162d44e
-class GuidedPrior:
+class GuidedPrior(PriorAround):
     """A prior called as the released code calls it: frame by frame, and twice in one batch for the
     noise.
 
@@ -45,9 +46,6 @@ class GuidedPrior:
         guidance: float = 0.6,  # weight of the second branch's difference, which is nothing
     ):
         self.prior, self.guidance = prior, guidance
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.prior, name)
 
     def encode(self, x: Tensor, **kw: Any) -> Tensor:
         "Latents (T, c, h, w) of frames, encoded one by one."

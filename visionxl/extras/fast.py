@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .best import best
 from .best_white import best_white
-from ..prior.protocol import PriorLike
+from ..prior.protocol import PriorAround, PriorLike
 from ..steps.preset import Preset, changed
 from ..steps.problem import Problem
 
@@ -29,7 +29,7 @@ def has_bfloat16() -> bool:
     return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-class Bfloat16Prior:
+class Bfloat16Prior(PriorAround):
     "A prior whose networks compute in bfloat16 on the CPU; what goes in and out keeps its dtype."
 
     def __init__(
@@ -37,9 +37,6 @@ class Bfloat16Prior:
         prior: PriorLike,
     ):
         self.prior = prior
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.prior, name)
 
     def encode(self, x: Tensor, **options: Any) -> Tensor:
         "Frames (T, 3, H, W) as latents."

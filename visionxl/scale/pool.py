@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..prior.machine.calls import needs_graph
 from ..prior.machine.memory import frames_for
-from ..prior.protocol import PriorLike
+from ..prior.protocol import PriorAround, PriorLike
 from .crew import Crew, device_crew
 
 # %% ../../nbs/reference/scale/pool.ipynb #84ddfb45
@@ -60,7 +60,7 @@ def sampled(
     return prior.encode(_there(prior, x), generator=generator), generator.get_state()
 
 # %% ../../nbs/reference/scale/pool.ipynb #283cdaa4
-class Pool:
+class Pool(PriorAround):
     """A prior whose frames are computed by several workers, bit for bit as by one.
 
     All that is no network is that of the prior inside. Close it when all is done, or use it in a
@@ -79,11 +79,6 @@ class Pool:
     ):
         self.prior, self.whole, self.name = prior, whole, name
         self.crew = crew or _crew_for(prior, workers, devices, options)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("prior", "crew"):  # not there yet, or not any more
-            raise AttributeError(name)
-        return getattr(self.prior, name)
 
     def __repr__(self) -> str:
         return f"Pool({self.prior!r}, {self.crew.workers} workers on {self.crew.device})"

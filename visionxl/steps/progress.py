@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..prior.machine.memory import frames_for
+from ..prior.protocol import PriorAround
 from ..prior.schedule import Schedule
 from .preset import Preset
 
@@ -76,7 +77,7 @@ def passes_of(
     )
 
 # %% ../../nbs/reference/steps/progress.ipynb #5ed78991
-class CheckedPrior:
+class CheckedPrior(PriorAround):
     "A prior whose every answer is checked for its shape and for NaN, and counted."
 
     def __init__(
@@ -88,9 +89,6 @@ class CheckedPrior:
     ):
         self.prior, self.size, self.passes, self.report = prior, tuple(size), passes, report
         self.done, self.step, self.where = 0, 0, "the start"
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.prior, name)
 
     def enter(
         self,

@@ -70,8 +70,9 @@ def _restored(
     "The restored pieces of a plan, cropped to what is kept."
     H, W = plan.keep
 
-    def check(x: torch.Tensor) -> None:
+    def check(x: torch.Tensor) -> torch.Tensor:
         check_restored(x[..., :H, :W], plan.settings.degradation)
+        return x
 
     pieces = restore_frames(
         measured,
