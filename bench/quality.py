@@ -7,7 +7,7 @@
     python bench/quality.py --tasks sr --methods measured svi_latent ddnm dps   more rivals
     python bench/quality.py --method my_method.py:f          a method of your own, as a row
     python bench/quality.py --full --ray --workers 4         its cells shared among processes of Ray
-    python bench/quality.py --priors "no prior" "dct prior"  `best` with other priors, as rows
+    python bench/quality.py --priors "no prior" "dct prior"  `best` without its network, as rows
     python bench/quality.py --tasks sr --methods svi diffir2vr --patches 128  also patch by patch
 
 Every cell is kept in bench/results/quality_cells, named by all that decides it: a killed run goes
@@ -30,6 +30,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from kept import write_json  # noqa: E402
 from row_frames import strips  # noqa: E402
+from without_network import put_in  # noqa: E402
 
 from visionxl.compare.patches import InPatches, mixed_bands, seam  # noqa: E402
 from visionxl.measure.clip_metrics import UNITS, video_distances  # noqa: E402
@@ -382,8 +383,7 @@ def distances(all_found: dict) -> dict:
     out = {}
     for task, found in all_found.items():
         for line, rows in found.items():
-            fvd = video_distances([r.get("features", ()) for r in rows])
-            if fvd := {k: v for k, v in fvd.items() if not _missing(v)}:
+            if fvd := video_distances([r.get("features", ()) for r in rows]):
                 out[f"{task}/{line.key}"] = fvd
     return out
 
@@ -441,7 +441,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="*",
         choices=tuple(PLAIN_PRIORS),
         default=tuple(PLAIN_PRIORS),
-        help="rows of `best` with these in place of the prior",
+        help="rows of `best` with these in place of the prior's network",
     )
     p.add_argument(
         "--patches",
@@ -491,6 +491,7 @@ def main(argv: list | None = None) -> int:
     names = names_of(a, clips)
     grid = Grid(a.out / "quality_cells", clips, say=lambda s: print(s, flush=True))
     grid.device = a.device
+    put_in(grid, a.prior, a.priors)
     if a.patches:
         grid.own["seam"] = partial(seam_of, side=a.patches, factor=grid.prior(a.prior).factor)
     lines = lines_of(a)

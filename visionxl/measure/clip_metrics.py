@@ -20,6 +20,7 @@ from . import metrics
 from .perception.i3d import load_i3d
 from .perception.networks import load_lpips, load_stlpips
 from .perception.weights import MissingWeights
+from .tables import jackknife_error
 
 # %% ../../nbs/reference/measure/clip_metrics.ipynb #430efb6a
 UNITS = {
@@ -145,15 +146,27 @@ def _mean_warping(warped: list[float], frames: int) -> float:
     return 0.0 if frames == 1 else math.nan
 
 
+def _distance(features: list[tuple], i: int) -> float:
+    "Return FVD over clips (i = 0), or over all windows of all clips (i = 1)."
+    ref, out = (np.concatenate([f[side][i] for f in features]) for side in (0, 1))
+    return metrics.frechet_distance(ref, out)
+
+
 def video_distances(
     features: list[tuple],  # for each clip what `measure` gives beside its row
-) -> dict:  # FVD and FVD windows; {} where a clip has no features
-    "Return FVD over clips, and over all windows of all clips."
+) -> dict:  # {} where a clip has no features
+    """Return FVD over clips, and over all windows of all clips (`FVD windows`).
+
+    For three clips or more also the standard error over clips of both, under `NAME se`, and the
+    figures that it is made of, one without each clip, under `NAME without each`.
+    """
     if not features or not all(features):
         return {}
-    found = {}
+    found: dict = {}
     for i, name in enumerate(("FVD", "FVD windows")):
-        ref = np.concatenate([f[0][i] for f in features])
-        out = np.concatenate([f[1][i] for f in features])
-        found[name] = metrics.frechet_distance(ref, out)
+        found[name] = _distance(features, i)
+        if len(features) > 2:
+            others = [features[:k] + features[k + 1 :] for k in range(len(features))]
+            found[f"{name} without each"] = [_distance(rest, i) for rest in others]
+            found[f"{name} se"] = jackknife_error(found[f"{name} without each"])
     return found

@@ -10,11 +10,10 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from .. import video
 from . import metrics
 from .clip_metrics import UNITS, Networks, measure, video_distances
+from .tables import mean_and_error
 
 # %% ../../nbs/reference/measure/evaluate.ipynb #73167192
 def _is_clip(p: Path) -> bool:
@@ -58,7 +57,11 @@ def evaluate(
         row, seen = measure(video.read_frames(r), video.read_frames(o), nets)
         rows.append({"clip": name or Path(restored).name} | row)
         features.append(seen)
-    mean = {k: float(np.mean([r[k] for r in rows])) for k in rows[0] if k != "clip"}
+    mean: dict = {}
+    for k in [k for k in rows[0] if k != "clip"]:
+        mean[k], error = mean_and_error([r[k] for r in rows])
+        if len(rows) > 1:
+            mean[f"{k} se"] = error
     if "FVD" in nets.nets:
         mean |= video_distances(features) or {"FVD": math.nan, "FVD windows": math.nan}
     return {"method": str(restored)} | mean | {"windows": _count(features), "clips": rows}

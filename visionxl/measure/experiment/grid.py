@@ -272,6 +272,7 @@ class Grid:
             groups.setdefault((cell.task, cell.method, cell.prior), []).append(self(cell))
         out = Rows()
         for (operator, method, prior), rows in groups.items():
-            row = {k: v for k, v in mean_row(rows).items() if self._shown(k.removesuffix(" se"))}
+            found = {k: v for k, v in mean_row(rows).items() if not isinstance(v, list)}
+            row = {k: v for k, v in found.items() if self._shown(k.removesuffix(" se"))}
             out.append({"method": method, "task": operator, "prior": prior} | row)
         return out

@@ -9,21 +9,27 @@ __all__ = ['lead_of', 'verdict', 'judge', 'sentences']
 import math
 
 from .paper import Table
-from ..tables import BETTER, mean_and_error, number
+from ..tables import BETTER, jackknife_error, mean_and_error, number
 
 # %% ../../../nbs/reference/measure/reproduction/judge.ipynb #d0a913d0
 def lead_of(
     better: dict,  # the row that ought to be ahead: figures, and `each`, its figures clip by clip
     worse: dict,  # the row that ought to be behind
     metric: str,  # a column of both
-) -> tuple[float, float]:  # above zero: it is ahead; 0 for the error where there is one clip
-    "Return by how much a row is ahead, the mean over clips, and the standard error of that mean."
+) -> tuple[float, float]:  # above zero: it is ahead
+    """Return by how much a row is ahead, and the standard error of that over clips.
+
+    The error is 0 for one clip, and NaN where a figure of several clips has none.
+    """
     sign = 1 if BETTER.get(metric, min) is max else -1
     pairs = zip(better.get("each", ()), worse.get("each", ()))
     gaps = [sign * (a[metric] - b[metric]) for a, b in pairs if metric in a and metric in b]
-    if len(gaps) < 2:
-        return sign * (better[metric] - worse[metric]), 0.0
-    return mean_and_error(gaps)
+    if len(gaps) > 1:
+        return mean_and_error(gaps)
+    lead, left = sign * (better[metric] - worse[metric]), f"{metric} without each"
+    if left in better and left in worse:
+        return lead, jackknife_error([sign * (a - b) for a, b in zip(better[left], worse[left])])
+    return lead, math.nan if len(better.get("each", ())) > 1 else 0.0
 
 
 def verdict(
@@ -33,7 +39,7 @@ def verdict(
 ) -> str:  # "agree", "differ" or "cannot be told"
     "Return whether one row is ahead of another in a metric, by more than chance."
     lead, error = lead_of(better, worse, metric)
-    if abs(lead) <= 2 * error:
+    if math.isnan(error) or abs(lead) <= 2 * error:
         return "cannot be told"
     return "agree" if lead > 0 else "differ"
 
@@ -81,7 +87,7 @@ def _lead(better: dict, worse: dict, metric: str) -> str:
     "Return by how much a row is ahead as text, with its standard error where there is one."
     lead, error = lead_of(better, worse, metric)
     text = ("+" if lead > 0 else "") + number(lead, metric)
-    return f"{text} ± {number(error, metric)}" if error else text
+    return f"{text} ± {number(error, metric)}" if error > 0 else text
 
 
 def sentences(

@@ -104,7 +104,8 @@ def run(
             found[k] = ours.get(k, math.nan)
             if f"{k} se" in ours:
                 found[f"{k} se"] = ours[f"{k} se"]
-        out.append(found | {"each": each})
+        left = {k: v for k, v in ours.items() if k.endswith(" without each")}
+        out.append(found | left | {"each": each})
     keys = list(dict.fromkeys(k for r in out for k in r if not k.endswith(" se")))
     return [{k: r.get(k, math.nan) for k in keys} | r for r in out]
 
