@@ -53,8 +53,9 @@ class Networks:
             while len(self.known) >= 8:
                 self.known.pop(next(iter(self.known)))
             clip, net = small[None], self.nets["FVD"]
-            pieces = metrics.windows(clip)
-            self.known[key] = tuple(metrics.fvd_features(v, net) for v in (clip, pieces))
+            whole, pieces = metrics.fvd_features(clip, net), metrics.windows(clip)
+            same = pieces.shape == clip.shape  # the clip is one window
+            self.known[key] = whole, whole if same else metrics.fvd_features(pieces, net)
         return self.known[key]
 
 
