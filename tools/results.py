@@ -2,10 +2,12 @@
 
     python tools/results.py [JSON ...] [-o FOLDER]
 
-Reads bench/results/quality_*.json, or the files that are named, and writes FOLDER/table.html with
-the frames beside it (default bench/results/page, which git ignores). Add rows of your own by a JSON
-of the same form: `size`, `frames`, `seed`, `prior`, and `rows` with `task`, `method`, `clip` and
-figures under the names of the metrics. `frames_of` is optional: see bench/row_frames.py.
+Reads the kept tables of bench/quality.py (bench/results/quality_*.json, solvers_*, patches_*), or
+the files that are named, and writes FOLDER/table.html with the frames beside it (default
+bench/results/page, which git ignores). Add rows of your own by a JSON of the same form: `size`,
+`frames`, `seed`, `prior`, and `rows` with `task`, `method`, `clip` and figures under the names of
+the metrics. Optional: `fvd`, figures of all clips together under `task/method`, and `frames_of`,
+see bench/row_frames.py.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from visionxl.measure.tables import BETTER, DIGITS  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results"
 METRICS = (*BETTER, "seconds")
+KINDS = {"quality": "", "solvers": "solvers for images", "patches": "patch by patch"}
 PAGE = Path(__file__).with_name("results.html")
 MEAN = "mean of all clips"
 
@@ -37,10 +40,10 @@ def checked(run: dict, file: Path) -> dict:
     return run
 
 
-def means(rows: list[dict]) -> list[dict]:
-    "A row more for each task and method with several clips: the means of its figures."
+def means(run: dict) -> list[dict]:
+    "A row more for each task and method with several clips: the means of its figures, and FVD."
     groups: dict = {}
-    for r in rows:
+    for r in run["rows"]:
         groups.setdefault((r["task"], r["method"]), []).append(r)
     out = []
     for (task, method), same in groups.items():
@@ -49,8 +52,17 @@ def means(rows: list[dict]) -> list[dict]:
             for k in METRICS:
                 if all(r.get(k) is not None for r in same):
                     row[k] = mean(r[k] for r in same)
-            out.append(row)
+            out.append(row | run.get("fvd", {}).get(f"{task}/{method}", {}))
     return out
+
+
+def name_of(run: dict, file: Path) -> str:
+    "How the page calls a run."
+    name = f"{run['size']} rows, {run['frames']} frames, seed {run['seed']}"
+    if (prior := run.get("prior_name", "tiny")) != "tiny":
+        name += f", prior {prior}"
+    kind = KINDS.get(file.stem.split("_")[0], "")
+    return f"{name}, {kind}" if kind else name
 
 
 def table(files: list[Path], out: Path) -> dict:
@@ -58,15 +70,13 @@ def table(files: list[Path], out: Path) -> dict:
     rows, frames = [], {}
     for file in files:
         run = checked(json.loads(file.read_text(encoding="utf-8")), file)
-        name = f"{run['size']} rows, {run['frames']} frames, seed {run['seed']}"
-        if (prior := run.get("prior_name", "tiny")) != "tiny":
-            name += f", prior {prior}"
+        name = name_of(run, file)
         for key, strip in run.get("frames_of", {}).items():
             frames[f"{name}/{key}"] = strip
             (out / strip["file"]).parent.mkdir(parents=True, exist_ok=True)
             if file.parent / strip["file"] != out / strip["file"]:
                 shutil.copyfile(file.parent / strip["file"], out / strip["file"])
-        for r in means(run["rows"]) + run["rows"]:
+        for r in means(run) + run["rows"]:
             figures = [r.get(k) for k in METRICS]
             rounded = [None if v is None else float(f"{v:.5g}") for v in figures]
             rows.append([r["task"], r["clip"], r["method"], name, *rounded])
@@ -80,7 +90,8 @@ def write(
     "Write the page. Raises ValueError for a JSON of another form."
     if files is None:
         # the fullest run first: the page opens on it
-        files = sorted(RESULTS.glob("quality_*.json"), key=lambda f: -f.stat().st_size)
+        files = [f for kind in KINDS for f in RESULTS.glob(f"{kind}_*.json")]
+        files.sort(key=lambda f: -f.stat().st_size)
     out.mkdir(parents=True, exist_ok=True)
     data = table(files, out) | {
         "columns": ["task", "clip", "method", "measured on", *METRICS],
