@@ -23,8 +23,10 @@ sys.path[:0] = [str(BENCH), str(BENCH.parent)]
 import ablation  # noqa: E402
 import fast  # noqa: E402
 import footage  # noqa: E402
+import judges  # noqa: E402
 import measurements  # noqa: E402
 import quality  # noqa: E402
+import reseeded  # noqa: E402
 import scale  # noqa: E402
 import seeds  # noqa: E402
 import tune_tv  # noqa: E402
@@ -44,6 +46,8 @@ PAGES = {  # bench: who makes its page
     "scale": scale,
     "measurements": measurements,
     "seeds": seeds,
+    "reseeded": reseeded,
+    "judges": judges,
     "solvers": quality,
     "patches": quality,
     "paper": report,

@@ -33,11 +33,21 @@ def made(folder, seed):
 
 
 def test_another_seed_is_another_mask_and_the_same_ordering(tmp_path, capsys):
+    import reseeded
+
     first, other = made(tmp_path / "a", 0), made(tmp_path / "b", 1)
     figures = [{r["method"]: r["PSNR"] for r in run["rows"]} for run in (first, other)]
     assert all(figures[0][m] != figures[1][m] for m in figures[0])
     for by in figures:
         assert sorted(by, key=by.get) == ["measured", "admm_tv", "best"]
+    spreads = reseeded.compare([first, other])
+    assert (spreads["seeds"], spreads["turned"]) == ([0, 1], [])
+    row = next(r for r in spreads["rows"] if (r["method"], r["metric"]) == ("best", "PSNR"))
+    gap = figures[0]["best"] - figures[1]["best"]
+    assert row["spread"] == pytest.approx(abs(gap) / 2**0.5)  # the deviation of two figures
+    assert "Pairs of methods that change their order with the seed: 0 of" in reseeded.page(spreads)
+    with pytest.raises(ValueError, match="differ in size"):
+        reseeded.compare([first, other | {"size": 47}])
     again = made(tmp_path / "c", 0)
     for a, b in zip(first["rows"], again["rows"]):
         assert a | {"seconds": 0} == b | {"seconds": 0}, "the same seed is the same table"
@@ -74,6 +84,28 @@ def test_rows_in_patches_are_named_and_found_again():
         {"networks": quality.InPatches(64)},
         {"networks.side": 64},
     ]
+
+
+def test_best_without_its_network_keeps_what_belongs_to_the_prior():
+    import torch
+    from without_network import in_place
+
+    from visionxl.extras.best import best
+    from visionxl.presets import choose
+
+    white, x = Prior.load("white"), torch.rand(1, 3, 16, 16) * 2 - 1
+    found = in_place(white)
+    z = white.encode(x)
+    for prior in found.values():
+        assert choose(best, "sr", prior=prior) == choose(best, "sr", prior=white)
+        assert torch.equal(prior.encode(x), z)
+    a = float(white.alpha_bar[200])
+    assert found["no prior"].eps(a**0.5 * z, 200).abs().max() < 1e-5
+    # on the pixels a constant frame has no detail to lose
+    grey = white.encode(torch.full_like(x, 0.3))
+    for prior in found.values():
+        assert prior.eps(a**0.5 * grey, 200).abs().max() < 1e-4
+    assert "white" not in vars(in_place(Prior.load("tiny"))["no prior"])
 
 
 def test_every_kept_table_is_that_of_its_figures(tmp_path, capsys):
