@@ -112,7 +112,7 @@ def rows_of(a: argparse.Namespace) -> list[dict]:
             row, found = measure(x, got, nets)
             ours.append(row["LPIPS"])
             features.append(found)
-            sides = [metrics.to_unit(v) for v in (x, got)]
+            sides = [metrics.to_unit(v)[0] for v in (x, got)]
             theirs.append(float(lpips(*[2 * v - 1 for v in sides]).mean()))
             for side, v in zip(seen, sides):
                 side.append(i3d(metrics.fvd_preprocess(v)[None])[0].double().numpy())
