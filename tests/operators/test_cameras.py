@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.autograd import gradcheck
 
 from visionxl.operators.adapters import FromScipy
 from visionxl.operators.blurs import Blur, Blur2d
@@ -17,9 +18,38 @@ from visionxl.operators.cameras import (
     resize_matrix,
 )
 from visionxl.operators.fast.spectral import one_step_is_exact
-from visionxl.operators.named import Chain
+from visionxl.operators.named import NAMED, Chain
 from visionxl.operators.sensors import every_frame
-from visionxl.operators.tasks import task
+from visionxl.operators.tasks import check_adjoint, task
+from visionxl.steps.consistency import proximal
+
+WELL = [  # no direction that is measured at all is measured faintly
+    "pool:factor=3",
+    "box:factor=1.5",
+    "bicubic:factor=2.5",
+    "bicubic:factor=1.5",
+    "lanczos:factor=3",
+    "lanczos:factor=2.5",
+    "grey",
+    "bayer:pattern=GBRG",
+    "holes:keep=0.6:seed=3",
+    "every:step=2",
+    "mean:window=3:temporal=replicate",
+    "every:step=2,bicubic:factor=1.5",
+    "grey,lanczos:factor=2",
+    "every:step=3,bayer",
+]
+CAMERAS = WELL + [
+    "gaussian:sigma=1.5:size=7",
+    "motion:length=4:angle=30",
+    "ellipse:along=1.2:across=0.6:angle=60",
+    "defocus:radius=1.7:boundary=replicate",
+    "rolling:delay=0.9",
+    "motion:length=3:angle=120,bicubic:factor=1.7",
+    "mean:window=3,motion:length=3",
+    "rolling:delay=0.5,gaussian:sigma=1:size=5",
+    "rolling:delay=0.6,defocus:radius=1.2,bayer",
+]
 
 
 def moments(k):
@@ -137,3 +167,49 @@ def test_what_moved_is_found_with_a_warning():
         assert cameras.bayer is sensors.bayer
     with pytest.raises(AttributeError, match="no attribute 'mosaic'"):
         _ = cameras.mosaic
+
+
+def dense(A):
+    "The matrix of an operator, one column for each pixel."
+    eye = torch.eye(math.prod(A.in_shape), dtype=torch.float64)
+    return torch.stack([A(e.view(A.in_shape)).flatten() for e in eye], 1)
+
+
+def clip_of(line):
+    "The operator for odd frames, a measurement that no clip has, and a clip to stay near."
+    A = Chain(line)((4, 3, 6, 9) if "pool" in line else (4, 3, 5, 7))
+    g = torch.Generator().manual_seed(1)
+    y, near = (torch.randn(s, generator=g, dtype=torch.float64) for s in (A.out_shape, A.in_shape))
+    return A, y, near
+
+
+def test_every_name_meets_the_properties():
+    assert {p.split(":")[0] for line in CAMERAS for p in line.split(",")} == set(NAMED)
+
+
+@pytest.mark.parametrize("line", CAMERAS)
+def test_the_compromise_is_that_of_the_matrix(line):
+    A, y, near = clip_of(line)
+    assert check_adjoint(A) < 1e-12
+    M = dense(A)
+    square = M @ M.T + 0.05 * torch.eye(len(M), dtype=torch.float64)
+    want = near.flatten() + M.T @ torch.linalg.solve(square, y.flatten() - M @ near.flatten())
+    got = proximal(A, y, near, 0.05, 400)
+    assert float((got.flatten() - want).abs().max()) < 1e-8
+    short = proximal(A, y.float(), near.float(), 0.05, 400)
+    assert short.dtype == torch.float32 and float((short - got).abs().max()) < 1e-3
+    asked = [v.requires_grad_(True) for v in (y, near)]
+    assert gradcheck(lambda y, x: proximal(A, y, x, 0.3, 60), asked, fast_mode=True, atol=1e-5)
+
+
+@pytest.mark.parametrize("line", WELL)
+def test_the_nearest_solution_is_that_of_the_pseudo_inverse(line):
+    "What was not measured stays as it was, what was is met as far as any clip can."
+    A, y, near = clip_of(line)
+    M = dense(A)
+    inverse = torch.linalg.pinv(M, rtol=1e-9)
+    want = near.flatten() + inverse @ (y.flatten() - M @ near.flatten())
+    got = proximal(A, y, near, 0.0, 400).flatten()
+    assert float((got - want).abs().max()) < 1e-7
+    unseen = torch.eye(M.shape[1], dtype=torch.float64) - inverse @ M
+    assert float((unseen @ (got - near.flatten())).abs().max()) < 1e-7

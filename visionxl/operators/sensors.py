@@ -51,8 +51,9 @@ class ChannelMix(LinearOperator):
 
     def spectrum(self) -> Spectrum:
         values, q = torch.linalg.eigh(self.matrix.T @ self.matrix)
+        values = torch.where(values > 1e-12 * values.max(), values, 0.0)  # rounding is no weight
         turn = ChannelMix(self.in_shape, q.T)
-        return Spectrum(turn.forward, turn.adjoint, values.clamp_min(0).view(1, -1, 1, 1))
+        return Spectrum(turn.forward, turn.adjoint, values.view(1, -1, 1, 1))
 
 
 def bayer(
