@@ -38,6 +38,7 @@ sys.path[:0] = [str(BENCH), str(BENCH.parent)]
 import quality  # noqa: E402
 from kept import write_json  # noqa: E402
 from row_frames import repaint  # noqa: E402
+from without_network import put_in  # noqa: E402
 
 from visionxl.measure.clip_metrics import Networks, load_networks  # noqa: E402
 from visionxl.measure.experiment.given import at_size, default_clips  # noqa: E402
@@ -170,11 +171,19 @@ def cells_of(asked: argparse.Namespace, grid: Grid) -> list[Cell]:
     return [line.cell(task, n, asked) for task, line in fits for n in names]
 
 
-def grid_of(pack: Path, size: int, device: str | None, nets: Networks | None = None) -> Grid:
+def grid_of(
+    pack: Path,
+    size: int,  # short side
+    device: str | None,
+    nets: Networks | None = None,  # None: those of the pack
+    prior: str | None = None,  # of the run, whose network rows of `best` leave out
+) -> Grid:
     "The grid of a size, on a device."
     grid = Grid(pack / "cells", default_clips(pack / f"frames_{size}"), say=_silent)
     grid.device = device
     grid.nets = nets or nets_of(pack / "nets")
+    if prior:
+        put_in(grid, prior, [*quality.PLAIN_PRIORS])
     return grid
 
 
@@ -185,7 +194,7 @@ def _silent(line: str) -> None:
 _worker: dict = {}  # what a worker process keeps from one cell to the next
 
 
-def begin(pack: Path, device: str, end: float) -> None:
+def begin(pack: Path, device: str, end: float, prior: str | None = None) -> None:
     "Make this process a worker."
     import cv2
 
@@ -193,9 +202,8 @@ def begin(pack: Path, device: str, end: float) -> None:
     cv2.setNumThreads(1)
     torch.backends.cudnn.allow_tf32 = False  # the tables are those of float32
     _worker.clear()
-    _worker.update(
-        pack=pack, device=device, end=end, nets=nets_of(pack / "nets"), grids={}, clips={}
-    )
+    _worker.update(pack=pack, device=device, end=end, prior=prior, grids={}, clips={})
+    _worker["nets"] = nets_of(pack / "nets")
 
 
 def clip_of(grid: Grid, cell: Cell) -> torch.Tensor:
@@ -215,7 +223,8 @@ def work(cell: Cell) -> tuple[dict, dict, str] | None:
     for device in dict.fromkeys((_worker["device"], "cpu")):
         key = cell.size, device
         if key not in _worker["grids"]:
-            _worker["grids"][key] = grid_of(_worker["pack"], cell.size, device, _worker["nets"])
+            where = [_worker[k] for k in ("nets", "prior")]
+            _worker["grids"][key] = grid_of(_worker["pack"], cell.size, device, *where)
         grid = _worker["grids"][key]
         try:
             return (*grid.answer(cell, clip_of(grid, cell)), said)
@@ -270,7 +279,7 @@ def todo(a: argparse.Namespace, nets: Networks) -> Iterator[tuple[str, Cell, Pat
     for name in a.runs:
         for line in RUNS[name]:
             asked = quality.asked(options(line, a) + a.more)
-            grid = grid_of(a.pack, asked.size, None, nets)
+            grid = grid_of(a.pack, asked.size, None, nets, a.prior)
             for cell in cells_of(asked, grid):
                 path = grid.path(cell)
                 if path not in seen and not path.exists():
@@ -287,7 +296,7 @@ def run(a: argparse.Namespace) -> int:
     zips, there = Zips(a.out), dict.fromkeys((name for name, *_ in left), 0)
     whole = {name: sum(n == name for n, *_ in left) for name in there}
     context = multiprocessing.get_context("spawn")
-    given = (a.pack, a.device, end)
+    given = (a.pack, a.device, end, a.prior)
     with ProcessPoolExecutor(a.processes, context, begin, given) as pool:
         futures = {pool.submit(work, cell): (name, cell, path) for name, cell, path in left}
         for future in as_completed(futures):
@@ -327,7 +336,7 @@ def unpack(a: argparse.Namespace) -> int:
         path = a.cells / f"{stem}.json"
         if a.pack:
             if cell.size not in grids:
-                grids[cell.size] = grid_of(a.pack, cell.size, None)
+                grids[cell.size] = grid_of(a.pack, cell.size, None, prior=a.prior)
             path = a.cells / grids[cell.size].path(cell).name
         np.savez_compressed(path.with_suffix(".npz"), **kept)
         path.write_text(json.dumps({"cell": asdict(cell), "row": row}))
@@ -361,7 +370,7 @@ def pages(a: argparse.Namespace) -> int:
         for line in RUNS[name]:
             given = options(line, a) + a.more
             asked = quality.asked(given)
-            grid = grid_of(a.pack, asked.size, None, nets)
+            grid = grid_of(a.pack, asked.size, None, nets, a.prior)
             grid.folder = a.cells
             tasks = complete(asked, grid)
             print(f"{name}: {', '.join(tasks) or 'no task'} of {', '.join(asked.tasks)}")
@@ -441,6 +450,7 @@ def _options_of_run(q: argparse.ArgumentParser) -> None:
 def _options_of_unpack(q: argparse.ArgumentParser) -> None:
     q.add_argument("--cells", type=Path, default=quality.RESULTS / "quality_cells")
     q.add_argument("--pack", type=Path, help="name cells as they are named here")
+    q.add_argument("--prior", help="that of the run, where rows leave its network out")
 
 
 def _options_of_pages(q: argparse.ArgumentParser) -> None:

@@ -52,7 +52,7 @@ def test_cells_come_back_under_their_names(on_card, tmp_path):
     for stem, (cell, row, kept, said) in made.items():
         assert not said
         assert zips.add(stem, cell, row, kept)
-    back = argparse.Namespace(out=a.out, cells=tmp_path / "cells", pack=a.pack)
+    back = argparse.Namespace(out=a.out, cells=tmp_path / "cells", pack=a.pack, prior=None)
     assert on_card.unpack(back) == 0
     for stem, (cell, row, kept, _) in made.items():
         assert json.loads((back.cells / f"{stem}.json").read_text())["row"] == row
