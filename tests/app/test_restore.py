@@ -22,6 +22,7 @@ from visionxl.app.files.restore_file import restore_file
 from visionxl.app.files.simulate_file import simulate_file
 from visionxl.app.settings import RestoreSettings
 from visionxl.operators.tasks import TASKS
+from visionxl.solver import solve
 
 pytestmark = pytest.mark.usefixtures("no_weights")
 
@@ -130,6 +131,23 @@ def test_any_size(tmp_path, name, size):
         "measurement brought to size",
         "best",
     }
+
+
+class White(Gaussian):
+    "The same prior, which says that its noise is white in the pixels."
+
+    white = True
+
+
+@pytest.mark.parametrize("name", ["sr", "deblur", "inpaint"])
+@pytest.mark.parametrize("options", [{}, {"tile": 128}], ids=["whole", "in tiles"])
+def test_the_settings_are_those_of_the_loaded_prior(x, name, options):
+    "`best` has others for a prior whose noise is white in the pixels: `solve` and `restore` agree."
+    A = Degradation(name).operator(x[:8].shape)
+    for prior in (Gaussian(), White()):
+        for state in solve(A(x[:8]), A, prior, "best"):
+            pass
+        assert torch.equal(run(A(x[:8]), name, prior=prior, **options), state.x)
 
 
 def test_one_frame(x):

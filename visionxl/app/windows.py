@@ -50,7 +50,7 @@ def restore_window(
     padded = PaddedPrior(prior if tile is None else TiledPrior(prior, tile), w.size)
     A, device = window_operator(d, w.frames, w.total, w.size), clip_device(padded)
     y, shown = without_hidden(w.y, A, d)
-    preset = w.settings.chosen(A, device)
+    preset = replace(w.settings, prior=prior).chosen(A, device)
     states = solve(
         y.to(device),
         A,
@@ -192,7 +192,7 @@ def restore_frames(
     first = window_operator(d, windows[0], total, size)
     prior = settings.load_prior()
     padded = PaddedPrior(prior, size)
-    settings.chosen(first, clip_device(padded)).schedule(padded)
+    replace(settings, prior=prior).chosen(first, clip_device(padded)).schedule(padded)
     on_state = _state_hook(on_state)
     checkpoint = checkpoint or Checkpoint(None)
     done = checkpoint.done
