@@ -21,6 +21,7 @@ from pathlib import Path
 BENCH = Path(__file__).resolve().parent
 sys.path[:0] = [str(BENCH), str(BENCH.parent)]
 import ablation  # noqa: E402
+import default_prior  # noqa: E402
 import fast  # noqa: E402
 import footage  # noqa: E402
 import judges  # noqa: E402
@@ -41,6 +42,7 @@ RESULTS = BENCH / "results"
 PAGES = {  # bench: who makes its page
     "quality": quality,
     "ablation": ablation,
+    "default": default_prior,
     "fast": fast,
     "footage": footage,
     "scale": scale,

@@ -26,7 +26,7 @@ def restorations() -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     from visionxl.compare.rivals import motion_tv, upsample
 
     x = video.sample("flower", frames=9).x[..., 40:168, 56:264].contiguous()
-    A, prior = task("deblur+", tuple(x.shape)), Prior.load("tiny", device="cpu")
+    A, prior = task("deblur+", tuple(x.shape)), Prior.load(device="cpu")
     y = A(x)
 
     def solved(name):

@@ -1,4 +1,4 @@
-"""Restore the bundled clips with the bundled prior, for the gallery and for the README's pictures.
+"""Restore the bundled clips with the default prior, for the gallery and for the README's pictures.
 
     python tools/gallery.py              every entry (minutes)
     python tools/gallery.py sr deblur+   some tasks
@@ -18,6 +18,8 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
+from visionxl.prior.models.model_files import DEFAULT  # noqa: E402
+
 FOLDER, IMAGES = ROOT / "nbs" / "gallery", ROOT / "nbs" / "images"
 
 # task, clip, frames, what was done to it
@@ -32,8 +34,8 @@ ENTRIES = [
 
 
 def weights() -> str:
-    "Which weights the bundled prior has."
-    files = sorted((ROOT / "visionxl" / "assets" / "tiny").rglob("*.safetensors"))
+    "Which weights the default prior has."
+    files = sorted((ROOT / "visionxl" / "assets" / DEFAULT).rglob("*.safetensors"))
     return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:12]
 
 
@@ -159,7 +161,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
     index = FOLDER / "gallery.json"
     kept = {c["file"]: c for c in json.loads(index.read_text())["clips"]} if index.exists() else {}
-    prior = Prior.load("tiny", device="cpu")
+    prior = Prior.load(device="cpu")
     for name, clip, frames, text in ENTRIES:
         if a.tasks and name not in a.tasks:
             continue

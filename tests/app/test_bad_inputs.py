@@ -22,6 +22,7 @@ from visionxl import video
 from visionxl.app.cli.main import main
 from visionxl.media.writing import locked
 from visionxl.prior.latent import Prior
+from visionxl.prior.models.model_files import DEFAULT
 
 KEPT = Path(__file__).parents[2] / "nbs" / "reference" / "app" / "bad_inputs.json"
 SHORT = ["--set=route.steps=2", "--set=consistency.steps=1", "--quiet"]
@@ -425,7 +426,7 @@ def answers(tmp_path_factory):
     load, d, before = Prior.load.__func__, tmp_path_factory.mktemp("bad"), os.getcwd()
 
     def bundled(cls, name, vae=None):
-        return Gaussian() if name == "tiny" else load(cls, name, vae=vae)
+        return Gaussian() if name == DEFAULT else load(cls, name, vae=vae)
 
     Prior.load = classmethod(bundled)
     os.chdir(d)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from visionxl import __version__, video
 from visionxl.prior.latent import Prior
+from visionxl.prior.models.model_files import DEFAULT
 
 real_load = Prior.load.__func__
 
@@ -22,7 +23,7 @@ def no_weights(monkeypatch):
     monkeypatch.setattr(
         Prior,
         "load",
-        classmethod(lambda cls, name: Gaussian() if name == "tiny" else real_load(cls, name)),
+        classmethod(lambda cls, name: Gaussian() if name == DEFAULT else real_load(cls, name)),
     )
 
 
@@ -31,7 +32,7 @@ def clean(tmp_path, x):
     return str(video.write(tmp_path / "clean.mkv", x, 24, lossless=True))
 
 
-@pytest.mark.parametrize("task", ["sr", "inpaint+"])
+@pytest.mark.parametrize("task", ["deblur", "inpaint+"])
 @pytest.mark.parametrize("kind", [".mkv", ".mp4"])
 def test_degrade_then_restore(tmp_path, clean, capsys, task, kind):
     y, out = tmp_path / f"y{kind}", tmp_path / "out.mp4"
@@ -190,7 +191,7 @@ BAD = [  # arguments, and what the sentence must say
         R + ["good.mp4", "--task", "sr", "--preset", "swift"],
         "preset 'swift' is unknown: choose one of",
     ),
-    (R + ["good.mp4", "--task", "sr", "--prior", "huge"], "no prior 'huge': choose 'tiny'"),
+    (R + ["good.mp4", "--task", "sr", "--prior", "huge"], "no prior 'huge': choose 'white'"),
     (R + ["good.mp4", "--task", "sr", "--set", "renoise.eta=9"], "eta=9"),
     (R + ["good.mp4", "--task", "sr", "--set", "sugar=1"], "sugar"),
     (R + ["good.mp4", "--set", "route.tau=0.1", "renoise.eta=0"], "a --set of its own"),

@@ -20,6 +20,7 @@ from visionxl.app.files.many import jobs_for
 from visionxl.app.files.plan import plan_file
 from visionxl.app.settings import settings_for
 from visionxl.prior.latent import Prior
+from visionxl.prior.models.model_files import DEFAULT
 
 pytestmark = pytest.mark.usefixtures("no_weights")
 
@@ -301,7 +302,7 @@ def test_another_autoencoder(clip, monkeypatch):
 
     monkeypatch.setattr(Prior, "load", classmethod(load))
     assert run("restore", clip, "-o", "a.mkv", *ASK, "--vae", "madebyollin/taesdxl") == 0
-    assert seen == [("tiny", "madebyollin/taesdxl")]
+    assert seen == [(DEFAULT, "madebyollin/taesdxl")]
     d = plan_file(clip, "sr").settings.degradation
     keys = {settings_for(d, vae=vae).key() for vae in (None, "a", "b")}
     assert len(keys) == 3

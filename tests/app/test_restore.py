@@ -352,7 +352,7 @@ def test_noise_is_known(tmp_path, x):
     y = degrade(x[:3], d)
     assert psnr(run(y, d), x[:3]) > psnr(run(y, "deblur"), x[:3]) + 3
     ends = [RestoreSettings(d).chosen().route.tau_end for d in (d, Degradation("deblur"))]
-    assert ends == [0, 0.03]
+    assert ends == [0, 0.02]
 
 
 def test_report_and_demo(tmp_path, monkeypatch):

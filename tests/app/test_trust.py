@@ -348,7 +348,8 @@ def test_buckets(tmp_path, clean, capsys):
 def test_doctor(capsys):
     assert run("doctor") == 0
     said = capsys.readouterr().out
-    assert "prior tiny" in said and "bundled" in said and torch.__version__.split("+")[0] in said
+    assert "prior white" in said and "prior tiny" in said and "bundled" in said
+    assert torch.__version__.split("+")[0] in said
     assert run("doctor", "--plan", "25x768") == 1
     assert "25x768x1280" in capsys.readouterr().err
 

@@ -153,7 +153,7 @@ def test_a_lesson_says_where_its_prior_is():
     for path in sorted(Path("nbs").rglob("*.ipynb")):
         cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
         text = "\n".join(s for c in cells if "#| export" not in (s := "".join(c["source"])))
-        bare = re.findall(r"Prior\.load\([\"']tiny[\"']\)", text)
+        bare = re.findall(r"Prior\.load\(([\"'](tiny|white)[\"'])?\)", text)
         assert not bare or ".device)" in text, f"{path}: device='cpu', or x.to(prior.device)"
 
 

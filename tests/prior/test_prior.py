@@ -110,7 +110,7 @@ def test_white_loses_nothing_and_knows_all_levels(tiny):
 
 
 def test_what_is_missing_is_said(tmp_path):
-    with pytest.raises(FileNotFoundError, match="choose 'tiny', 'white', 'sdxl'"):
+    with pytest.raises(FileNotFoundError, match="choose 'white', 'tiny', 'sdxl'"):
         find_model("tinny")
     with pytest.raises(FileNotFoundError, match="unet/, vae/ and scheduler/"):
         Prior.load(tmp_path)

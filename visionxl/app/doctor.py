@@ -16,8 +16,8 @@ import torch
 from .. import __version__
 from ..measure.perception.weights import WEIGHTS, MissingWeights, find_weights
 from ..prior.models.hub import ALIASES
-from ..prior.models.loading import BUNDLED, locate
-from ..prior.models.model_files import missing_files
+from ..prior.models.loading import locate
+from ..prior.models.model_files import BUNDLED, missing_files
 
 # %% ../../nbs/reference/app/doctor.ipynb #7384c917
 PACKAGES = (

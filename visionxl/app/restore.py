@@ -24,6 +24,7 @@ from .windows import restore_frames
 from ..media.notes import noted_size
 from ..measure.experiment.identity import is_reference
 from ..operators.tasks import LinearOperator
+from ..prior.models.model_files import DEFAULT
 from ..steps.preset import Preset
 from ..video import Video
 
@@ -87,7 +88,7 @@ def restore(
     task: str | AnyDegradation | LinearOperator | Callable | None = None,  # what happened to it
     preset: str | Preset | Callable = "best",  # of `solve`
     seed: int = 0,  # of the solver's noise, and of the mask of `inpaint` where nothing else is said
-    prior: Any = "tiny",  # a name, a folder, a hub id, or a loaded prior
+    prior: Any = DEFAULT,  # a name, a folder, a hub id, or a loaded prior
     *,
     size: tuple[int, int] | None = None,  # (H, W) of the result; None: all there is
     progress: bool | Callable[[ClipProgress], None] = True,  # show a bar, or call a function

@@ -26,6 +26,7 @@ from ..measure.experiment.identity import is_reference, load_object
 from ..operators.known.properties import HALVED, describe
 from ..operators.linear import LinearOperator
 from ..presets import choose
+from ..prior.models.model_files import DEFAULT
 from ..prior.protocol import as_prior
 from ..steps.preset import Preset
 
@@ -41,7 +42,7 @@ class RestoreSettings:
     degradation: AnyDegradation = Degradation()  # what happened to the video
     preset: str | Preset | Callable = "best"  # of `solve`
     seed: int = 0  # of the solver's noise
-    prior: Any = "tiny"  # a name, a folder, a hub id, or a loaded prior
+    prior: Any = DEFAULT  # a name, a folder, a hub id, or a loaded prior
     chunk: int = 25  # frames restored at once
     overlap: int = 8  # frames that windows share at least
     changes: dict = field(default_factory=dict)  # of the preset: dotted settings and whole steps
@@ -156,7 +157,7 @@ def settings_for(
     d: AnyDegradation,  # what happened
     preset: str | Preset | Callable = "best",
     seed: int = 0,
-    prior: Any = "tiny",
+    prior: Any = DEFAULT,
     chunk: int | None = None,  # None: 25
     overlap: int | None = None,  # None: 8
     changes: dict | None = None,  # of the preset, for instance {"route.tau": 0.2}

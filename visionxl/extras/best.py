@@ -28,7 +28,7 @@ def best(
     """The preset that measured best, for a task and a noise level: use it unless you compare with
     the paper.
 
-    Found by `bench/tune.py` on validation photos and the sample clips, with the bundled prior. An
+    Found by `bench/tune.py` on validation photos and the sample clips, with the prior `tiny`. An
     operator that loses frequencies gets that of a blur and trusts the prior less. A blur without a
     known basis goes through step 3 more often. One that is like none of these gets the last.
     """

@@ -14,7 +14,8 @@ from .best import best, unfiltered
 from .results import Blend
 from .starts import TV, Noised, Regularised
 from ..prior.models.families import read_config
-from ..prior.models.loading import BUNDLED, is_linear, locate
+from ..prior.models.loading import is_linear, locate
+from ..prior.models.model_files import BUNDLED
 from ..steps.inversion import Invert
 from ..steps.preset import Preset
 from ..steps.problem import Route

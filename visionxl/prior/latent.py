@@ -31,6 +31,7 @@ from visionxl.prior.models.loading import (
     load_schedule,
     weight_bytes,
 )
+from .models.model_files import DEFAULT
 from .machine.memory import LARGE, Placement, frames_for, placement, settle
 from .schedule import scaled_linear
 
@@ -215,7 +216,7 @@ def eps(
 @patch(cls_method=True)
 def load(
     cls: Prior,
-    name: str | Path = "tiny",  # or "white", "sdxl" (7 GB), a folder, a .safetensors file, a hub id
+    name: str | Path = DEFAULT,  # or "tiny", "sdxl" (7 GB), a folder, a .safetensors file, a hub id
     device: str | torch.device | None = None,  # None: the GPU if there is one
     dtype: torch.dtype | None = None,  # None: float32 on a CPU, float16 for large models on a GPU
     frames_per_batch: int | None = None,  # None: by size

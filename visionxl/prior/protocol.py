@@ -60,7 +60,7 @@ def as_prior(
     if missing:
         raise TypeError(
             f"{type(prior).__name__} is no prior, it lacks {', '.join(missing)}: "
-            "give Prior.load('tiny'), an adapter of visionxl.prior.adapters, or an object with "
+            "give Prior.load(), an adapter of visionxl.prior.adapters, or an object with "
             "all that PriorLike lists"
         )
     check_table(prior.alpha_bar)

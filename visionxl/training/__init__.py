@@ -1,1 +1,1 @@
-"""How the bundled prior was made: photos, the training loop, and one command that runs it."""
+"""How the bundled priors were made: photos, the training loop, and one command that runs it."""

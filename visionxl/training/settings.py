@@ -19,7 +19,7 @@ CONFIGS = {"tiny": CONFIG, "white": ASSETS / "training_white.json"}
 
 
 def load_config(
-    path: str | Path = "tiny",  # "tiny": made the default prior; "white": the second one; or a file
+    path: str | Path = "tiny",  # "tiny", "white": made the priors of these names; or a file
 ) -> dict:  # nested: seed, sizes, vae, unet, finetune, scheduler; "white" has latents, no finetune
     """The training configuration of that name, or that of a JSON file of yours.
 

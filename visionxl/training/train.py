@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 
 from ..prior.models.eight_bits import note_in_config, write_eight_bits
-from ..prior.models.loading import BUNDLED
+from ..prior.models.model_files import BUNDLED
 from .photos import load_photos, pack_photos, read_photos
 from .settings import device, load_config
 from .unet import train_unet
@@ -80,9 +80,9 @@ def main(
     "Train what is not yet trained, then export it: the command `python -m visionxl.training`."
     p = argparse.ArgumentParser(
         prog="python -m visionxl.training",
-        description="Train the bundled prior; a second call resumes.",
+        description="Train a bundled prior; a second call resumes.",
     )
-    p.add_argument("--config", default="tiny", help="tiny (made the bundled prior), white, or JSON")
+    p.add_argument("--config", default="tiny", help="tiny, white (made these priors), or JSON")
     p.add_argument(
         "--data",
         type=Path,

@@ -32,7 +32,7 @@ def new_vae(
 
 # %% ../../nbs/training/vae.ipynb #d82c606f
 def trained_vae(
-    folder: str | Path,  # a diffusers folder, or "tiny" for the bundled one
+    folder: str | Path,  # a diffusers folder, or "tiny", which is bundled
 ) -> torch.nn.Module:  # `PatchAutoencoder` in float32
     "An autoencoder that was trained before, for a run that needs a new denoiser only."
     from visionxl.prior.autoencoder import PatchAutoencoder

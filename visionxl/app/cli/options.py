@@ -11,6 +11,7 @@ import argparse
 import re
 
 from .arguments import file_name, noise_or_word, whole_number
+from ...prior.models.model_files import DEFAULT
 
 # %% ../../../nbs/reference/app/cli/options.ipynb #e68745f1
 TASK_NAMES = (
@@ -186,9 +187,9 @@ def add_solver_options(
     )
     g.add_argument(
         "--prior",
-        default="tiny",
-        help="tiny or white (both bundled; white knows all noise levels), sdxl, a diffusers "
-        "folder, a hub id, or a file of yours (my_prior.py:make) (tiny)",
+        default=DEFAULT,
+        help="white or tiny (both bundled; white knows all noise levels), sdxl, a diffusers "
+        f"folder, a hub id, or a file of yours (my_prior.py:make) ({DEFAULT})",
     )
     g.add_argument(
         "--vae",

@@ -30,6 +30,7 @@ from ..scenes import CutFinder
 from ..degradation.said import split_options
 from ..settings import RestoreSettings, settings_for
 from ...operators.tasks import LinearOperator
+from ...prior.models.model_files import DEFAULT
 from ...steps.preset import Preset
 
 # %% ../../../nbs/reference/app/files/plan.ipynb #d1eb218d
@@ -193,7 +194,7 @@ def plan_file(
     ) = None,  # None: what the file says
     preset: str | Preset | Callable = "best",  # of `solve`
     seed: int = 0,  # of the solver's noise, and of the mask where nothing else is said
-    prior: Any = "tiny",  # a name, a folder, a hub id, or a loaded prior
+    prior: Any = DEFAULT,  # a name, a folder, a hub id, or a loaded prior
     simulate: bool = False,  # whether the clip is degraded first
     cuts: str = "find",  # of scenes: find them, or "ignore" them
     **options: Any,  # fields of `Degradation`, and what `settings_for` takes

@@ -22,6 +22,7 @@ from .. import metrics
 from ..clip_metrics import Networks, measure
 from .methods import run_method
 from ...operators.given import as_operator
+from ...prior.models.model_files import DEFAULT
 from ...solver import Progress
 from ...steps.checks import clip_device
 
@@ -36,7 +37,7 @@ class Cell:
     size: int | tuple = 96  # short side in pixels, or (height, width) exactly
     frames: int = 9
     seed: int = 0
-    prior: str = "tiny"
+    prior: str = DEFAULT
     changes: dict = field(default_factory=dict)  # settings of the method
     label: str = ""  # how a table calls it; no part of the experiment
 

@@ -39,6 +39,7 @@ from .methods import NAMES, find_method, method_identity, wants
 from .plain_priors import PLAIN_PRIORS
 from ..tables import Rows, mean_and_error
 from ...operators.tasks import TASKS
+from ...prior.models.model_files import DEFAULT
 
 _all_ = ["Cell", "NAMES", "Peak", "default_clips", "sheet"]
 
@@ -72,7 +73,7 @@ class Grid:
         clips: dict | None = None,  # {name: video, frame folder or tensor}; None: usual ones
         operators: dict | tuple | str = TASKS,  # see `find_operator`
         methods: dict | tuple | str = ("paper", "best"),  # see `find_method`
-        priors: dict | tuple | str = ("tiny",),  # see `find_prior`
+        priors: dict | tuple | str = (DEFAULT,),  # see `find_prior`
         metrics: dict | tuple | None = None,  # names, or {name: f(x_true, x) -> float}; None: all
         size: int | tuple = 96,  # short side in pixels, or (height, width) exactly
         frames: int = 9,  # of each clip

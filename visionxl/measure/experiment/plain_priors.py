@@ -74,7 +74,7 @@ PLAIN_PRIORS = {"no prior": keep, "blur prior": blur, "dct prior": dct_threshold
 
 def plain_prior(
     name: str,  # a key of `PLAIN_PRIORS`
-    space: Any = None,  # the prior whose autoencoder is kept; None: the bundled one
+    space: Any = None,  # the prior whose autoencoder is kept; None: `tiny`
 ) -> DenoiserPrior:
     "Return a prior without a network by its name. Raises ValueError for others."
     if name not in PLAIN_PRIORS:

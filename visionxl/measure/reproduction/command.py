@@ -14,6 +14,7 @@ from typing import Any
 from ..evaluate_command import new_parser
 from ..experiment.grid import Grid, default_clips
 from ..experiment.spread import fill
+from ...prior.models.model_files import DEFAULT
 from ...scale.command import add_crew_options, crew_for
 from .paper import DATASETS, SIZES, TABLES, six_tasks
 from visionxl.measure.reproduction.reproduce import (
@@ -99,7 +100,9 @@ def parser() -> argparse.ArgumentParser:
         "--count", type=int, metavar="N", help="at most this many clips (2; all with --full)"
     )
     p.add_argument(
-        "--prior", default="tiny", help="a bundled one, sdxl, a folder or a hub id (tiny)"
+        "--prior",
+        default=DEFAULT,
+        help=f"a bundled one (white, tiny), sdxl, a folder or a hub id ({DEFAULT})",
     )
     p.add_argument("--seed", type=int, default=0, help="of masks and noise (0)")
     p.add_argument(

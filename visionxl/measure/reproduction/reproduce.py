@@ -17,6 +17,7 @@ from ..experiment.methods import about_the_top
 from .paper import TABLES, Claim, Row, Table
 from ..tables import table as text_table
 from ...presets import choose
+from ...prior.models.model_files import BUNDLED
 from ...solver import passes_of
 
 _all_ = ["TABLES", "Claim", "Row", "Table"]
@@ -49,8 +50,8 @@ def differences(
     "Return what is not as in the paper, in sentences."
     said, count = [], len(setup.clips)
     if setup.prior != "sdxl":
-        name = "the bundled small one" if setup.prior == "tiny" else setup.prior
-        said.append(f"Prior: {name}, the paper: SDXL 1.0.")
+        small = "the bundled " if setup.prior in BUNDLED else ""
+        said.append(f"Prior: {small}{setup.prior}, the paper: SDXL 1.0.")
     said.append(
         f"Clips: {', '.join(setup.clips)} at {setup.shape}, {setup.frames} frames; "
         "the paper: 25 frames at about one megapixel, many clips."

@@ -53,7 +53,7 @@ SERVES = (
     "AutoencoderTiny, trained with a table of noise levels (DDIM, DDPM, PNDM, Euler, LCM and the "
     "like), "
     "such as SDXL, its Turbo, Lightning and LCM variants, Stable Diffusion 1.x and 2.x; "
-    "Prior.load('tiny') is bundled"
+    "Prior.load('white') is bundled"
 )
 TABLES = tuple(
     f"{name}Scheduler"

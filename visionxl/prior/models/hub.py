@@ -57,7 +57,7 @@ def _cannot_fetch(repo: str, missing: list[str], error: Exception) -> FileNotFou
         )
     return FileNotFoundError(
         f"the weights of {repo} are not on this machine and cannot be fetched ({kind}): {remedy}; "
-        "Prior.load('tiny') is bundled and needs no download"
+        "Prior.load('white') is bundled and needs no download"
     )
 
 
