@@ -6,6 +6,7 @@
 __all__ = ['Compose', 'Adjoint', 'Sum', 'Multiple']
 
 # %% ../../nbs/reference/operators/algebra.ipynb #ab34f424
+import numpy as np
 from torch import Tensor
 
 from .fast.factors import Factors, factors_of
@@ -131,7 +132,7 @@ def _transpose(self: LinearOperator) -> LinearOperator:
 def _matmul(self: LinearOperator, other):
     if isinstance(other, LinearOperator):
         return Compose(self, other)
-    return self(other) if isinstance(other, Tensor) else NotImplemented
+    return self(other) if isinstance(other, Tensor | np.ndarray) else NotImplemented
 
 
 def _add(self: LinearOperator, other):

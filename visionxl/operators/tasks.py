@@ -18,7 +18,7 @@ from .kernels import BOUNDARIES, convolution, gaussian_kernel
 from .algebra import Compose
 from .known.checks import check_adjoint, check_spectrum
 from .linear import Identity, LinearOperator
-from .shapes import as_shape
+from .shapes import as_count, as_shape
 
 _all_ = [
     "BOUNDARIES",
@@ -102,10 +102,8 @@ class AveragePool(LinearOperator):
         shape: tuple,  # (T, C, H, W)
         factor: int = 4,  # side of a block in pixels, divides H and W
     ):
-        self.in_shape, self.factor = as_shape(shape), int(factor)
+        self.in_shape, self.factor = as_shape(shape), as_count("factor", factor)
         (T, C, H, W), f = self.in_shape, self.factor
-        if f < 1:
-            raise ValueError(f"factor={factor} must be at least 1")
         if H % f or W % f:
             raise ValueError(
                 f"frames of {H}x{W} do not divide into blocks of {f}x{f}: "
@@ -164,9 +162,7 @@ class TemporalMean(FrameMix):
         window: int = 7,  # frames; an even window reaches one frame further into the future
         boundary: str = "circular",  # one of BOUNDARIES, or valid: only where the window fits
     ):
-        T, window = as_shape(shape)[0], int(window)
-        if window < 1:
-            raise ValueError(f"window={window} must be at least 1 frame")
+        T, window = as_shape(shape)[0], as_count("window", window)
         if boundary == "valid" and window > T:
             raise ValueError(
                 f"a window of {window} frames does not fit a clip of {T} with boundary 'valid': "

@@ -145,13 +145,13 @@ class CheckedPrior(PriorAround):
         f: Callable,  # what is applied
         v: Tensor,  # to a batch of frames
     ) -> Tensor:
-        """`f` of `v`, back where `v` is.
+        """`f` of `v`, back where `v` is, and in its precision.
 
         Where half precision overflows, the prior's remedy with the step before it.
         """
         there = getattr(self.prior, "device", v.device)
         try:
-            return f(v.to(there)).to(v.device)
+            return f(v.to(there)).to(v)
         except FloatingPointError as error:
             raise FloatingPointError(f"at {self.where}: {error}") from error
 
