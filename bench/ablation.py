@@ -4,7 +4,7 @@
     python bench/ablation.py --minutes 3             the same in slots: call it until it says "done"
     python bench/ablation.py --clips DIR --name test the clips of a folder, under another name
     python bench/ablation.py --tasks sr inpaint      some of the six tasks
-    python bench/ablation.py --prior tiny            with another prior: ablation_tiny.json and .md
+    python bench/ablation.py --prior white           with another prior: ablation_white.json and .md
     python bench/ablation.py --also FOLDER           another network in the same two loops
     python bench/ablation.py --bm3d                  BM3D as one more denoiser (pip install bm3d)
     python bench/ablation.py --share                 only `best` and what stands in for its network
@@ -55,10 +55,12 @@ from visionxl.prior.latent import Prior  # noqa: E402
 from visionxl.steps.inversion import Invert  # noqa: E402
 from visionxl.steps.preset import Preset  # noqa: E402
 from visionxl.steps.progress import climb_of  # noqa: E402
+from visionxl.steps.renoise import Renoise  # noqa: E402
 from visionxl.steps.tweedie import LastDecode  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 FIGURES = ("PSNR", "SSIM", "LPIPS", "warping")
+SILENT, NO_NOISE = "best without noise", "best, prior: identity, no noise drawn"
 CHANGES = (  # from `paper` to `best`, in the order of the algorithm
     "route",
     "classical start",
@@ -118,6 +120,22 @@ def recipe(changes: frozenset, prior: object) -> Callable:
         return changed(task, changes, prior)
 
     return chosen
+
+
+def silent(prior: object) -> Callable:
+    "Return `best` that draws no noise: what is left of it where nothing would remove noise."
+
+    def chosen(task: str, sigma_y: float = 0.0) -> Preset:
+        ours = choose("best", task, prior=prior)
+        return replace(ours, start=replace(ours.start, scale=0.0), renoise=Renoise(eta=0.0))
+
+    return chosen
+
+
+def draws(task: str, prior: object) -> bool:
+    "Return whether the `best` of a prior draws noise at the start."
+    start = choose("best", task, prior=prior).start
+    return isinstance(start, Noised) and start.scale > 0
 
 
 def pixel_noise(prior: Prior) -> float:
@@ -228,6 +246,8 @@ def lines_of(
     lines += whole if share else [*added, *whole, *taken]
     others = [p for p in priors if p != "diffusion"]
     lines += [Line("prior of best", f"best, prior: {p}", "best", p, every) for p in others]
+    if draws(task, priors["diffusion"]):
+        lines.append(Line("prior of best", NO_NOISE, SILENT, "identity", every))
     some = [p for p in others if p in ("identity", "non-local means") or is_network(priors[p])]
     some = [] if share else some
     return lines + [
@@ -250,10 +270,11 @@ REFERENCES = {
 
 def methods_of(lines: list[Line], prior: object) -> dict:
     "Return the methods as the grid takes them; `best` is that of the prior, whatever replaces it."
-    return {
+    found = {
         line.method: METHODS.get(line.method) or solve_with(recipe(line.changes, prior))
         for line in lines
     }
+    return found | ({SILENT: solve_with(silent(prior))} if SILENT in found else {})
 
 
 def evaluations(line: Line, task: str, prior: object) -> int:
@@ -293,16 +314,16 @@ def gap(
 def shares(rows: list[dict], name: str = "PSNR") -> list[dict]:
     "Return for each task what the network adds to `best` over each thing in its place."
     out = []
+    others = dict.fromkeys(r["row"] for r in rows if r["group"] == "prior of best")
     for task in dict.fromkeys(r["task"] for r in rows):
-        mine = [r for r in rows if r["task"] == task]
-        whole = next(r for r in mine if r["row"] == "best")
-        line = {"task": task, f"{name} of best": number(whole[name], name)}
-        others = [r for r in mine if r["group"] == "prior of best"]
-        others += [r for r in mine if r["row"] == REFERENCES["motion_tv"]]
-        for r in others:
-            mean, error = gap(whole, r, name)
-            text = f"{'+' if mean > 0 else ''}{number(mean, name)} ± {number(error, name)}"
-            line["over " + r["row"].removeprefix("best, prior: ")] = text
+        mine = {r["row"]: r for r in rows if r["task"] == task}
+        line = {"task": task, f"{name} of best": number(mine["best"][name], name)}
+        for other in (*others, REFERENCES["motion_tv"]):
+            text = "-"  # no such row on this task
+            if other in mine:
+                mean, error = gap(mine["best"], mine[other], name)
+                text = f"{'+' if mean > 0 else ''}{number(mean, name)} ± {number(error, name)}"
+            line["over " + other.removeprefix("best, prior: ")] = text
         out.append(line)
     return out
 
@@ -321,7 +342,9 @@ def page(kept: dict) -> str:
         "## What the network gives",
         "`best` with its network, minus the same loop with something else in its place: PSNR in dB "
         "(above zero the network is ahead), then LPIPS (below zero it is ahead). The identity and "
-        "the Gaussian blur work on the prior's latents. Classical denoisers work on pixels and get "
+        "the Gaussian blur work on the prior's latents. "
+        + about_noise(kept["rows"])
+        + "Classical denoisers work on pixels and get "
         f"the same noise levels: latent noise of 1 is {kept['pixel_noise']:.3f} in pixels of "
         f"[-1, 1].{about_networks(kept['rows'])}",
         markdown(shares(kept["rows"]), bold=False),
@@ -331,6 +354,16 @@ def page(kept: dict) -> str:
         mine = [shown(r) for r in kept["rows"] if r["task"] == task]
         out += [f"## {task}", markdown(mine)]
     return "\n\n".join(out) + "\n"
+
+
+def about_noise(rows: list[dict]) -> str:
+    "Return what to say of drawn noise, which only a denoiser takes away."
+    if NO_NOISE not in {r["row"] for r in rows}:
+        return ""
+    return (
+        "Neither takes drawn noise away: where `best` draws noise, the row without it tells what "
+        "the loop gives without a network. "
+    )
 
 
 def about_networks(rows: list[dict]) -> str:
@@ -352,7 +385,7 @@ def shown(row: dict) -> dict:
 
 def write(a: argparse.Namespace, grid: Grid, rows: list[dict], gain: float) -> Path:
     "Write JSON and Markdown of the tasks that are complete."
-    ending = a.name or ("" if a.prior == "white" else Path(a.prior).name)
+    ending = a.name or ("" if a.prior == "tiny" else Path(a.prior).name)
     name = f"ablation_{ending}" if ending else "ablation"
     about = "Nothing was tuned on these clips." if a.clips else SAMPLES
     where = {"size": a.size, "frames": a.frames, "seed": a.seed, "clips": list(grid.clips)}
@@ -379,7 +412,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--size", type=int, default=96, help="short side in pixels (96)")
     p.add_argument("--frames", type=int, default=9, help="(9)")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--prior", default="white")
+    p.add_argument("--prior", default="tiny")
     p.add_argument("--also", nargs="*", default=[], help="other priors, as rows")
     p.add_argument("--bm3d", action="store_true", help="five seconds a frame")
     p.add_argument("--share", action="store_true", help="only `best` and its stand-ins")

@@ -284,7 +284,7 @@ def write(a: argparse.Namespace, grid: Grid, names: list, all_found: dict, films
     return text
 
 
-def orderings(all_found: dict) -> str:
+def orderings(all_found: dict, prior: str) -> str:
     "What the paper's Table 3 says of its rows, judged in ours: leads with their standard errors."
     table, rows = six_tasks(), []
     for r in table.rows:
@@ -303,22 +303,26 @@ def orderings(all_found: dict) -> str:
     text = "\n".join(f"- {s}" for s in sentences(verdicts))
     differ = [v["claim"] for v in verdicts if v["ours"] == "differ"]
     asked = {c.partition("+: ")[0].partition(":")[0] for c in differ if "(paper) beats ADMM" in c}
-    return f"{text}\n\n{what_is_missing(asked)}" if asked else text
+    return f"{text}\n\n{what_is_missing(asked, prior)}" if asked else text
 
 
-def what_is_missing(tasks: set) -> str:
+def what_is_missing(tasks: set, prior: str) -> str:
     "Which single change brings `paper` furthest, from the ablation: the experiment behind a loss."
-    kept = json.loads((RESULTS / "ablation.json").read_text(encoding="utf-8"))
-    rows, prior, said = kept["rows"], kept["prior"], []
+    own = (RESULTS / f"ablation_{prior}.json").exists()
+    file = f"ablation_{prior}" if own else "ablation"
+    kept = json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8"))
+    rows, said = kept["rows"], []
     for task in sorted(tasks & {r["task"] for r in rows}):
         by = {r["row"]: r["PSNR"] for r in rows if r["task"] == task}
         added = {k: v for k, v in by.items() if k.startswith("paper + ")}
         name = max(added, key=added.__getitem__)
         gain, change = added[name] - by["paper"], name.removeprefix("paper + ")
         said.append(f"on {task} *{change}*, {gain:+.2f} dB")
+    count = {7: "seven", 8: "eight"}[len(kept["changes"])]
     return (
-        "What `paper` lacks where it is behind ADMM-TV: of the seven changes that lead to `best`, "
-        f"this one alone brings it furthest (`ablation.md`: other clips, prior `{prior}`): "
+        f"What `paper` lacks where it is behind ADMM-TV: of the {count} changes that lead to "
+        f"`best`, this one alone brings it furthest (`{file}.md`: other clips, prior "
+        f"`{kept['prior']}`): "
         f"{'; '.join(said)}."
     )
 
@@ -331,9 +335,9 @@ def stem_of(a: argparse.Namespace) -> str:
 def page(kept: dict) -> str:
     "A kept JSON as Markdown: what a run writes, and `tables.py` writes again."
     names, found = kept["clips"], found_in(kept)
-    prior = "no prior"
+    name, prior = kept.get("prior_name", "tiny"), "no prior"
     if kept["prior"]:
-        prior = f"prior `{kept.get('prior_name', 'tiny')}` ({kept['prior']}), float32"
+        prior = f"prior `{name}` ({kept['prior']}), float32"
     seen = {k for r in kept["rows"] for k in r} | {k for d in kept["fvd"].values() for k in d}
     units = "; ".join(f"{k}: {UNITS.get(k, SEAM)}" for k in COLUMNS if k in seen)
     head = (
@@ -344,7 +348,7 @@ def page(kept: dict) -> str:
     tasks = [summary(t, f) + "\n\n" + per_clip(f, names) for t, f in found.items()]
     parts = [head, "\n".join(f"- {s}" for s in kept["notes"]), "## Goals", goals(found)]
     parts += ["## What the network gives", share_of_the_network(found)]
-    parts += ["## The paper's orderings (Table 3)", orderings(found)]
+    parts += ["## The paper's orderings (Table 3)", orderings(found, name)]
     parts += ["## LPIPS and ST-LPIPS", disagreements(found)]
     return "\n\n".join([*filter(None, parts), "## Tasks", *tasks]) + "\n"
 
