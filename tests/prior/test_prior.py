@@ -101,7 +101,8 @@ def test_white_loses_nothing_and_knows_all_levels(tiny):
     step = white.encode(x + 0.1) - z  # the length of a change is the same everywhere
     assert abs(step.square().sum() / (0.1**2 * x.numel()) / 4.5**2 - 1) < 1e-4
     assert (white.t_max, white.prediction, white.channels) == (999, "epsilon", 48)
-    assert plan((9, 64, 96), "white", vram=12).fits
+    planned = plan((9, 64, 96), "white", vram=12)
+    assert planned.fits and planned.place.dtype == torch.float32  # as it is loaded on a GPU
     assert (a - white.unet.alpha_bar).abs().max() < 1e-6 and a[-1] < 1e-5
     noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(1))
     for t, least in ((300, 0.85), (990, 0.99)):

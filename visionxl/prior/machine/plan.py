@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .cost import cost, without_weights
-from .memory import Placement
+from .memory import LARGE, Placement
 
 # %% ../../../nbs/reference/prior/machine/plan.ipynb #e25fb0c5
 CLIPS = 6  # tensors as large as the clip that the solver holds: y, x_hat, and four of CG
@@ -98,11 +98,18 @@ def _costs(name: str, place: Placement, size: tuple[int, int], verbs: tuple) -> 
     return {v: _weights(n) for v, n in nets.items()}, {v: cost(prior, v, 1, size) for v in verbs}
 
 
+@lru_cache
+def _loaded_in(name: str) -> torch.dtype:
+    "The precision of a prior on a GPU where nothing is said: half of that for large networks."
+    numbers = sum(p.numel() for p in without_weights(name).unet.parameters())
+    return torch.float16 if 4 * numbers > LARGE else torch.float32
+
+
 def plan(
     shape: tuple[int, int, int],  # frames, height, width
     name: str = "sdxl",  # see `Prior.load`
     vram: float | None = None,  # of the device, in GB (2**30 bytes); None: as much as is needed
-    dtype: torch.dtype = torch.float16,
+    dtype: torch.dtype | None = None,  # None: that in which `Prior.load` computes on a GPU
     device: str = "cuda",  # where it will run
     evaluations: dict[str, int] = EVALUATIONS,  # of each verb for each frame
 ) -> Plan:
@@ -112,6 +119,7 @@ def plan(
     configurations are, and of "sdxl" not even these. Raises what `find_model` raises.
     """
     n, h, w = shape
+    dtype = dtype or _loaded_in(str(name))
     half = dtype in (torch.float16, torch.bfloat16)
     layout = torch.channels_last if half else torch.contiguous_format
     base = Placement(torch.device("meta"), dtype, layout, frames=1)
