@@ -16,9 +16,12 @@ import numpy as np
 from PIL import Image
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
+from kept import write_json  # noqa: E402
+
 from visionxl.measure.experiment.plain_priors import PLAIN_PRIORS  # noqa: E402
 
 COLUMNS = 4
+ON_PIXELS = "bench/pixel_prior.py:prior"  # rows of it stand in the table of the prior on latents
 QUALITY = 45
 SIDE = 96  # no tile has a larger short side
 
@@ -93,7 +96,10 @@ def from_cells(
         method = c["method"]
         if c["prior"] in PLAIN_PRIORS:
             method += f", {c['prior']}"
-        of_run = c["prior"] in (kept.get("prior_name", c["prior"]), "none", *PLAIN_PRIORS)
+        elif c["prior"] == ON_PIXELS:
+            method += ", on pixels"
+        others = ("none", ON_PIXELS, *PLAIN_PRIORS)
+        of_run = c["prior"] in (kept.get("prior_name", c["prior"]), *others)
         where = (c["size"], c["frames"], c["seed"])
         if of_run and where == (kept["size"], kept["frames"], kept["seed"]):
             with np.load(file.with_suffix(".npz")) as f:
@@ -121,7 +127,7 @@ def main(argv: list | None = None) -> None:
     kept["frames_of"] = strips(
         from_cells(a.cells, kept), a.json.parent, a.json.stem.removeprefix("quality_")
     )
-    a.json.write_text(json.dumps(kept, indent=1))
+    write_json(kept, a.json, "rows")
 
 
 if __name__ == "__main__":
