@@ -5,6 +5,7 @@ import torch
 
 from visionxl import video
 from visionxl.extras.estimates.holes import (
+    calm,
     carry_along,
     fill_as_plates,
     fill_from_around,
@@ -41,6 +42,23 @@ def test_a_box_that_moves_is_seen_through(x):
     errors = [float((v - x)[lost].square().mean()) for v in (filled, smooth)]
     assert errors[0] < errors[1] / 10
     assert torch.equal(filled[~lost], smooth[~lost])
+
+
+def test_what_is_invented_is_calm(x):
+    "Noise in a hole of a clip that moves evenly is averaged along the motion; the rest stays."
+    still = x[:1].expand(7, -1, -1, -1)
+    known = (box(7, 64, 96, 0) != 0).expand(7, -1, -1, -1)
+    noise = 0.1 * torch.randn(still.shape, generator=torch.Generator().manual_seed(0))
+    shaky = torch.where(known, still, still + noise)
+    ends = {(t, s): torch.zeros(64, 96, 2) for t in range(7) for s in (t - 1, t + 1) if 0 <= s < 7}
+    once, thrice = calm(shaky, known, ends, 1), calm(shaky, known, ends)
+    lost = (~known).expand_as(x)
+    sizes = [float((v - still)[lost].square().mean().sqrt()) for v in (shaky, once, thrice)]
+    assert sizes[1] < 0.65 * sizes[0] and sizes[2] < 0.53 * sizes[0]
+    assert torch.equal(thrice[~lost], still[~lost]) and torch.equal(calm(shaky, known, {}), shaky)
+    far = torch.where(torch.arange(7).view(7, 1, 1, 1) == 3, shaky - 1, shaky)
+    mixed = calm(far, known, ends, 1)
+    assert (mixed[3] - far[3]).abs().max() < 1e-6, "a frame that is unlike its neighbours stays"
 
 
 def test_the_best_start_uses_it(x):
