@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .. import video
-from .degradation.measurement import check_mask, check_measured, quantisation
+from .degradation.measurement import check_mask, check_measured, file_noise
 from .degradation.notes import clean_size
 from .degradation.own import AnyDegradation, OwnOperator
 from .degradation.said import split_options
@@ -35,7 +35,7 @@ class _Measured(NamedTuple):
     y: torch.Tensor
     fps: float
     notes: dict
-    rounding: float  # standard deviation
+    info: video.Probe | None  # of the file; None: it is in memory
     folder: Path
 
 
@@ -43,7 +43,7 @@ def _measurement(y: torch.Tensor | Video | str | Path, task: Any = None) -> _Mea
     "What is to be restored, wherever it comes from; an own operator measures what it likes."
     if isinstance(y, (str, Path)):
         info, clip = video.probe(y), video.read(y)
-        return _Measured(clip.x, clip.fps, info.notes, quantisation(info.bits), Path(y).parent)
+        return _Measured(clip.x, clip.fps, info.notes, info, Path(y).parent)
     y, fps = y if isinstance(y, Video) else (y, 25.0)
     own = isinstance(task, LinearOperator | OwnOperator) or callable(task) or is_reference(task)
     batch = isinstance(y, torch.Tensor) and y.ndim == 5 and not y.is_complex()
@@ -54,7 +54,7 @@ def _measurement(y: torch.Tensor | Video | str | Path, task: Any = None) -> _Mea
         )
     if isinstance(y, torch.Tensor) and y.ndim == 4 and y.shape[1] == 1:
         y = y.expand(-1, 3, -1, -1)
-    return _Measured(y, fps, {}, 0.0, Path())
+    return _Measured(y, fps, {}, None, Path())
 
 
 def _own_shape(m: _Measured, d: AnyDegradation, size: tuple | None) -> tuple:
@@ -106,7 +106,8 @@ def restore(
     shape = tuple(m.y.shape[-2:]) if torch.is_tensor(m.y) else None
     d, unknown, options = split_options(options, task, m.notes, shape, m.folder, seed)
     d = find_out(d, unknown, lambda: iter(m.y))
-    settings = settings_for(d, preset, seed, prior, **options).with_noise(m.rounding)
+    noise = 0.0 if m.info is None else file_noise(m.info, d)
+    settings = settings_for(d, preset, seed, prior, **options).with_noise(noise)
     T, *full = _clean_shape(m, settings.degradation, size)
     H, W = size or clean_size(m.notes, d, m.y.shape[-2:]) or full
     hooks = {"progress": progress, "on_state": on_state}

@@ -19,7 +19,7 @@ import torch
 from ... import video
 from ..checkpoint import Checkpoint, check_room
 from ..clips import degrade_frames
-from ..degradation.measurement import check_mask, check_measured, quantisation
+from ..degradation.measurement import check_mask, check_measured, file_noise
 from ..degradation.notes import clean_size
 from ..degradation.own import AnyDegradation
 from ..degradation.unknown import Unknown, find_out, found_notes
@@ -219,7 +219,7 @@ def plan_file(
     if simulate:
         plan = _simulation(clip, info, settings, see)
     else:
-        plan = _restoration(clip, info, settings.with_noise(quantisation(info.bits)), see)
+        plan = _restoration(clip, info, settings.with_noise(file_noise(info, d)), see)
     if unknown.blind:
         plan = replace(plan, found=found_notes(d))
     d.check(plan.total)

@@ -84,6 +84,10 @@ def _find_disk(s: BlurSpectrum) -> _Answer:
     return {"radius": radius}, kernel, s.cost(s.gain_of(kernel))
 
 
+_FINER = [(3, 0.5, 4), (1.5, 0.25, 4), (0.75, 0.25, 4), (0.4, 0.12, 2), (0.2, 0.06, 2)]
+_FINER += [(0.1, 0.03, 2)]  # steps of angle and length, and how many answers are bettered
+
+
 def _find_motion(s: BlurSpectrum, longest: int = 16) -> _Answer:
     first = s.thinned()
     costs: dict[tuple[float, float], float] = {}
@@ -99,8 +103,8 @@ def _find_motion(s: BlurSpectrum, longest: int = 16) -> _Answer:
     hopeful, costs = sorted(costs, key=lambda k: costs[k])[:8], {}
     for key in hopeful:
         look(s, *key)
-    for turn, grow in ((3, 0.5), (1.5, 0.25), (0.75, 0.25)):
-        for length, angle in sorted(costs, key=lambda k: costs[k])[:4]:
+    for turn, grow, among in _FINER:
+        for length, angle in sorted(costs, key=lambda k: costs[k])[:among]:
             for step, bend in product((-1, 0, 1), repeat=2):
                 look(s, length + step * grow, angle + bend * turn)
     length, angle = min(costs, key=lambda k: costs[k])
