@@ -72,6 +72,14 @@ def compare(runs: list[dict]) -> dict:
     return where | {"rows": rows, "pairs": count, "turned": turned}
 
 
+def moved_far(row: dict) -> str:
+    "A row whose mean moves by more than its standard error, in words; else nothing."
+    gap = row["means"][1] - row["means"][0]
+    if not row["se"] or abs(gap) <= row["se"]:
+        return ""
+    return f"{row['method']} on {row['task']} in {row['metric']} ({number(gap, row['metric'])})"
+
+
 def page(kept: dict) -> str:
     "The figures as Markdown."
     first, second = kept["seeds"]
@@ -93,14 +101,17 @@ def page(kept: dict) -> str:
         if mine:
             ratios[metric] = f"{np.median(mine):.2f} in {metric}"
     turned = "; ".join(kept["turned"]) or "none"
+    moved = "; ".join(far for r in kept["rows"] if (far := moved_far(r))) or "none"
     return (
         f"# The same table with another seed\n\nClips: {', '.join(kept['clips'])}; short side "
         f"{kept['size']} pixels, {kept['frames']} frames, prior `{kept['prior_name']}`. *Spread "
         "between seeds*: the standard deviation of one clip's figure between seeds, root mean "
         "square over clips; of FVD, which has one figure for all clips, that of the figure.\n\n"
         f"- Median over rows of the spread over the standard error: {', '.join(ratios.values())}.\n"
+        f"- Means that move with the seed by more than their standard error over clips: {moved}. "
+        "All clips of a size get the same noise, so that error does not see the noise.\n"
         f"- Pairs of methods that change their order with the seed: {len(kept['turned'])} of "
-        f"{kept['pairs']}. {turned[0].upper()}{turned[1:]}.\n\n{markdown(rows, bold=False)}\n"
+        f"{kept['pairs']}: {turned}.\n\n{markdown(rows, bold=False)}\n"
     )
 
 

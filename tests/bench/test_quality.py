@@ -46,6 +46,9 @@ def test_another_seed_is_another_mask_and_the_same_ordering(tmp_path, capsys):
     gap = figures[0]["best"] - figures[1]["best"]
     assert row["spread"] == pytest.approx(abs(gap) / 2**0.5)  # the deviation of two figures
     assert "Pairs of methods that change their order with the seed: 0 of" in reseeded.page(spreads)
+    row |= {"means": [30.0, 31.0], "se": 0.5}
+    assert reseeded.moved_far(row) == "best on inpaint in PSNR (1.00)"
+    assert not reseeded.moved_far(row | {"se": 1.5})
     with pytest.raises(ValueError, match="differ in size"):
         reseeded.compare([first, other | {"size": 47}])
     again = made(tmp_path / "c", 0)
