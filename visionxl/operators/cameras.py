@@ -133,6 +133,8 @@ class Resize(LinearOperator):
         kernel: str = "bicubic",  # box, bicubic or lanczos
     ) -> "Resize":
         "Smaller by a factor; sides are rounded."
+        if not factor > 0:
+            raise ValueError(f"factor={factor} must be 1 or more: frames are made smaller by it")
         return cls(shape, tuple(max(1, round(n / factor)) for n in shape[2:]), kernel)
 
     def forward(self, x: Tensor) -> Tensor:

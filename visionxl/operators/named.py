@@ -18,11 +18,24 @@ from .sensors import ChannelMix, RowExposure, bayer, every_frame
 from .tasks import AveragePool, FrameMix, Mask, TemporalMean, after_time
 
 # %% ../../nbs/reference/operators/named.ipynb #a6b3fb50
+def _fits(shape: tuple, **pixels: float) -> None:
+    "Raise ValueError for a blur that is wider than the frame, and than any that makes sense."
+    side = max(64, *shape[2:])
+    for name, number in pixels.items():
+        if number > side:
+            raise ValueError(
+                f"{name}={number} is too wide for frames of {shape[2]}x{shape[3]}: give at most "
+                f"{side}"
+            )
+
+
 def _gaussian(shape: tuple, sigma: float = 3.0, size: int = 61, boundary: str = "symmetric"):
+    _fits(shape, size=size, sigma=sigma)
     return Blur.gaussian(shape, size, sigma, boundary)
 
 
 def _motion(shape: tuple, length: float = 9.0, angle: float = 0.0, boundary: str = "symmetric"):
+    _fits(shape, length=length)
     return Blur2d(shape, motion_kernel(length, angle), boundary)
 
 
@@ -33,10 +46,12 @@ def _ellipse(
     angle: float = 0.0,
     boundary: str = "symmetric",
 ):
+    _fits(shape, along=along, across=across)
     return Blur2d(shape, ellipse_kernel(along, across, angle), boundary)
 
 
 def _defocus(shape: tuple, radius: float = 3.0, boundary: str = "symmetric"):
+    _fits(shape, radius=radius)
     return Blur2d(shape, disk_kernel(radius), boundary)
 
 
@@ -111,7 +126,11 @@ def _part(text: str) -> tuple[str, dict]:
         if key not in known or not equals:
             there = ", ".join(f"{k}={v}" for k, v in known.items()) or "no numbers"
             raise ValueError(f"{each!r} does not belong to {name}: it takes {there}")
+        if key in numbers:
+            raise ValueError(f"{key} of {name} is said twice: {each!r} is the second time")
         numbers[key] = value if isinstance(known[key], str) else _number(value, each)
+        if isinstance(known[key], int) and numbers[key] != int(numbers[key]):
+            raise ValueError(f"{each!r} must be a whole number, for instance {known[key]}")
     return name, numbers
 
 
