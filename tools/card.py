@@ -70,7 +70,7 @@ def table(run: dict, methods: tuple, metrics: dict) -> str:
     )
 
 
-def about(run: dict, large: dict) -> str:
+def about(run: dict) -> str:
     "What stands between the two comments of the card."
     size, methods = run["size"], " ".join(dict.fromkeys(r["method"] for r in run["rows"]))
     return "\n\n".join(
@@ -86,9 +86,6 @@ def about(run: dict, large: dict) -> str:
             "(`visionxl.extras.motion`), which needs no network; the last column is what the "
             "prior adds to that, together with the consistency step in the photographs' metric "
             "(`visionxl.extras.photographs.photo_spectrum`) on the inpaintings.",
-            f"The same at short side {large['size']}, {large['frames']} frames "
-            f"(`bench/results/quality_{large['size']}.md`), PSNR in dB / SSIM and gains in dB:",
-            table(large, ("best",), {"PSNR": 2, "SSIM": 4}),
         ]
     )
 
@@ -170,8 +167,8 @@ def fill(card: Path, blocks: dict) -> None:
 
 
 def main():
-    run, large, small, white = (kept(name) for name in ("192", "384", "96", "192_white"))
-    fill(CARDS["tiny"], {"figures": about(run, large), "asked": asked(run, small, LIMIT)})
+    run, small, white = (kept(name) for name in ("192", "96", "192_white"))
+    fill(CARDS["tiny"], {"figures": about(run), "asked": asked(run, small, LIMIT)})
     fill(CARDS["white"], {"asked": f"{asked(white, white)}\n\n{plain(white)}"})
 
 
