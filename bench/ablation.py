@@ -7,7 +7,8 @@
     python bench/ablation.py --prior white           with another prior: ablation_white.json and .md
     python bench/ablation.py --also FOLDER           another network in the same two loops
     python bench/ablation.py --bm3d                  BM3D as one more denoiser (pip install bm3d)
-    python bench/ablation.py --share                 only `best` and what stands in for its network
+    python bench/ablation.py --share                 only `best` and what stands in for its network:
+                                                     share.json and .md
 
 `paper` and `best` differ in up to eight choices, which depend on task and prior. Each is added
 alone to `paper`, and taken back alone from `best`. Then the network of `best` is replaced: by
@@ -333,7 +334,7 @@ def page(kept: dict) -> str:
     clips = ", ".join(kept["clips"])
     units = "; ".join(f"{k}: {UNITS[k]}" for k in FIGURES)
     out = [
-        "# Ablation: from `paper` to `best`",
+        title_of(kept["rows"]),
         f"Clips: {clips}; short side {kept['size']} pixels, {kept['frames']} frames, seed "
         f"{kept['seed']}; prior `{kept['prior']}` ({kept['prior_id']}). Mean ± standard error over "
         f"clips. {units}; evaluations: of the network, for each frame; seconds: one core of a "
@@ -354,6 +355,14 @@ def page(kept: dict) -> str:
         mine = [shown(r) for r in kept["rows"] if r["task"] == task]
         out += [f"## {task}", markdown(mine)]
     return "\n\n".join(out) + "\n"
+
+
+def title_of(rows: list[dict]) -> str:
+    "Return the title: that of the ablation where every task has rows with single changes."
+    whole = {r["task"] for r in rows if r["group"] == "taken from best"}
+    if whole == {r["task"] for r in rows}:
+        return "# Ablation: from `paper` to `best`"
+    return "# What the network of `best` gives"
 
 
 def about_noise(rows: list[dict]) -> str:
@@ -386,7 +395,8 @@ def shown(row: dict) -> dict:
 def write(a: argparse.Namespace, grid: Grid, rows: list[dict], gain: float) -> Path:
     "Write JSON and Markdown of the tasks that are complete."
     ending = a.name or ("" if a.prior == "tiny" else Path(a.prior).name)
-    name = f"ablation_{ending}" if ending else "ablation"
+    first = "share" if a.share else "ablation"
+    name = f"{first}_{ending}" if ending else first
     about = "Nothing was tuned on these clips." if a.clips else SAMPLES
     where = {"size": a.size, "frames": a.frames, "seed": a.seed, "clips": list(grid.clips)}
     where |= {"prior": a.prior, "prior_id": grid.prior_id("diffusion"), "pixel_noise": gain}
