@@ -4,6 +4,7 @@ a stop.
 
 import gc
 import json
+import warnings
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from visionxl.app.files.clip import Clip
 from visionxl.app.files.degrade_file import degrade_file
 from visionxl.app.files.restore_file import restore_file
 from visionxl.app.files.simulate_file import simulate_file
-from visionxl.app.settings import RestoreSettings
+from visionxl.app.settings import RestoreSettings, settings_for
 from visionxl.operators.tasks import TASKS
 from visionxl.solver import solve
 
@@ -210,6 +211,17 @@ def test_a_sharp_film_that_is_said_to_be_blurred(tmp_path, x, windows):
     with pytest.raises(ValueError, match="deblur with these numbers has not happened to it"):
         restore_file(clip, tmp_path / "out.mp4", "deblur", progress=False, **windows)
     assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize("preset", ["paper", "official"])
+def test_a_preset_that_knows_no_noise_says_so(x, preset):
+    "It gave a noisy film back as it was, without a word."
+    with pytest.warns(UserWarning, match="sigma_y=0.1 changes nothing: this preset"):
+        settings_for(Degradation("denoise", sigma_y=0.1), preset)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        settings_for(Degradation("denoise", sigma_y=0.1), "best")
+        settings_for(Degradation("deblur"), preset)
 
 
 def test_the_file_knows_its_mask(tmp_path, x):

@@ -167,7 +167,8 @@ def settings_for(
 ) -> RestoreSettings:
     """The settings of a restoration, with defaults where nothing is said.
 
-    Raises ValueError for names that nobody knows, and warns of a seed that changes nothing.
+    Raises ValueError for names that nobody knows, and warns of a seed and of noise that change
+    nothing.
     """
     if wrong := {name for name in steps if name.split(".")[0] not in SLOTS}:
         raise ValueError(
@@ -178,7 +179,13 @@ def settings_for(
     given: dict[str, Any] = {"changes": changes, "vae": vae, "tile": tile}
     given |= {k: v for k, v in (("chunk", chunk), ("overlap", overlap)) if v is not None}
     settings = RestoreSettings(d, preset, seed, prior, **given)
-    masks = d.bundled and d.task.startswith("inpaint")
-    if seed and not masks and not settings.chosen().uses_seed:
+    chosen, masks = settings.chosen(), d.bundled and d.task.startswith("inpaint")
+    if d.sigma_y and not chosen.knows_noise:
+        warnings.warn(
+            f"sigma_y={d.sigma_y:g} changes nothing: this preset takes the measurement as free of "
+            "noise, best and fast do not",
+            stacklevel=3,
+        )
+    if seed and not masks and not chosen.uses_seed:
         warnings.warn(f"seed={seed} changes nothing: this preset draws no noise", stacklevel=3)
     return settings

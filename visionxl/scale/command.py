@@ -48,8 +48,10 @@ def check_crew_options(
     "Raise ValueError for options that do not go together."
     if a.ray and a.devices:
         raise ValueError("--ray and --devices both say where to work: give one of them")
-    if not a.ray and (a.workers or a.time_limit):
+    if not a.ray and (a.workers is not None or a.time_limit is not None):
         raise ValueError("--workers and --time-limit belong to --ray: add it")
+    if a.workers is not None and a.workers < 1:
+        raise ValueError(f"--workers {a.workers} must be at least 1")
     return bool(a.ray or a.devices)
 
 # %% ../../nbs/reference/scale/command.ipynb #51effaa0

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..prior.latent import Prior
-from ..prior.machine.memory import LARGE, Placement, settle
+from ..prior.machine.memory import LARGE, Placement, as_device, settle
 
 # %% ../../nbs/reference/scale/pack.ipynb #ec1672ad
 OWN_FILES = "visionxl_own_"  # how modules begin that were read from `file.py:name`
@@ -120,7 +120,7 @@ def on_device(
     Its answers have the same bits on devices of the same kind. Raises ValueError, with the remedy,
     for a prior that cannot be moved.
     """
-    device = torch.device(device)
+    device = as_device(device)
     if isinstance(prior, Prior):
         return _moved(prior, replace(prior.place, device=device))
     if hasattr(prior, "to"):
