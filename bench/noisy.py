@@ -161,8 +161,10 @@ def page(kept: dict) -> str:
         lines = summary(rows, kind)
         if lines:
             reached = [r["task"] for r in lines if r["reached"] == "yes"]
-            said = f"Reached on {len(reached)} of {len(lines)} tasks"
-            out += [f"## {kind}", markdown(lines, bold=False), f"{said}: {', '.join(reached)}."]
+            said = (
+                f"Reached on {len(reached)} of {len(lines)} tasks: {', '.join(reached) or 'none'}."
+            )
+            out += [f"## {kind}", markdown(lines, bold=False), said]
     return "\n\n".join(out) + "\n"
 
 

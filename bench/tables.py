@@ -26,6 +26,7 @@ import fast  # noqa: E402
 import footage  # noqa: E402
 import judges  # noqa: E402
 import measurements  # noqa: E402
+import noisy  # noqa: E402
 import quality  # noqa: E402
 import reseeded  # noqa: E402
 import scale  # noqa: E402
@@ -48,6 +49,7 @@ PAGES = {  # bench: who makes its page
     "footage": footage,
     "scale": scale,
     "measurements": measurements,
+    "noisy": noisy,
     "seeds": seeds,
     "reseeded": reseeded,
     "judges": judges,
