@@ -182,31 +182,38 @@ def page(kept: dict) -> str:
         tiny = cells.get((group, name, clip, "tiny"))
         if prior == "white" and tiny:
             pairs.setdefault((group, name), {})[clip] = (tiny, white)
-    clips = sorted({clip for found in pairs.values() for clip in found})
-    heads = ("", "case", "`tiny`, dB", "`white`, dB", "gain", "worst", "LPIPS `tiny`")
+    order = [(group, name) for group, each in cases().items() for name in each]
+    missing = [k for k in order if k not in pairs]
+    heads = ("", "case", "pieces", "`tiny`, dB", "`white`, dB", "gain", "worst", "LPIPS `tiny`")
     heads += ("LPIPS `white`", "time")
     lines = [
         "# Which prior should be the default",
         "",
-        "Made by `bench/default_prior.py`; see there. A figure is a mean over pieces of the two "
-        f"sample clips ({', '.join(clips)}), 7 frames of 96x160 unless the case says something "
-        "else. *gain*: that of `white` over `tiny` in dB, with its standard error, and on the "
-        "worst piece. LPIPS: lower is better. *time*: that of `white` over that of `tiny`, one "
-        "thread of a busy machine.",
+        "Made by `bench/default_prior.py`; see there. A figure is a mean over so many *pieces* of "
+        "the two sample clips, on which both were tuned; 7 frames of 96x160 unless the case says "
+        "something else. *gain*: that of `white` over `tiny` in dB, with its standard error where "
+        "there are two pieces or more, and on the worst piece. LPIPS: lower is better. *time*: "
+        "that of `white` over that of `tiny`, one thread of a busy machine.",
+        "",
+        verdict(pairs),
         "",
         "| " + " | ".join(heads) + " |",
         "|" + "---|" * len(heads),
     ]
-    for (group, name), found in pairs.items():
+    for group, name in sorted(pairs, key=order.index):
+        found = pairs[group, name]
         tiny, white = (_mean([p[i] for p in found.values()]) for i in (0, 1))
         gain, error = mean_and_error(_gains(found))
         time = np.median([b["seconds"] / a["seconds"] for a, b in found.values()])
         lines.append(
-            f"| {group} | {name} | {tiny['PSNR']:.2f} | {white['PSNR']:.2f} | "
-            f"{gain:+.2f} ± {error:.2f} | {min(_gains(found)):+.2f} | {tiny['LPIPS']:.4f} | "
-            f"{white['LPIPS']:.4f} | {time:.2f} |"
+            f"| {group} | {name} | {len(found)} | {tiny['PSNR']:.2f} | {white['PSNR']:.2f} | "
+            f"{gain:+.2f}{f' ± {error:.2f}' if len(found) > 1 else ''} | "
+            f"{min(_gains(found)):+.2f} | {tiny['LPIPS']:.4f} | {white['LPIPS']:.4f} | "
+            f"{time:.2f} |"
         )
-    return "\n".join([*lines, "", verdict(pairs)]) + "\n"
+    if missing:
+        lines += ["", "Not measured yet: " + "; ".join(f"{g}, {n}" for g, n in missing) + "."]
+    return "\n".join(lines) + "\n"
 
 
 def _gains(found: dict) -> list:
