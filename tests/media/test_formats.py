@@ -1,5 +1,6 @@
 "In and out: bits, colours, fields, transparency, codecs. Every file is made here, by PyAV."
 
+import os
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -185,6 +186,17 @@ def test_codecs(tmp_path, codec, kind, bits, pixels, worst):
     got = V.read(out)
     assert got.x.shape == x.shape and got.fps == 24
     assert (got.x - x).abs().mean() < worst
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="Linux tells the scheduling")
+def test_av1_leaves_the_process_its_scheduling(tmp_path):
+    "As root SVT-AV1 gives its threads and ours real-time priority: all other programs wait."
+    before = os.sched_getscheduler(0)
+    with V.writer(tmp_path / "a.mp4", 24, encoding=Encoding("av1")) as add:
+        add(torch.zeros(3, 3, 64, 96))
+        threads = [int(thread) for thread in os.listdir("/proc/self/task")]
+        assert {os.sched_getscheduler(thread) for thread in threads} == {before}
+    assert os.sched_getscheduler(0) == before
 
 
 def test_m4v_holds_what_mp4_holds(tmp_path):

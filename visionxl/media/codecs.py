@@ -10,7 +10,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,20 @@ from .tracks import Tracks
 
 # %% ../../nbs/reference/media/codecs.ipynb #d3679b29
 CLOCK = Fraction(1, 90000)  # seconds; in which the times of uneven frames are told
+
+
+@contextmanager
+def _usual_scheduling() -> Iterator[None]:
+    """Take back the real-time priority that SVT-AV1 gives to the calling thread and its own where
+    it runs as root: nothing else on the machine would get a turn.
+    """
+    before = os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else None  # Linux only
+    yield
+    if before is None or os.sched_getscheduler(0) == before:
+        return
+    for thread in os.listdir("/proc/self/task"):
+        with suppress(OSError):  # a thread that has ended
+            os.sched_setscheduler(int(thread), before, os.sched_param(0))
 
 
 class _Encoder:
@@ -104,7 +118,9 @@ class _Encoder:
         if self.tracks is not None:
             self.tracks.until(self.count / self.fps)
         self.count += 1
-        self._mux(self.stream.encode(frame))
+        with _usual_scheduling():
+            packets = self.stream.encode(frame)
+        self._mux(packets)
 
     def _time(self) -> Fraction:
         "When the next frame is shown; behind the last known time they come evenly."
