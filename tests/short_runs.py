@@ -18,7 +18,7 @@ LONG = 12_000  # looks, 0.05 s apart: a test that waits so long is stuck
 FEW = {"route.steps": 8}  # two steps of the loop
 SHORT = {  # of a film, written without loss
     **{"chunk": 5, "overlap": 2, "progress": False, "changes": FEW},
-    "encoding": video.Encoding("ffv1"),
+    **{"encoding": video.Encoding("ffv1"), "prior": "tiny"},
 }
 
 

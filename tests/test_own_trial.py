@@ -84,7 +84,7 @@ def test_operators_give_one_answer_by_every_way(name, x, prior):
     y = A(x)
     out = solved(y, A, prior, "best", QUICK)
     for said in (A, make, f"{FILE}:{name}"):
-        again = restore(y, said, size=x.shape[-2:], changes=QUICK, progress=False).x
+        again = restore(y, said, size=x.shape[-2:], prior=prior, changes=QUICK, progress=False).x
         assert torch.equal(again, out.clamp(*again.aminmax())) or torch.allclose(again, out)
     assert psnr(out, x) > psnr(A.AT(y), x) + 5
 
@@ -104,7 +104,7 @@ def test_steps(slot, name, x, prior, tmp_path):
     y = A(x)
     own_step = solved(y, A, prior, "paper", FEW, **{slot: own(name)})
     assert not torch.equal(own_step, solved(y, A, prior, "paper", FEW))
-    few = dict(preset="paper", changes=FEW, progress=False)
+    few = dict(preset="paper", prior=prior, changes=FEW, progress=False)
     again = restore(y, "sr", **few, **{slot: own(name)}).x
     assert torch.equal(again, own_step)
     measured = video.write(tmp_path / "y.mkv", y, 24, lossless=True)

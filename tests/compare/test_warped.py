@@ -227,7 +227,7 @@ def test_restore_in_patches_of_frames_of_any_size():
     y = torch.nn.functional.avg_pool2d(noise(2, 3, 33, 49), 5, 1, 2)
     with pytest.warns(UserWarning, match="trained up to"):
         out = restore(y, "deblur", "svi", changes={"networks": InPatches(24), "route.steps": 12},
-                      progress=False, seed=1)  # fmt: skip
+                      progress=False, seed=1, prior="tiny")  # fmt: skip
     assert out.x.shape == (2, 3, 33, 49) and out.x.isfinite().all()
 
 

@@ -26,7 +26,7 @@ from visionxl.scale.pool import Pool
 CLIPS = 200  # of a folder
 pytestmark = pytest.mark.slow
 OPTIONS = ["--chunk", "5", "--overlap", "2", "--quiet", "--set", "route.steps=8"]
-OPTIONS += ["--codec", "ffv1"]
+OPTIONS += ["--codec", "ffv1", "--prior", "tiny"]
 FIRST = (0, 3, 6, 9)  # frames with which the windows of the film begin
 ROOT = Path(__file__).resolve().parents[2]
 ENV = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
@@ -77,7 +77,7 @@ def test_killed_workers(cluster, plain, measured, held, tmp_path, workers, hit):
     gate = held(*hit)
     with Pool(plain, workers=workers, whole=True, name="tiny") as pool:
         thread = disturb(signal.SIGKILL, gate, hit)
-        restore_file(y, tmp_path / "x.mkv", prior=pool, **SHORT)
+        restore_file(y, tmp_path / "x.mkv", **SHORT | {"prior": pool})
         thread.join()
         assert pool.crew.lost == len(hit) and pool.crew.hired == workers + len(hit)
     assert (tmp_path / "x.mkv").read_bytes() == want
@@ -90,7 +90,7 @@ def test_a_worker_that_hangs(cluster, plain, measured, held, tmp_path):
     gate = held(6)
     with Pool(plain, workers=2, whole=True, name="tiny", limit=30) as pool:
         thread = disturb(signal.SIGSTOP, gate, (6,))
-        restore_file(y, tmp_path / "x.mkv", prior=pool, **SHORT)
+        restore_file(y, tmp_path / "x.mkv", **SHORT | {"prior": pool})
         thread.join()
         assert pool.crew.lost >= 1
     assert (tmp_path / "x.mkv").read_bytes() == want
@@ -184,7 +184,7 @@ with Pool(tiny, workers=3, whole=True, name="tiny") as pool:
         gate.let_go()
     thread = threading.Thread(target=pull, daemon=True)
     thread.start()
-    restore_file(y, x, prior=pool, **SHORT)
+    restore_file(y, x, **SHORT | {"prior": pool})
     thread.join()
     print("workers lost:", pool.crew.lost)
 """

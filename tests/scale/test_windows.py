@@ -46,7 +46,7 @@ def test_windows_of_a_file(measured, tmp_path, whole):
     with Pool(
         Prior.load("tiny", device="cpu"), devices=("cpu",) * 2, whole=whole, name="tiny"
     ) as p:
-        restore_file(y, x, prior=p, **SHORT | {"progress": told.append})
+        restore_file(y, x, **SHORT | {"prior": p, "progress": told.append})
     assert x.read_bytes() == want
     assert [round(t.share, 3) for t in told] == [0.25, 0.5, 0.75, 1.0]
 
@@ -68,7 +68,7 @@ def test_a_stopped_run_goes_on_with_workers(measured, tmp_path):
     assert len(waits) == SHORT["overlap"], "only what the next window shares"
     told = []
     with Pool(Prior.load("tiny", device="cpu"), devices=("cpu",) * 2, name="tiny") as pool:
-        restore_file(y, x, prior=pool, resume=True, **SHORT | {"progress": told.append})
+        restore_file(y, x, resume=True, **SHORT | {"prior": pool, "progress": told.append})
     assert x.read_bytes() == want and [t.window for t in told] == [2, 3]
 
 
@@ -161,6 +161,7 @@ def halved():
     return Prior.load("tiny", device="cpu", frames_per_batch=2)
 """
 ASK = ["--quiet", "--chunk", "5", "--overlap", "2", "--set", "route.steps=4", "--codec", "ffv1"]
+ASK += ["--prior", "tiny"]
 TWO = ["--devices", "cpu,cpu"]
 
 
@@ -334,7 +335,8 @@ def test_no_ray_without_asking(measured, tmp_path, monkeypatch, capsys):
     y, want = measured
     x = tmp_path / "x.mkv"
     argv = ["restore", str(y), "-o", str(x), "--quiet", "--chunk", "5", "--overlap", "2"]
-    argv += ["--set", "route.steps=8", "--codec", "ffv1", "--devices", "cpu,cpu"]
+    argv += ["--set", "route.steps=8", "--codec", "ffv1", "--prior", "tiny"]
+    argv += ["--devices", "cpu,cpu"]
     command = [sys.executable, "-c", ALONE, *argv]
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
