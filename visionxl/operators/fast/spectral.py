@@ -29,7 +29,7 @@ def has_spectrum(
     a `spectrum()`.
     """
     A = as_operator(A)
-    return factors_of(A) is not None or A.spectrum() is not None
+    return A.factors() is not None or A.spectrum() is not None
 
 
 def one_step_is_exact(
