@@ -7,10 +7,8 @@
     python bench/ablation.py --prior white           with another prior: ablation_white.json and .md
     python bench/ablation.py --also FOLDER           another network in the same two loops
     python bench/ablation.py --bm3d                  BM3D as one more denoiser (pip install bm3d)
-    python bench/ablation.py --share                 only `best` and what stands in for its network:
-                                                     share.json and .md
 
-`paper` and `best` differ in up to eight choices, which depend on task and prior. Each is added
+`paper` and `best` differ in up to nine choices, which depend on task and prior. Each is added
 alone to `paper`, and taken back alone from `best`. Then the network of `best` is replaced: by
 nothing (the identity), by a Gaussian blur, and by classical denoisers that get the network's noise
 levels, in the same loop. Non-local means are scikit-image's (pip install scikit-image).
@@ -55,6 +53,7 @@ from visionxl.presets import choose, paper  # noqa: E402
 from visionxl.prior.latent import Prior  # noqa: E402
 from visionxl.steps.inversion import Invert  # noqa: E402
 from visionxl.steps.preset import Preset  # noqa: E402
+from visionxl.steps.preset import changed as with_changes  # noqa: E402
 from visionxl.steps.progress import climb_of  # noqa: E402
 from visionxl.steps.renoise import Renoise  # noqa: E402
 from visionxl.steps.tweedie import LastDecode  # noqa: E402
@@ -62,6 +61,7 @@ from visionxl.steps.tweedie import LastDecode  # noqa: E402
 RESULTS = Path(__file__).parent / "results"
 FIGURES = ("PSNR", "SSIM", "LPIPS", "warping")
 SILENT, NO_NOISE = "best without noise", "best, prior: identity, no noise drawn"
+MIRRORED = "mirrored frames"
 CHANGES = (  # from `paper` to `best`, in the order of the algorithm
     "route",
     "classical start",
@@ -71,6 +71,7 @@ CHANGES = (  # from `paper` to `best`, in the order of the algorithm
     "no low-pass filter",
     "renoising",
     "result blend",
+    MIRRORED,
 )
 
 
@@ -96,6 +97,7 @@ def changed(
         lowpass=(ours if "no low-pass filter" in changes else theirs).lowpass,
         renoise=(ours if "renoising" in changes else theirs).renoise,
         result=result,
+        networks=(ours if MIRRORED in changes else theirs).networks,
     )
 
 
@@ -128,7 +130,8 @@ def silent(prior: object) -> Callable:
 
     def chosen(task: str, sigma_y: float = 0.0) -> Preset:
         ours = choose("best", task, prior=prior)
-        return replace(ours, start=replace(ours.start, scale=0.0), renoise=Renoise(eta=0.0))
+        drawn = {"start.scale": 0.0, "renoise": Renoise(eta=0.0), "networks": paper(task).networks}
+        return with_changes(ours, drawn)
 
     return chosen
 
@@ -233,7 +236,6 @@ class Line:
 def lines_of(
     priors: dict,  # by their labels; "diffusion" is the one that the ablation is about
     task: str,
-    share: bool = False,  # only the rows that tell what the network gives
 ) -> list[Line]:
     "Return the rows of a task, from the measurement to `best`."
     changes, every = changes_of(task, priors["diffusion"]), frozenset(CHANGES)
@@ -244,13 +246,15 @@ def lines_of(
     ]
     taken = [Line("taken from best", f"best - {c}", f"- {c}", changes=every - {c}) for c in changes]
     whole = [Line("best", "best", "best", changes=every)]
-    lines += whole if share else [*added, *whole, *taken]
+    lines += [*added, *whole, *taken]
     others = [p for p in priors if p != "diffusion"]
-    lines += [Line("prior of best", f"best, prior: {p}", "best", p, every) for p in others]
+    straight = every - {MIRRORED}  # filters treat all sides alike, and not all priors take mirrors
+    lines += [
+        Line("prior of best", f"best, prior: {p}", f"- {MIRRORED}", p, straight) for p in others
+    ]
     if draws(task, priors["diffusion"]):
         lines.append(Line("prior of best", NO_NOISE, SILENT, "identity", every))
     some = [p for p in others if p in ("identity", "non-local means") or is_network(priors[p])]
-    some = [] if share else some
     return lines + [
         Line("prior of paper", f"paper, prior: {p}", "paper", p, frozenset()) for p in some
     ]
@@ -284,7 +288,8 @@ def evaluations(line: Line, task: str, prior: object) -> int:
         return 0
     preset = changed(task, line.changes, prior)
     schedule = preset.schedule(prior)
-    return len(schedule.sampling) + climb_of(preset, schedule)
+    each = getattr(preset.networks, "evaluations", 1)
+    return each * (len(schedule.sampling) + climb_of(preset, schedule))
 
 
 def cell_of(line: Line, task: str, clip: str, a: argparse.Namespace) -> Cell:
@@ -395,8 +400,7 @@ def shown(row: dict) -> dict:
 def write(a: argparse.Namespace, grid: Grid, rows: list[dict], gain: float) -> Path:
     "Write JSON and Markdown of the tasks that are complete."
     ending = a.name or ("" if a.prior == "tiny" else Path(a.prior).name)
-    first = "share" if a.share else "ablation"
-    name = f"{first}_{ending}" if ending else first
+    name = f"ablation_{ending}" if ending else "ablation"
     about = "Nothing was tuned on these clips." if a.clips else SAMPLES
     where = {"size": a.size, "frames": a.frames, "seed": a.seed, "clips": list(grid.clips)}
     where |= {"prior": a.prior, "prior_id": grid.prior_id("diffusion"), "pixel_noise": gain}
@@ -425,7 +429,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--prior", default="tiny")
     p.add_argument("--also", nargs="*", default=[], help="other priors, as rows")
     p.add_argument("--bm3d", action="store_true", help="five seconds a frame")
-    p.add_argument("--share", action="store_true", help="only `best` and its stand-ins")
     p.add_argument("--minutes", type=float, default=math.inf, help="stop after so many")
     p.add_argument("--out", type=Path, default=RESULTS)
     return p
@@ -445,7 +448,7 @@ def main(argv: list | None = None) -> int:
     a.said = [v for i, v in enumerate(argv) if "--minutes" not in (v, argv[i - 1])]
     end = time.monotonic() + 60 * a.minutes
     priors, gain = priors_of(a.prior, a.bm3d, a.also)
-    lines = {task: lines_of(priors, task, a.share) for task in a.tasks}
+    lines = {task: lines_of(priors, task) for task in a.tasks}
     methods = methods_of([line for each in lines.values() for line in each], a.prior)
     folder, say = a.out / "ablation_cells", partial(print, flush=True)
     grid = Grid(folder, clips_of(a), TASKS, methods, priors, FIGURES, say=say)
