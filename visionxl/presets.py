@@ -25,6 +25,7 @@ from .extras.photographs import photo_proximal
 from .extras.best import best
 from .extras.best_white import best_white, white_in_pixels
 from .extras.fast import InBfloat16, fast, fast_white
+from .extras.mirrored import Mirrored
 from .steps import consistency, inversion, lowpass, problem, renoise, tweedie
 from .steps.preset import Preset, changed
 
@@ -95,12 +96,14 @@ VARIANTS = {  # slot: the variants that can be named in it, for instance on the 
     "networks": (
         problem.Batched,
         InBfloat16,
+        Mirrored,
         released.OneByOne,
         key_frames.AlongKeyFrames,
         patches.InPatches,
     ),
 }
 VARIANTS["inner"] = VARIANTS["consistency"]
+VARIANTS["calls"] = VARIANTS["networks"]
 
 
 def variant(

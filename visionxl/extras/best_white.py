@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .best import best, unfiltered
+from .mirrored import Mirrored
 from .results import Blend
 from .starts import TV, Noised, Regularised
 from ..prior.models.families import read_config
@@ -48,9 +49,11 @@ def best_white(
                 route=Route(steps=15, tau=0.14),
                 start=Noised(p.start.what, 0.0),
                 renoise=Renoise(eta=0.0, scale=0.75),
+                networks=Mirrored(),
             )
         low, along = Route(steps=50, tau=0.06), replace(p.consistency, radius=3)
-        return unfiltered(low, Invert(Regularised(), steps=1), along, 0.7, Blend(0.001))
+        usual = unfiltered(low, Invert(Regularised(), steps=1), along, 0.7, Blend(0.001))
+        return replace(usual, networks=Mirrored())
     once = Route(steps=17, tau=0.06, tau_end=0.02)
     if kind == "halved" and not sigma_y:
         return replace(p, route=once, start=Noised(TV(), 0.5))
@@ -58,7 +61,7 @@ def best_white(
         kept = Blend(0.01, rounds=2, power=4)
         return replace(p, route=once, start=Noised(TV(), 0.0), result=kept)
     if kind == "sr" and not sigma_y:
-        return replace(drawn, result=Blend(0.002))
+        return replace(drawn, result=Blend(0.01), networks=Mirrored())
     if task == "sr":  # the network is nearer to the clean video than with `tiny`
         return changed(drawn, {"consistency.inner.trust": 0.2})
     return drawn

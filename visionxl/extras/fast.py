@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .best import best
 from .best_white import best_white
+from .mirrored import Mirrored
 from ..prior.protocol import PriorAround, PriorLike
 from ..steps.preset import Preset, changed
 from ..steps.problem import Problem
@@ -92,7 +93,9 @@ def fast_white(
 
     On the deblurs `best_white` asks the network once already.
     """
-    p = changed(best_white(task, sigma_y), {"networks": InBfloat16()})
+    p = best_white(task, sigma_y)
+    slot = "networks.calls" if isinstance(p.networks, Mirrored) else "networks"
+    p = changed(p, {slot: InBfloat16()})
     if (task or "").startswith("sr") and not sigma_y:
         return changed(p, {"route.steps": 14, "route.tau": 0.15})
     return p
