@@ -58,8 +58,8 @@ def best_white(
     if kind == "halved" and not sigma_y:
         return replace(p, route=once, start=Noised(TV(), 0.5))
     if kind == "deblur" and not sigma_y:
-        kept = Blend(0.01, rounds=2, power=4)
-        return replace(p, route=once, start=Noised(TV(), 0.0), result=kept)
+        once_more = replace(p, route=once, start=Noised(TV(), 0.0), networks=Mirrored())
+        return replace(once_more, result=Blend(0.008, rounds=2))
     if kind == "sr" and not sigma_y:
         return replace(drawn, result=Blend(0.01), networks=Mirrored())
     if task == "sr":  # the network is nearer to the clean video than with `tiny`
