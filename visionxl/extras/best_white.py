@@ -29,8 +29,8 @@ def best_white(
 ) -> Preset:
     """`best` for a prior whose noise is white in the pixels, such as the bundled `white`.
 
-    Found on the sample clips and a validation photo. Route, start and noise differ from `best`;
-    consistency, average along the motion and the kind of result are the same.
+    Found on the sample clips and a validation photo. Route, start and noise differ from `best`, and
+    the network sees mirrored frames on some tasks; consistency and kind of result are the same.
     """
     kind = (task or "").rstrip("+")
     p = best(task, sigma_y)
@@ -58,10 +58,12 @@ def best_white(
     if kind == "halved" and not sigma_y:
         return replace(p, route=once, start=Noised(TV(), 0.5))
     if kind == "deblur" and not sigma_y:
-        once_more = replace(p, route=once, start=Noised(TV(), 0.0), networks=Mirrored())
-        return replace(once_more, result=Blend(0.008, rounds=2))
+        kept = Blend(0.01, rounds=2, power=4)
+        return replace(p, route=once, start=Noised(TV(), 0.0), result=kept)
     if kind == "sr" and not sigma_y:
-        return replace(drawn, result=Blend(0.01), networks=Mirrored())
+        along = replace(p.consistency, tolerance=0.12)
+        kept = Blend(0.01, rounds=2)
+        return replace(drawn, consistency=along, result=kept, networks=Mirrored())
     if task == "sr":  # the network is nearer to the clean video than with `tiny`
         return changed(drawn, {"consistency.inner.trust": 0.2})
     return drawn
