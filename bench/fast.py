@@ -119,7 +119,7 @@ def main() -> None:
     a = parser.parse_args()
     torch.set_num_threads(1)
     prior, nets, path = Prior.load(a.prior), load_networks(), place(a.prior)
-    print(f"this CPU has bfloat16: {has_bfloat16()}")
+    print(f"this CPU has AMX, which bfloat16 needs to be fast: {has_bfloat16()}")
     kept = json.loads(path.read_text())["rows"] if path.exists() else []
     rows = {(r["task"], r["frames"]): r for r in kept}
     for size in a.sizes:

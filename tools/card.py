@@ -20,7 +20,7 @@ LIMIT = (
     "The training of `tiny` was small: two processor cores and no GPU, 70,000 crops of 234 "
     "photographs. More training helps, together with a larger network and an autoencoder that "
     "loses nothing: `white`, trained on a GPU with 4.0 million crops of the same photographs, "
-    "gains +1.23 dB on `inpaint` where `tiny` gains +0.58, and +0.33 against +0.18 on `sr`, each "
+    "gains +1.26 dB on `inpaint` where `tiny` gains +0.58, and +0.50 against +0.18 on `sr`, each "
     "over total variation along the motion. Its own model card "
     "(`visionxl/assets/white/README.md`) has all tasks. During that run alone the estimate at "
     "t = 59 rose from 35.6 dB after 0.5 million crops to 37.3 dB (`nbs/training/trials.ipynb`)."

@@ -7,12 +7,13 @@ __all__ = ['SIDES', 'mirror_of', 'MirroredPrior', 'Mirrored']
 
 # %% ../../nbs/reference/extras/mirrored.ipynb #466fbc50
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..prior.protocol import PriorAround, PriorLike
+from ..prior.protocol import PriorAround, PriorLike, factor_of
 from ..steps.own import as_step
 from ..steps.problem import Batched, Problem
 
@@ -25,11 +26,13 @@ def mirror_of(
     dims: tuple[int, ...],  # the axes that a mirror turns round, of (T, C, H, W)
 ) -> tuple[Tensor, Tensor]:  # (c, c) and (c, 1, 1)
     "What a mirror of the frames does to the channels of their latents: a matrix and an offset."
-    c = prior.latent_shape(*2 * [getattr(prior, "factor", 1)])[0]
-    there = getattr(prior, "device", "cpu")
-    cells = torch.cat([torch.zeros(1, c), torch.eye(c)])[..., None, None].to(there)
-    offset, *columns = prior.encode(prior.decode(cells).flip(dims)).flatten(1)
-    return (torch.stack(columns) - offset).T, offset[:, None, None]
+    c = prior.latent_shape(*2 * [factor_of(prior)])[0]
+    side = ceil((c + 1) ** 0.5)  # all cells in one frame: no batches that round differently
+    cells = torch.zeros(c, side * side)
+    cells[:, 1 : c + 1] = torch.eye(c)
+    z = cells.view(1, c, side, side).to(getattr(prior, "device", "cpu"))
+    there = prior.encode(prior.decode(z).flip(dims)).flip(dims).flatten(2)[0]  # (c, cells)
+    return there[:, 1 : c + 1] - there[:, :1], there[:, :1, None]
 
 
 class MirroredPrior(PriorAround):
@@ -38,10 +41,11 @@ class MirroredPrior(PriorAround):
     def __init__(
         self,
         prior: PriorLike,
-        autoencoder: PriorLike | None = None,  # whose mirrors are taken; None: those of `prior`
     ):
-        self.prior = prior
-        self.mirrors = [d and (d, *mirror_of(autoencoder or prior, d)) for d in SIDES]
+        self.prior = bare = prior
+        while isinstance(bare, PriorAround):  # what counts, pads or tiles has no part in this
+            bare = bare.prior
+        self.mirrors = [d and (d, *mirror_of(bare, d)) for d in SIDES]
 
     def turned(
         self,
@@ -90,5 +94,4 @@ class Mirrored:
                 "networks=Mirrored() needs a prior whose latents are the pixels in another order "
                 "(prior.white): with this one leave networks=Batched(), or take prior='white'"
             )
-        watched = problem.prior  # counts what goes through it; a look at the mirrors does not
-        return MirroredPrior(self.calls.bind(problem), getattr(watched, "prior", watched))
+        return MirroredPrior(self.calls.bind(problem))
