@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .best import best, unfiltered
+from .best import SHRINK_FROM, best, unfiltered
 from .mirrored import Mirrored
 from .results import Blend
 from .starts import TV, Noised, Regularised
@@ -60,11 +60,11 @@ def best_white(
     if kind == "deblur" and not sigma_y:
         kept = Blend(0.01, rounds=2, power=4)
         return replace(p, route=once, start=Noised(TV(), 0.0), result=kept)
-    if kind == "sr" and not sigma_y:
-        along = replace(p.consistency, tolerance=0.12)
-        kept = Blend(0.01, rounds=2)
-        return replace(drawn, consistency=along, result=kept, networks=Mirrored())
-    if task == "sr":  # the network is nearer to the clean video than with `tiny`
+    if kind == "sr":
+        drawn = replace(drawn, consistency=replace(p.consistency, tolerance=0.12))
+        if sigma_y < SHRINK_FROM:
+            drawn = replace(drawn, result=Blend(0.01, rounds=2), networks=Mirrored())
+    if task == "sr" and sigma_y:  # the network is nearer to the clean video than with `tiny`
         return changed(drawn, {"consistency.inner.trust": 0.2})
     return drawn
 
