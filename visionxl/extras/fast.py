@@ -27,7 +27,8 @@ def has_bfloat16() -> bool:
     for it. False where PyTorch cannot tell.
     """
     ask = getattr(torch.cpu, "get_capabilities", dict)
-    return bool(ask().get("amx_bf16"))
+    found: dict = ask()
+    return bool(found.get("amx_bf16"))
 
 
 class Bfloat16Prior(PriorAround):
