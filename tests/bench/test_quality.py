@@ -13,6 +13,11 @@ from visionxl.prior.latent import Prior
 
 ROOT = Path(__file__).resolve().parents[2]
 ASSETS = Path(video.__file__).parent / "assets"
+KEPT = sorted(
+    f
+    for kind in ("quality", "solvers", "patches")
+    for f in ROOT.glob(f"bench/results/{kind}_*.json")
+)
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +126,21 @@ def test_every_kept_table_is_that_of_its_figures(tmp_path, capsys):
     asked = ["--folder", str(tmp_path)]
     assert tables.main([*asked, "--check"]) == 1 and not list(tmp_path.glob("*.md"))
     assert (tables.main(asked), tables.main([*asked, "--check"])) == (0, 0)
+
+
+@pytest.mark.parametrize("file", KEPT, ids=lambda f: f.stem)
+def test_every_kept_table_has_the_perceptual_metrics(file):
+    from visionxl.measure.metrics import MIN_FRAMES
+
+    kept = json.loads(file.read_text())
+    assert all("LPIPS" in r for r in kept["rows"])
+    if kept["frames"] >= MIN_FRAMES:
+        assert set(kept["fvd"]) == {f"{r['task']}/{r['method']}" for r in kept["rows"]}
+    # a mean is of all clips in every row
+    clips: dict = {}
+    for r in kept["rows"]:
+        clips.setdefault((r["task"], r["method"]), []).append(r["clip"])
+    assert all(mine == kept["clips"] for mine in clips.values())
 
 
 def test_a_table_of_the_paper_is_kept_with_its_page(tmp_path, capsys):
