@@ -79,7 +79,7 @@ def fast(
     task: str | None = None,  # the operator's recipe, see `best`
     sigma_y: float = 0.0,  # standard deviation of the measurement's noise, in units of [-1, 1]
 ) -> Preset:
-    """`best` in about half its time: two steps down in place of four, networks in bfloat16.
+    """`best` with two steps down in place of four, and networks in bfloat16 where that is fast.
 
     It loses 0.1 to 0.25 dB on the sample clips, see `bench/results/fast.md`.
     """
