@@ -106,6 +106,10 @@ def table3(
             theirs = {f"{k} (paper)": r.paper.get(k, math.nan) for k in whole.columns}
             ours = mean_row(each) | fvd.get(f"{r.task}/{r.method}", {})
             rows.append({"row": r.label} | theirs | ours | {"each": each})
+
+    def others(said: str) -> bool:
+        return any(f"`{c}`" in said for c in set(kept["clips"]) - set(clips))
+
     there = {r["row"] for r in rows}
     claims = tuple(c for c in whole.claims if {*c.better, *c.worse} <= there)
     orders = judge(replace(whole, claims=claims), rows) if len(clips) > 1 else []
@@ -116,7 +120,7 @@ def table3(
         *(["One clip: no order is judged."] if len(clips) == 1 else []),
         f"The figures are those of the kept table of short side {kept['size']}.",
         _about(fvd, clips),
-        *[said for said in kept["notes"] if not said.startswith("FVD")],
+        *[said for said in kept["notes"] if not said.startswith("FVD") and not others(said)],
     ]
     for r in rows:
         del r["each"]
