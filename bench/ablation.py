@@ -339,7 +339,7 @@ def page(kept: dict) -> str:
     clips = ", ".join(kept["clips"])
     units = "; ".join(f"{k}: {UNITS[k]}" for k in FIGURES)
     out = [
-        title_of(kept["rows"]),
+        "# Ablation: from `paper` to `best`",
         f"Clips: {clips}; short side {kept['size']} pixels, {kept['frames']} frames, seed "
         f"{kept['seed']}; prior `{kept['prior']}` ({kept['prior_id']}). Mean ± standard error over "
         f"clips. {units}; evaluations: of the network, for each frame; seconds: one core of a "
@@ -352,7 +352,7 @@ def page(kept: dict) -> str:
         + about_noise(kept["rows"])
         + "Classical denoisers work on pixels and get "
         f"the same noise levels: latent noise of 1 is {kept['pixel_noise']:.3f} in pixels of "
-        f"[-1, 1].{about_networks(kept['rows'])}",
+        f"[-1, 1].{about_mirrors(kept['rows'])}{about_networks(kept['rows'])}",
         markdown(shares(kept["rows"]), bold=False),
         markdown(shares(kept["rows"], "LPIPS"), bold=False),
     ]
@@ -360,14 +360,6 @@ def page(kept: dict) -> str:
         mine = [shown(r) for r in kept["rows"] if r["task"] == task]
         out += [f"## {task}", markdown(mine)]
     return "\n\n".join(out) + "\n"
-
-
-def title_of(rows: list[dict]) -> str:
-    "Return the title: that of the ablation where every task has rows with single changes."
-    whole = {r["task"] for r in rows if r["group"] == "taken from best"}
-    if whole == {r["task"] for r in rows}:
-        return "# Ablation: from `paper` to `best`"
-    return "# What the network of `best` gives"
 
 
 def about_noise(rows: list[dict]) -> str:
@@ -378,6 +370,13 @@ def about_noise(rows: list[dict]) -> str:
         "Neither takes drawn noise away: where `best` draws noise, the row without it tells what "
         "the loop gives without a network. "
     )
+
+
+def about_mirrors(rows: list[dict]) -> str:
+    "Return what to say of mirrored frames, where `best` shows them to its network."
+    if f"best - {MIRRORED}" not in {r["row"] for r in rows}:
+        return ""
+    return " What stands in for the network sees no frame mirrored: such filters treat sides alike."
 
 
 def about_networks(rows: list[dict]) -> str:

@@ -43,7 +43,6 @@ RESULTS = BENCH / "results"
 PAGES = {  # bench: who makes its page
     "quality": quality,
     "ablation": ablation,
-    "share": ablation,
     "default": default_prior,
     "fast": fast,
     "footage": footage,

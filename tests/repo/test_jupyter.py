@@ -57,8 +57,8 @@ def lab(
     pytest.importorskip("jupyterlab", reason="jupyterlab is missing: pip install -e '.[notebook]'")
     (tmp_path / "nbs" / "course").mkdir(parents=True)
     (tmp_path / "bench" / "results").mkdir(parents=True)
-    kept = "bench/results/ablation.json"  # lesson 15 reads it, from the web where it is missing
-    shutil.copy(ROOT / kept, tmp_path / kept)
+    for kept in ("ablation_white.json", "ablation.json"):  # lesson 15 would ask the web for them
+        shutil.copy(ROOT / "bench/results" / kept, tmp_path / "bench/results" / kept)
     notebook = json.loads(request.param.read_text(encoding="utf-8"))
     assert notebook["metadata"]["kernelspec"]["name"] == "python3", (
         f"{request.param.name} does not say which kernel runs it: JupyterLab would ask"
