@@ -318,7 +318,7 @@ def what_is_missing(tasks: set, prior: str) -> str:
         name = max(added, key=added.__getitem__)
         gain, change = added[name] - by["paper"], name.removeprefix("paper + ")
         said.append(f"on {task} *{change}*, {gain:+.2f} dB")
-    count = {7: "seven", 8: "eight"}[len(kept["changes"])]
+    count = {7: "seven", 8: "eight", 9: "nine"}[len(kept["changes"])]
     return (
         f"What `paper` lacks where it is behind ADMM-TV: of the {count} changes that lead to "
         f"`best`, this one alone brings it furthest (`{file}.md`: other clips, prior "
