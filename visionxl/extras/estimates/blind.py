@@ -7,7 +7,7 @@ __all__ = ['SEARCHES', 'WINDOWS', 'FoundBlur', 'find_blur', 'kernel_likeness', '
 
 # %% ../../../nbs/reference/extras/estimates/blind.ipynb #8b509b30
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import product
 
@@ -84,18 +84,20 @@ def _find_disk(s: BlurSpectrum) -> _Answer:
     return {"radius": radius}, kernel, s.cost(s.gain_of(kernel))
 
 
-_FINER = [(3, 0.5, 4), (1.5, 0.25, 4), (0.75, 0.25, 4), (0.4, 0.12, 2), (0.2, 0.06, 2)]
-_FINER += [(0.1, 0.03, 2)]  # steps of angle and length, and how many answers are bettered
+_FINER = [(3, 0.5, 4), (1.5, 0.25, 4), (0.75, 0.25, 4), (0.4, 0.12, 2)]
+# steps of angle and length, and how many answers are bettered
 
 
 def _find_motion(s: BlurSpectrum, longest: int = 16) -> _Answer:
     first = s.thinned()
+    soft = s.gaussian(OWN_WIDTH)  # films are a little soft without a blur
     costs: dict[tuple[float, float], float] = {}
 
-    def look(at: BlurSpectrum, length: float, angle: float) -> None:
+    def look(at: BlurSpectrum, length: float, angle: float) -> float:
         key = (float(length), float(angle) % 180)
         if length >= 1.5 and key not in costs:
-            costs[key] = at.cost(at.gain_of(motion_kernel(*key)))
+            costs[key] = at.cost(at.gain_of(motion_kernel(*key)) * soft)
+        return costs.get(key, math.inf)
 
     for whole in range(2, longest + 1):
         for angle in np.arange(0, 180, 180 / max(8, min(60, 4 * whole))):
@@ -107,8 +109,18 @@ def _find_motion(s: BlurSpectrum, longest: int = 16) -> _Answer:
         for length, angle in sorted(costs, key=lambda k: costs[k])[:among]:
             for step, bend in product((-1, 0, 1), repeat=2):
                 look(s, length + step * grow, angle + bend * turn)
+    _slide(lambda length, angle: look(s, length, angle), *min(costs, key=lambda k: costs[k]))
     length, angle = min(costs, key=lambda k: costs[k])
     return {"length": length, "angle": angle}, motion_kernel(length, angle), costs[length, angle]
+
+
+def _slide(look: Callable[[float, float], float], length: float, angle: float) -> None:
+    "Look between the places of a grid: where the cost is least has no round numbers."
+    from scipy.optimize import minimize
+
+    corners = [[length, angle], [length + 0.1, angle], [length, angle + 0.3]]
+    options = {"initial_simplex": corners, "maxfev": 50, "xatol": 0.003, "fatol": 1e-8}
+    minimize(lambda v: look(*v), corners[0], method="Nelder-Mead", options=options)
 
 
 SEARCHES = {"gaussian": _find_gaussian, "motion": _find_motion, "disk": _find_disk}

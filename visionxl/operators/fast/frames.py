@@ -56,6 +56,7 @@ def cg_by_frame(
     x_init: Tensor,  # where to start, shape A.in_shape; not changed
     steps: int,  # at most so many; a frame whose residual is only rounding stops earlier
     rho: float = 0.0,  # >= 0: solves (A^T A + rho) x = A^T y + rho x_init
+    first: Tensor | None = None,  # a video near the answer to begin at; None: `x_init`
 ) -> Tensor:  # (T, C, H, W)
     """The video after conjugate gradients in which each frame has step sizes of its own.
 
@@ -66,8 +67,10 @@ def cg_by_frame(
     def inner(a: Tensor, b: Tensor) -> Tensor:
         return (a * b).sum((1, 2, 3), keepdim=True)
 
-    x, back = x_init, A.AT(y)
-    r = back - A.AT(A(x_init))
+    x, back = x_init if first is None else first, A.AT(y)
+    r = back - A.AT(A(x))
+    if first is not None:
+        r = r + rho * (x_init - first)
     rr, d = inner(r, r), r
     eps = torch.finfo(r.dtype).eps
     floor = (ROUNDING * eps * (rr.sqrt() + inner(back, back).sqrt())) ** 2
