@@ -67,6 +67,8 @@ def _best_of_kind(kind: str, trust: float | None) -> Preset:
         along = AlongMotion(photo, radius=2, rounds=5, tolerance=0.12)
         return unfiltered(short, Invert(Regularised(), steps=1), along, 0.85, Blend(0.003))
     along = AlongMotion(photo, radius=2, rounds=3, tolerance=0.12)
+    if kind == "between":  # frames along the motion are nearly all that can be known
+        return unfiltered(Route(tau=0.18), Invert(Regularised()), along, 0.7, Blend(0.03))
     start = TV() if kind == "denoise" else Regularised()
     return unfiltered(Route(tau=0.18), Invert(start), along, 0.7, Blend(0.003))
 

@@ -14,6 +14,8 @@ import torch
 from .photo_spectrum import blur_gains
 from ...operators.fast.cosine import dct2, idct2
 from ...operators.fast.factors import factors_of, over_time
+from ...operators.fast.frames import cg_by_frame, frames_apart
+from ...operators.fast.spectral import has_spectrum
 from ...operators.given import as_operator
 from ...operators.linear import LinearOperator
 from ...operators.known.properties import describe
@@ -150,6 +152,16 @@ def _turn(x, v, u, weights, by, out):
         _scatter(torch.sub(v[t], u[t], out=g), t, weights, out)
 
 
+_WELL = 3e-2  # weight of a copy from which on a few steps are enough, if they begin at the last one
+
+
+def _meet(A, y, us, weight, last):
+    "The copy that meets the data: `argmin |y - A s|^2 + weight |s - us|^2`."
+    if weight < _WELL or has_spectrum(A) or not frames_apart(A, y.device):
+        return proximal(A, y, us, weight)
+    return cg_by_frame(A, y, us, 8, weight, first=last)
+
+
 @torch.no_grad()
 def admm(
     y: torch.Tensor,  # measurement, shape A.out_shape
@@ -189,7 +201,7 @@ def admm(
         _turn(x, v, u, weights, mu / rho, pull)
         if known is None:
             us.add_(x, alpha=1.8).sub_(s, alpha=0.8)  # what is offered to the data
-            s = proximal(A, y, us, fit * rho)
+            s = _meet(A, y, us, fit * rho, s)
             us.sub_(s)
         yield s if known is None else x
 
