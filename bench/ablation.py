@@ -344,7 +344,7 @@ def page(kept: dict) -> str:
         f"{kept['seed']}; prior `{kept['prior']}` ({kept['prior_id']}). Mean ± standard error over "
         f"clips. {units}; evaluations: of the network, for each frame; seconds: one core of a "
         f"busy machine, an order of magnitude. {kept['about_clips']} "
-        f"Made by `{kept['command']}`.",
+        f"Made by `{kept['command']}`." + (f" {kept['note']}" if "note" in kept else ""),
         "## What the network gives",
         "`best` with its network, minus the same loop with something else in its place: PSNR in dB "
         "(above zero the network is ahead), then LPIPS (below zero it is ahead). The identity and "

@@ -96,9 +96,8 @@ def fast_white(
     """
     p = best_white(task, sigma_y)
     slot = "networks.calls" if isinstance(p.networks, Mirrored) else "networks"
-    p = changed(p, {slot: InBfloat16()})
-    if (task or "").startswith("sr") and not sigma_y:
-        return changed(p, {"route.steps": 14, "route.tau": 0.15})
-    if (task or "").startswith("inpaint") and not sigma_y:
-        return changed(p, {"route.steps": 25})
-    return p
+    fewer = {} if sigma_y else _FEWER.get((task or "").rstrip("+"), {})
+    return changed(p, {slot: InBfloat16()} | fewer)
+
+
+_FEWER = {"sr": {"route.steps": 14, "route.tau": 0.15}, "inpaint": {"route.steps": 25}}
