@@ -34,6 +34,8 @@ def best_white(
     """
     kind = (task or "").rstrip("+")
     p = best(task, sigma_y)
+    if sigma_y >= SHRINK_FROM and kind == "blur":
+        return _step_by_step(p)
     if sigma_y and (task == "denoise" or kind in ("blur", "frequencies")):
         return replace(p, route=Route(steps=25, tau=0.08), start=Noised(p.start.what, 0.0))
     drawn = replace(
@@ -60,6 +62,8 @@ def best_white(
     if kind == "deblur" and not sigma_y:
         kept = Blend(0.01, rounds=2, power=4)
         return replace(p, route=once, start=Noised(TV(), 0.0), result=kept)
+    if kind == "deblur" and sigma_y >= SHRINK_FROM:
+        return changed(drawn, {"consistency.tolerance": 0.06})
     if kind == "sr":
         drawn = replace(drawn, consistency=replace(p.consistency, tolerance=0.12))
         if sigma_y < SHRINK_FROM:
@@ -67,6 +71,23 @@ def best_white(
     if task == "sr" and sigma_y:  # the network is nearer to the clean video than with `tiny`
         return changed(drawn, {"consistency.inner.trust": 0.2})
     return drawn
+
+
+def _step_by_step(
+    p: Preset,  # `best` for a blur without a known basis, and noise
+) -> Preset:
+    """The same with a network that takes less and less noise out, while none is drawn or put back.
+
+    What it makes up differs between mirrored frames, so the average along the motion lets more in.
+    """
+    bare = replace(
+        p,
+        route=Route(steps=17, tau=0.2, tau_end=0.05),
+        start=Noised(p.start.what, 0.0),
+        renoise=Renoise(eta=0.0, scale=0.0),
+        networks=Mirrored(),
+    )
+    return changed(bare, {"consistency.tolerance": 0.06, "consistency.inner.trust": 0.14})
 
 
 def white_in_pixels(
