@@ -62,8 +62,10 @@ def best_white(
     if kind == "deblur" and not sigma_y:
         kept = Blend(0.01, rounds=2, power=4)
         return replace(p, route=once, start=Noised(TV(), 0.0), result=kept)
-    if kind == "deblur" and sigma_y >= SHRINK_FROM:
-        return changed(drawn, {"consistency.tolerance": 0.06})
+    if kind == "deblur":
+        drawn = changed(drawn, {"consistency.tolerance": 0.06})
+        quiet = {"networks": Mirrored(), "consistency.inner.trust": 0.2}  # a file's rounding
+        return changed(drawn, quiet) if sigma_y < SHRINK_FROM else drawn
     if kind == "sr":
         drawn = replace(drawn, consistency=replace(p.consistency, tolerance=0.12))
         if sigma_y < SHRINK_FROM:
