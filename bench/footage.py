@@ -39,10 +39,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from visionxl import video  # noqa: E402
 from visionxl.app.cli.main import main as visionxl  # noqa: E402
 from visionxl.app.clips import plan_windows  # noqa: E402
-from visionxl.app.scenes import find_cuts, scenes  # noqa: E402
+from visionxl.app.scenes import scenes  # noqa: E402
 from visionxl.app.tiles import TiledPrior  # noqa: E402
 from visionxl.measure import metrics  # noqa: E402
 from visionxl.measure.tables import markdown  # noqa: E402
+from visionxl.media.cuts import find_cuts  # noqa: E402
 from visionxl.prior.latent import Prior  # noqa: E402
 from visionxl.prior.machine.cost import cost, without_weights  # noqa: E402
 from visionxl.prior.machine.memory import Placement, in_tiles  # noqa: E402

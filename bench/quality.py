@@ -97,6 +97,7 @@ IN_PATCHES = ("svi", "svi_latent", "diffir2vr")
 SEAM = "error inside the mixed bands of the patches over that outside"
 COLUMNS = ("PSNR", "SSIM", "LPIPS", "ST-LPIPS", "FVD", "FVD windows", "warping", "residual", "seam")
 GOALS = ("PSNR", "SSIM", "LPIPS")  # of BENCH.md; the others are told beside them
+WORDS = {7: "seven", 8: "eight", 9: "nine"}  # digits from ten on
 
 
 @dataclass(frozen=True)
@@ -318,10 +319,10 @@ def what_is_missing(tasks: set, prior: str) -> str:
         name = max(added, key=added.__getitem__)
         gain, change = added[name] - by["paper"], name.removeprefix("paper + ")
         said.append(f"on {task} *{change}*, {gain:+.2f} dB")
-    count = {7: "seven", 8: "eight", 9: "nine"}[len(kept["changes"])]
+    count = len(kept["changes"])
     return (
-        f"What `paper` lacks where it is behind ADMM-TV: of the {count} changes that lead to "
-        f"`best`, this one alone brings it furthest (`{file}.md`: other clips, prior "
+        f"What `paper` lacks where it is behind ADMM-TV: of the {WORDS.get(count, count)} changes "
+        f"that lead to `best`, this one alone brings it furthest (`{file}.md`: other clips, prior "
         f"`{kept['prior']}`): "
         f"{'; '.join(said)}."
     )

@@ -50,8 +50,8 @@ def means(run: dict) -> list[dict]:
         if len(same) > 1:
             row = {"task": task, "method": method, "clip": MEAN}
             for k in METRICS:
-                if all(r.get(k) is not None for r in same):
-                    row[k] = mean(r[k] for r in same)
+                if seen := [r[k] for r in same if r.get(k) is not None]:
+                    row[k] = mean(seen)
             out.append(row | run.get("fvd", {}).get(f"{task}/{method}", {}))
     return out
 

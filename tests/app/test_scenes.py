@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from visionxl import video
+from visionxl.app import scenes as app_scenes
 from visionxl.app.cli.main import main
 from visionxl.app.files.plan import plan_file
 from visionxl.app.files.restore_file import restore_file
-from visionxl.app.scenes import find_cuts
+from visionxl.media.cuts import find_cuts
 
 pytestmark = pytest.mark.usefixtures("no_weights")
 
@@ -34,6 +35,11 @@ def test_cuts_are_found(film):
     for name in video.SAMPLES:
         assert find_cuts(video.sample(name).x) == (), "a camera that moves is no cut"
     assert find_cuts(film[:1]) == ()
+
+
+def test_the_old_place_works_for_one_version_more():
+    with pytest.warns(DeprecationWarning, match="take find_cuts from visionxl.media.cuts"):
+        assert app_scenes.find_cuts is find_cuts
 
 
 @pytest.mark.parametrize("name", ["sr", "deblur", "inpaint"])

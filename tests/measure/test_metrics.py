@@ -8,8 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from visionxl import video
 from visionxl.extras import flow as O
 from visionxl.measure import metrics as M
+from visionxl.measure.clip_metrics import Networks, measure
 from visionxl.show import plots
 
 
@@ -154,6 +156,24 @@ def test_warping_error_grows_with_flicker_and_not_with_blur():
     flick = (x + 0.05 * torch.tensor([1.0, -1, 1, -1]).view(4, 1, 1, 1)).clamp(0, 1)
     blur = torch.nn.functional.avg_pool2d(x, 5, 1, 2, count_include_pad=False)
     assert M.warping_error(x, blur) < 0.002 < 0.005 < M.warping_error(x, flick)
+
+
+def test_pairs_of_frames_across_a_cut_of_the_reference_do_not_count():
+    "As if the scenes were judged apart; a cut that only the clip to judge has is its fault."
+    pytest.importorskip("cv2")
+    scenes = [video.fit(video.sample(name).x[:5], 48, 64) for name in ("flower", "tears")]
+    light = 0.1 * torch.tensor([1.0, -1, 1, -1, 1] * 2).view(-1, 1, 1, 1)
+    x = torch.cat(scenes)
+    out = (x + light).clamp(-1, 1)
+    apart = [M.warping_error(M.to_unit(x[s]), M.to_unit(out[s])) for s in (slice(5), slice(5, 10))]
+    joined = M.warping_error(M.to_unit(x), M.to_unit(out))
+    assert joined == pytest.approx(sum(apart) / 2)
+    assert measure(x, out, Networks())[0]["warping"] == pytest.approx(1000 * joined)
+    cut = torch.cat([scenes[0], scenes[1]])
+    still = torch.cat([scenes[0], scenes[0]])
+    assert M.warping_error(M.to_unit(still), M.to_unit(cut)) > 10 * M.warping_error(
+        *2 * [M.to_unit(x)]
+    )
 
 
 def test_spectrum_finds_a_wave_and_residual_its_distance():

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -117,7 +118,30 @@ def test_evaluate_refuses_lengths_and_sizes_that_differ(clips, tmp_path):
 def test_tiny_frames_and_single_frames_are_defined():
     x = torch.rand(1, 3, 8, 8) * 2 - 1
     row, features = E.measure(x, x, E.Networks())
-    assert row["PSNR"] == 100 and math.isnan(row["SSIM"]) and row["warping"] == 0 and features == ()
+    assert row["PSNR"] == 100 and math.isnan(row["SSIM"]) and features == ()
+    assert math.isnan(row["warping"]), "one frame does not flicker, and is not calm either"
+
+
+def test_evaluate_says_what_one_frame_cannot_tell(clips, tmp_path, capsys):
+    x = video.read(clips / "flower.mp4").x
+    names = [str(tmp_path / n) for n in ("one.mkv", "two.mkv")]
+    for n, name in enumerate(names):
+        video.write(name, x[: n + 1], lossless=True)
+    assert evaluate_command.main([names[0], names[0]]) == 0
+    said = capsys.readouterr().out
+    assert "warping not measured: it needs two frames" in said and "nan" not in said
+    assert "FVD not measured" in said and "at least 10 frames" in said
+    assert "warping of the reference" not in said
+    with pytest.raises(ValueError, match="ends after 1 frame, the other"):
+        evaluate_command.main(names)
+    both = [tmp_path / "both", tmp_path / "same"]
+    for folder in both:
+        folder.mkdir()
+        for name in names:
+            shutil.copy(name, folder)
+    row = E.evaluate(*both, E.Networks())
+    one, two = row["clips"]
+    assert math.isnan(one["warping"]) and row["warping"] == two["warping"] >= 0
 
 
 def test_markdown_marks_the_best():
@@ -251,11 +275,13 @@ def test_fvd_of_a_row_uses_the_features_of_all_clips():
     assert found["PSNR"] == 2 and found["PSNR se"] == pytest.approx(1 / 3**0.5)
 
 
-def test_wrong_requests_are_refused(clips, tmp_path):
+def test_wrong_requests_are_refused(clips, tmp_path, capsys):
     with pytest.raises(ValueError, match="1 or more"):
         command.main(["table2", "--size", "-4", "-o", str(tmp_path)])
     with pytest.raises(SystemExit):
         command.main(["table9"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "there is no table9, give table2" in line and "table6 or table7" in line
 
 
 def test_davis_layout_exact_crops_and_lists_of_names(tmp_path, prior, capsys):

@@ -21,6 +21,7 @@ from .perception.i3d import load_i3d
 from .perception.networks import load_lpips, load_stlpips
 from .perception.weights import MissingWeights
 from .tables import jackknife_error
+from ..media.cuts import CutFinder
 
 # %% ../../nbs/reference/measure/clip_metrics.ipynb #430efb6a
 UNITS = {
@@ -100,7 +101,8 @@ def _pairs(ref: Iterable, out: Iterable) -> Iterable:
     for i, (a, b) in enumerate(zip_longest(ref, out)):
         if a is None or b is None:
             raise ValueError(
-                f"one clip ends after {i} frames, the other goes on: cut them to one length"
+                f"one clip ends after {i} frame{'s' * (i != 1)}, the other goes on: "
+                "cut them to one length"
             )
         if a.shape != b.shape:
             raise ValueError(
@@ -120,12 +122,17 @@ def measure(
     out: Iterable,  # the restoration's frames
     nets: Networks,  # from `load_networks`
 ) -> tuple[dict, tuple]:  # the metrics; and I3D's answers to both clips, () without them
-    "Return every metric of one clip, in one pass. Raises ValueError when length or size differ."
-    rows, warped, small, last = [], [], ([], []), None
-    for a, b in _pairs(ref, out):
+    """Return every metric of one clip, in one pass. Raises ValueError when length or size differ.
+
+    `warping` leaves out pairs of frames across a cut of the reference.
+    """
+    rows, small, last = [], ([], []), None
+    finder, warped = CutFinder(), {}
+    for t, (a, b) in enumerate(_pairs(ref, out)):
+        finder.see(2 * a - 1)
         rows.append(_frame_metrics(a, b, nets))
         if last and min(a.shape[-2:]) >= 16:
-            warped.append(metrics.warp_frame((last[0], a), (last[1], b)))
+            warped[t] = metrics.warp_frame((last[0], a), (last[1], b))
         if "FVD" in nets.nets:
             small[0].append(_small(a))
             small[1].append(_small(b))
@@ -133,18 +140,18 @@ def measure(
     if not rows:
         raise ValueError("the clips have no frames: there is nothing to measure")
     found = {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
-    found["warping"] = _mean_warping(warped, len(rows))
+    for cut in finder.cuts():
+        warped.pop(cut, None)
+    found["warping"] = _mean_warping([*warped.values()])
     if len(small[0]) < metrics.MIN_FRAMES:
         return found, ()
     return found, tuple(nets.features(torch.stack(s)) for s in small)
 
 
-def _mean_warping(warped: list[float], frames: int) -> float:
-    "Return 1000 times the mean warping error; 0 for one frame, NaN where nothing was visible."
+def _mean_warping(warped: list[float]) -> float:
+    "Return 1000 times the mean warping error; NaN without a pair of frames where something moves."
     seen = [w for w in warped if not math.isnan(w)]
-    if seen:
-        return 1000 * float(np.mean(seen))
-    return 0.0 if frames == 1 else math.nan
+    return 1000 * float(np.mean(seen)) if seen else math.nan
 
 
 def _distance(features: list[tuple], i: int) -> float:

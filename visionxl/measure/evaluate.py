@@ -59,8 +59,9 @@ def evaluate(
         features.append(seen)
     mean: dict = {}
     for k in [k for k in rows[0] if k != "clip"]:
-        mean[k], error = mean_and_error([r[k] for r in rows])
-        if len(rows) > 1:
+        measured = [r[k] for r in rows if not math.isnan(r[k])]
+        mean[k], error = mean_and_error(measured or [math.nan])
+        if len(measured) > 1:
             mean[f"{k} se"] = error
     if "FVD" in nets.nets:
         mean |= video_distances(features) or {"FVD": math.nan, "FVD windows": math.nan}
@@ -76,15 +77,21 @@ def notes(
     nets: Networks,  # who judged
     clips: int,  # how many clips
     windows: int | None = None,  # how many windows they gave; None where that is not known
+    own: float = 0.0,  # warping of the reference itself; NaN where none could be measured
 ) -> list[str]:
     "Return what a reader has to know beside the figures, in sentences."
     said = [f"{name} not measured: {why}" for name, why in nets.missing.items()]
     if "FVD" in nets.nets:
         said.append(_about_fvd(nets.nets["FVD"], clips, windows))
-    said.append(
-        f"warping is {UNITS['warping']}; the reference's own is what its motion and noise cost, "
-        "and a blurred clip may lie below it"
-    )
+    if math.isnan(own):
+        said.append(
+            "warping not measured: it needs two frames of one scene, of at least 16 pixels a side"
+        )
+    else:
+        said.append(
+            f"warping is {UNITS['warping']}; the reference's own is what its motion and noise "
+            "cost, and a blurred clip may lie below it"
+        )
     return said
 
 
@@ -96,7 +103,9 @@ def _about_fvd(net: Callable, clips: int, windows: int | None) -> str:
     said = f"FVD from {clips} clip{'s' * (clips > 1)}, network: {name}"
     if clips < 16:
         said += "; so few compare little more than means, the paper uses a hundred"
-    if windows:
+    if windows == 1:
+        said += f"; FVD windows from one window of {metrics.MIN_FRAMES} frames"
+    elif windows:
         said += (
             f"; FVD windows from {windows} overlapping windows of {metrics.MIN_FRAMES} frames, "
             "which are no independent samples"

@@ -8,18 +8,27 @@ __all__ = ['new_parser', 'parser', 'main']
 # %% ../../nbs/reference/measure/evaluate_command.ipynb #911be270
 import argparse
 import json
+import math
+from typing import NoReturn
 
 from ..media.notes import finite
 from .tables import markdown, table
 
 # %% ../../nbs/reference/measure/evaluate_command.ipynb #2b2a013b
+class _OneSentence(argparse.ArgumentParser):
+    "Says in one sentence what it did not understand, and leaves with code 2."
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def new_parser(
     name: str,  # of the command
     description: str,  # what it does
     examples: list[str],  # lines that one can type
 ) -> argparse.ArgumentParser:
     "Return a parser without options yet, for a command of this folder: its help ends in examples."
-    return argparse.ArgumentParser(
+    return _OneSentence(
         f"visionxl {name}",
         description=description,
         epilog="\n".join(["examples:", *(f"  visionxl {name} {line}" for line in examples)]),
@@ -67,11 +76,13 @@ def main(
     nets = load_networks(a.download, a.weights)
     found = [evaluate(a.reference, r, nets) for r in a.restored]
     own = evaluate(a.reference, a.reference, Networks())["warping"]
-    said = notes(nets, len(found[0]["clips"]), sum(found[0]["windows"]))
+    said = notes(nets, len(found[0]["clips"]), sum(found[0]["windows"]), own)
     if a.json:
         page = {"reference": a.reference, "rows": found, "warping_of_reference": own}
         print(json.dumps(finite(page | {"notes": said}), indent=1, allow_nan=False))
         return 0
     print(markdown(found) if a.markdown else table(found))
-    print(f"\nwarping of the reference itself: {own:.2f}", *said, sep="\n")
+    if not math.isnan(own):
+        said.insert(0, f"warping of the reference itself: {own:.2f}")
+    print("", *said, sep="\n")
     return 0

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from ..extras.flow import flow, visible, warp
 from .perception.i3d import load_i3d
 from .perception.networks import load_lpips, load_stlpips
+from ..media.cuts import find_cuts
 
 # %% ../../nbs/course/12_measuring.ipynb #8f8634f8
 def to_unit(
@@ -260,12 +261,17 @@ def warping_error(
     ref: torch.Tensor,  # (B, T, C, H, W) or (T, C, H, W) in [0, 1]: gives the motion
     out: torch.Tensor,  # the clip to judge, same shape
 ) -> float:  # mean squared grey value, 0 for one frame; smaller flickers less
-    "Return flicker: squared change along the reference's motion (Lai et al. 2018)."
+    """Return flicker: squared change along the reference's motion (Lai et al. 2018).
+
+    Two frames on both sides of a cut of the reference do not count: there is no motion.
+    """
     ref, out = check_pair(ref, out)
     if ref.shape[1] < 2:
         return 0.0
-    pairs = [(u[t : t + 2], v[t : t + 2]) for u, v in zip(ref, out) for t in range(len(u) - 1)]
-    each = [warp_frame(tuple(u), tuple(v)) for u, v in pairs]
+    each = []
+    for u, v in zip(ref, out):
+        follows = sorted({*range(1, len(u))} - {*find_cuts(2 * u - 1)})
+        each += [warp_frame((u[t - 1], u[t]), (v[t - 1], v[t])) for t in follows]
     return float(np.nanmean(each)) if not np.isnan(each).all() else math.nan
 
 # %% ../../nbs/course/12_measuring.ipynb #78ae3f97

@@ -24,9 +24,9 @@ from ..degradation.notes import clean_size
 from ..degradation.own import AnyDegradation
 from ..degradation.unknown import Unknown, find_out, found_notes
 from .clip import Clip, as_clip
+from ...media.cuts import CutFinder
 from ...media.encoders import AS_USUAL, bits_for
 from ...media.pictures import PIXELS
-from ..scenes import CutFinder
 from ..degradation.said import split_options
 from ..settings import RestoreSettings, settings_for
 from ...operators.tasks import LinearOperator

@@ -47,11 +47,14 @@ _all_ = ["Cell", "NAMES", "Peak", "default_clips", "sheet"]
 def mean_row(
     rows: list[dict],  # figures of one method, clip by clip
 ) -> dict:  # the means, and their standard errors under `NAME se` for two clips or more
-    "Return the mean over clips of every figure; FVD from the answers to all of them."
-    names = [k for k, v in rows[0].items() if isinstance(v, (int, float))]
+    """Return the mean over clips of every figure; FVD from the answers to all of them.
+
+    Clips without a figure do not count for it.
+    """
+    names = [k for r in rows for k, v in r.items() if isinstance(v, (int, float))]
     out = {}
-    for k in names:
-        seen = [r[k] for r in rows if not math.isnan(r[k])]
+    for k in dict.fromkeys(names):
+        seen = [r[k] for r in rows if not math.isnan(r.get(k, math.nan))]
         if not seen:
             continue
         out[k], error = mean_and_error(seen)

@@ -59,6 +59,18 @@ class _Dataset(argparse.Action):
         namespace.clips = folder[0] if folder else namespace.clips
 
 
+def _table(
+    text: str,
+) -> str:
+    "The name of a table that there is."
+    if text not in TABLES:
+        *names, last = TABLES
+        raise argparse.ArgumentTypeError(
+            f"there is no {text}, give {', '.join(names)} or {last}"
+        )
+    return text
+
+
 def parser() -> argparse.ArgumentParser:
     "The parser of `visionxl reproduce`, with its help."
     p = new_parser(
@@ -71,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
             "table3 --dataset davis DAVIS --prior sdxl --full",
         ],
     )
-    p.add_argument("table", choices=tuple(TABLES), help="which table")
+    p.add_argument("table", choices=tuple(TABLES), type=_table, help="which table")
     p.add_argument(
         "--clips",
         metavar="DIR",
