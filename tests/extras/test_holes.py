@@ -17,6 +17,7 @@ from visionxl.extras.estimates.holes import (
 )
 from visionxl.extras.photographs.photo_spectrum import smooth_solution
 from visionxl.extras.starts import Regularised, first_guess
+from visionxl.operators.sensors import bayer
 from visionxl.operators.tasks import Mask, task
 from visionxl.steps.problem import Problem
 
@@ -72,6 +73,12 @@ def test_the_best_start_uses_it(x):
 def test_the_tasks_are_left_as_they_are(x, name):
     A = task(name, tuple(x.shape), window=3)
     assert fill_wide_holes(A, A(x), x) is x
+
+
+def test_a_pixel_with_one_colour_is_no_hole(x):
+    A = bayer(tuple(x.shape))
+    guess = first_guess(A, A(x))
+    assert fill_wide_holes(A, A(x), guess) is guess
 
 
 def test_nothing_is_carried_across_a_cut(x):

@@ -70,6 +70,8 @@ def best_white(
         drawn = replace(drawn, consistency=replace(p.consistency, tolerance=0.12))
         if sigma_y < SHRINK_FROM:
             drawn = replace(drawn, result=Blend(0.01, rounds=2), networks=Mirrored())
+        elif task == "sr+":  # further rounds bring the noise in
+            drawn = changed(drawn, {"consistency.rounds": 4})
     if task == "sr" and sigma_y:  # the network is nearer to the clean video than with `tiny`
         return changed(drawn, {"consistency.inner.trust": 0.2})
     return drawn

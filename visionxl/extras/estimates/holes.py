@@ -211,7 +211,7 @@ def fill_wide_holes(
     weights = found.operator.pixel_weights()
     if weights is None or found.temporal:
         return guess
-    known = (weights != 0).all(1, keepdim=True).to(y.device)
+    known = (weights != 0).any(1, keepdim=True).to(y.device)
     wide = wide_holes(known)
     if not wide.any():
         return guess
