@@ -31,6 +31,16 @@ def clip(seed=0, shape=(3, 3, 24, 32)):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
+def test_videos_of_another_range_are_refused():
+    "Clipped to [-1, 1] any two clips of 1 to 255 were white, and equal."
+    with pytest.raises(TypeError, match="uint8"):
+        M.to_unit((254 * clip() + 1).byte())
+    with pytest.raises(ValueError, match="looks like 0 to 255"):
+        M.to_unit(254 * clip() + 1)
+    overshoots = 40 * clip() - 20  # a restoration that ran away is clipped, as in a file
+    assert M.to_unit(overshoots).max() == 1 and M.to_unit(overshoots).min() == 0
+
+
 @pytest.mark.parametrize("name", ["psnr", "ssim"])
 def test_golden_frames_and_mean(golden, name):
     a, b, _, want = golden

@@ -13,6 +13,7 @@ from prior import families
 from visionxl.prior.latent import Prior
 from visionxl.prior.models.families import recognise
 from visionxl.prior.models.model_files import Source
+from visionxl.prior.protocol import check_table
 from visionxl.prior.schedule import make_schedule
 
 TOLERANCE = 1e-5
@@ -131,6 +132,8 @@ def test_table(case):
     name, prior, theirs = case
     assert worst(prior.alpha_bar, theirs.alpha_bar) < TOLERANCE
     assert prior.t_max == 999 and prior.alpha_bar.dtype == torch.float64
+    check_table(prior.alpha_bar)  # what `solve` asks; `zero-snr` ends in noise alone
+    assert (float(prior.alpha_bar[-1]) == 2.0**-24) == (name == "zero-snr")
     assert abs(float(prior.alpha_bar[281]) - (0.49 if name == "zero-snr" else 0.6221)) < 0.15
     assert make_schedule(prior.alpha_bar).sampling == (281, 241, 201, 161, 121, 81, 41, 1)
 

@@ -25,7 +25,17 @@ from ..media.cuts import find_cuts
 def to_unit(
     x: torch.Tensor,  # video (T, C, H, W) in [-1, 1]; values outside are clipped, as in a file
 ) -> torch.Tensor:  # (1, T, C, H, W) in [0, 1]
-    "Return a video in the layout and range that the metrics take."
+    """Return a video in the layout and range that the metrics take.
+
+    Raises TypeError for whole numbers, ValueError for a video in 0 to 255.
+    """
+    if not x.is_floating_point():
+        raise TypeError(f"the video is {x.dtype}: give floats in [-1, 1], x / 255 * 2 - 1")
+    if x.numel() and x.min() >= 0 and x.max() > 16:  # what merely overshoots is dark somewhere
+        raise ValueError(
+            f"the video reaches {float(x.max()):.4g} and has nothing below 0: it looks like 0 to "
+            "255, give x / 255 * 2 - 1"
+        )
     unit = x.clamp(-1, 1) / 2 + 0.5
     return unit[None] if x.ndim == 4 else unit
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from .machine.calls import check_frames, needs_graph
 from .latent import Prior
 from .machine.memory import Placement
+from .models.loading import table_of
 from .protocol import PriorLike, check_table, factor_of, last_timestep
 from .schedule import scaled_linear
 
@@ -231,7 +232,7 @@ def from_diffusers(
             f"the network takes {channels} channels, pixels have 3: a model on latents is loaded "
             "with Prior.load(folder)"
         )
-    table = torch.as_tensor(scheduler.alphas_cumprod).double()
+    table = table_of(scheduler)
     kind = scheduler.config.get("prediction_type", "epsilon")
     schedule = {"alpha_bar": table, "prediction": kind}
     net = WithoutVariance(net) if out == 2 * channels else net

@@ -186,7 +186,7 @@ def decode(
 def eps(
     self: Prior,
     z: torch.Tensor,  # (T, c, h, w) noisy latents
-    t: int,  # their timestep, 0 to `t_max`
+    t: int,  # their timestep in the table; above `t_max` it was not trained
 ) -> torch.Tensor:  # (T, c, h, w) the noise in them
     """The network's noise prediction, whatever it predicts inside.
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['locate', 'Model', 'find_model', 'quietly', 'network_class', 'lent_autoencoder', 'is_linear', 'load_network',
-           'load_schedule', 'weight_bytes']
+           'table_of', 'load_schedule', 'weight_bytes']
 
 # %% ../../../nbs/reference/prior/models/loading.ipynb #9f985569
 import re
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -190,6 +191,17 @@ def load_network(
         )
 
 
+def table_of(
+    scheduler: Any,  # of diffusers
+) -> torch.Tensor:  # (n_train,) float64
+    """The scheduler's `alpha_bar`.
+
+    A last entry of 0 (Lin et al. 2024, zero terminal SNR) becomes 2^-24, as in diffusers' Euler
+    scheduler: the latents of every timestep are divided by its root.
+    """
+    return torch.as_tensor(scheduler.alphas_cumprod).double().clamp_min(2.0**-24)
+
+
 def load_schedule(
     folder: str | Path,  # of a model
 ) -> dict:  # `alpha_bar` (n_train,) float64, `prediction`, `t_max` (largest trained timestep)
@@ -199,7 +211,7 @@ def load_schedule(
     config = read_config(folder, "scheduler")
     scheduler = getattr(diffusers, config["_class_name"]).from_config(config)
     t_max = read_config(folder, "unet").get("t_max", scheduler.config.num_train_timesteps - 1)
-    alpha_bar = torch.as_tensor(scheduler.alphas_cumprod).double()
+    alpha_bar = table_of(scheduler)
     kind = scheduler.config.get("prediction_type", "epsilon")
     return dict(alpha_bar=alpha_bar, prediction=kind, t_max=t_max)
 
