@@ -349,6 +349,15 @@ def test_a_rate_for_pictures(tmp_path, capsys):
     assert "between 0 and 1000" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["webp", "png", "gif"])
+def test_how_fast_a_moving_picture_plays(tmp_path, kind):
+    "Ten frames per second, whoever holds them; Pillow tells the time of a webp when it is loaded."
+    pages = [Image.new("RGB", (16, 8), (40 * i, 0, 0)) for i in range(6)]
+    path = tmp_path / f"a.{kind}"
+    pages[0].save(path, save_all=True, append_images=pages[1:], duration=100)
+    assert V.probe(path)[:4] == (6, 8, 16, 10.0)
+
+
 def test_frames_that_would_be_left_out(tmp_path):
     for name in ("0.png", "1.bmp"):
         Image.new("RGB", (8, 6)).save(tmp_path / name)

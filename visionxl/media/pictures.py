@@ -160,6 +160,7 @@ def picture_rate(
             waits = []
             for i in range(count if count > 1 else 0):
                 picture.seek(i)
+                picture.load()  # a webp tells it only then
                 waits.append(picture.info.get("duration") or 0)
         return count, 1000 * count / sum(waits) if sum(waits) else 25.0
 
