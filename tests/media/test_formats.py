@@ -1,6 +1,7 @@
 "In and out: bits, colours, fields, transparency, codecs. Every file is made here, by PyAV."
 
 import os
+import struct
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from visionxl.app.files.degrade_file import degrade_file
 from visionxl.app.files.restore_file import restore_file
 from visionxl.media import pictures
 from visionxl.media.colours import Colours, Light
-from visionxl.media.contents import lost_in
+from visionxl.media.contents import beside, lost_in
 from visionxl.media.encoders import CODEC_NAMES, Encoding, encoder_for, film_encoder
 from visionxl.media.pictures import check_pixels
 from visionxl.media.tracks import Tracks
@@ -430,3 +431,34 @@ def test_the_shape_of_pixels_is_kept_or_its_loss_is_named(tmp_path, name, codec)
     assert kept == (codec is None) and kept != any("shape of pixels (4/3)" in s for s in lost)
     for other in ("x.webm", "x.gif", "frames"):
         assert any("shape of pixels (4/3)" in words for words in lost_in(source, other))
+
+
+TURNS = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_the_shape_of_pixels_is_turned_with_the_film(tmp_path, turn):
+    "Pixels of 4:3 are 3:4 in a film that stands on its side, and 4:3 in one upside down."
+    source, out = tmp_path / "plain.mp4", tmp_path / "o.mp4"
+    with av.open(str(source), "w") as box:
+        stream = box.add_stream("libx264", 24)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for _ in range(2):
+            gray = np.full((32, 48, 3), 90, "u1")
+            box.mux(stream.encode(av.VideoFrame.from_ndarray(gray, "rgb24")))
+        box.mux(stream.encode())
+    a, b, c, d = (65536 * n for n in TURNS[turn])
+    film = bytearray(source.read_bytes())
+    at = film.index(
+        struct.pack(">9I", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30), film.index(b"tkhd")
+    )
+    film[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    source.write_bytes(film)
+    assert V.probe(source)[1:3] == ((32, 48) if turn == 180 else (48, 32))
+    restore_file(source, out, "denoise", sigma_y=0.05, progress=False)
+    right = Fraction(4, 3) if turn == 180 else Fraction(3, 4)
+    with av.open(str(out)) as box:
+        assert box.streams.video[0].sample_aspect_ratio == right
+    assert beside(source) == beside(out) == [f"pixels of {right.numerator}:{right.denominator}"]
+    assert f"the shape of pixels ({right})" in lost_in(source, "x.webm")[0]

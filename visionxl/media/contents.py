@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from .colours import Colours
-from .films import FORMATS, file_url, film_stream, holds, is_marked, kind_of, others
+from visionxl.media.films import (
+    FORMATS,
+    file_url,
+    film_stream,
+    holds,
+    is_marked,
+    kind_of,
+    others,
+    pixel_shape,
+)
 from .notes import tag_options, tags_of, untold
 from .tracks import Tracks
 
@@ -45,8 +54,8 @@ def beside(
         tags = [name.lower() for name in box.metadata if name.lower() not in own]
         if tags:
             found.append("tags " + ", ".join(sorted(tags)))
-        ratio = film.sample_aspect_ratio
-        if ratio not in (None, 0, 1):
+        ratio = pixel_shape(path)
+        if ratio is not None:
             found.append(f"pixels of {ratio.numerator}:{ratio.denominator}")
     if tracks.uneven:
         found.append("uneven times of frames")
@@ -89,8 +98,8 @@ def lost_in(
     found = []
     with av.open(file_url(source)) as film:
         picture = film_stream(film, str(source))
-        ratio = picture.sample_aspect_ratio
-        if ratio not in (None, 0, 1) and not _keeps_shape(kind, codec):
+        ratio = pixel_shape(source)
+        if ratio is not None and not _keeps_shape(kind, codec):
             how = f" with {codec}" if kind == "matroska" else ""
             found.append(f"the shape of pixels ({ratio}) of {source} does not go into {place}{how}")
         for track in others(film, picture):

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'INTERLACED', 'file_url', 'is_marked', 'film_stream', 'open_video', 'others', 'kind_of', 'holds',
-           'rotate_as_displayed', 'display_matrix', 'is_tilted', 'as_displayed', 'film_frames', 'Shown', 'shown']
+           'rotate_as_displayed', 'display_matrix', 'is_tilted', 'as_displayed', 'film_frames', 'Shown', 'shown',
+           'pixel_shape']
 
 # %% ../../nbs/reference/media/films.ipynb #9fda0710
 import os
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -296,3 +298,16 @@ def shown(
         known = [(f.pts, f.time_base) for f in film_frames(box, stream, "keep")]
     times = [pts * base for pts, base in known if pts is not None]
     return Shown(sorted(times), len(known), count - len(known))
+
+
+def pixel_shape(
+    path: str | Path,  # a video file
+) -> Fraction | None:  # width over height; None for squares, and where the file does not say
+    "The shape of a pixel of the upright film: a quarter turn makes 3:4 of 4:3."
+    with open_video(Path(path)) as (box, stream):
+        ratio = stream.sample_aspect_ratio
+        if ratio in (None, 0, 1):
+            return None
+        first = next(film_frames(box, stream, "keep"), None)
+    across, down = (1, 0) if first is None else display_matrix(first)[:2]
+    return 1 / ratio if abs(down) > abs(across) else ratio

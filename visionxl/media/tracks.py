@@ -13,7 +13,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from .films import file_url, film_stream, holds, is_marked, others, shown
+from visionxl.media.films import (
+    file_url,
+    film_stream,
+    holds,
+    is_marked,
+    others,
+    pixel_shape,
+    shown,
+)
 from .notes import tag_options, tags_of
 from .folders import IMAGES
 
@@ -122,8 +130,9 @@ class Tracks:
         if self.source is None:
             return
         film = film_stream(self.source, str(self.path))
-        if film.sample_aspect_ratio not in (None, 0, 1):
-            stream.codec_context.sample_aspect_ratio = film.sample_aspect_ratio
+        shape = pixel_shape(self.path)
+        if shape is not None:
+            stream.codec_context.sample_aspect_ratio = shape
         stream.disposition = Disposition.default  # this is the film, whatever goes along
         for track in others(self.source, film):
             self._announce(track)
