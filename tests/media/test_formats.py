@@ -462,3 +462,25 @@ def test_the_shape_of_pixels_is_turned_with_the_film(tmp_path, turn):
         assert box.streams.video[0].sample_aspect_ratio == right
     assert beside(source) == beside(out) == [f"pixels of {right.numerator}:{right.denominator}"]
     assert f"the shape of pixels ({right})" in lost_in(source, "x.webm")[0]
+
+
+def test_frames_that_a_cut_avi_lacks_are_said(tmp_path, capsys):
+    "Its header holds how many there were. One that is whole is not suspected."
+    path, part = tmp_path / "a.avi", tmp_path / "cut.avi"
+    x = V.sample("flower", 20).x
+    with av.open(str(path), "w") as box:
+        stream = box.add_stream("mjpeg", 25)
+        stream.height, stream.width, stream.pix_fmt = 192, 320, "yuvj420p"
+        for frame in x:
+            box.mux(stream.encode(av.VideoFrame.from_ndarray(V.to_array(frame), "rgb24")))
+        box.mux(stream.encode())
+    assert V.probe(path).frames == 20 and V.probe(path).remarks == ()
+    data = path.read_bytes()
+    part.write_bytes(data[: len(data) * 6 // 10])
+    found = V.probe(part)
+    assert 0 < found.frames < 20
+    assert found.remarks[0].endswith(f": {20 - found.frames} frames cannot be shown")
+    assert main(["info", str(part)]) == 0
+    assert f"{20 - found.frames} frames cannot be shown" in capsys.readouterr().out
+    path.write_bytes(data + data[:4])  # bytes behind its end are no loss
+    assert V.probe(path).remarks == ()

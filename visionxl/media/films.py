@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .colours import rgb
-from .containers import check_whole
+from .containers import check_whole, is_cut_avi
 from .notes import has_alpha
 from .pictures import check_pixels
 
@@ -272,7 +272,7 @@ class Shown:
 
     times: list  # seconds (Fraction) of those that say it, in the order of showing
     count: int  # frames that are shown
-    lost: int = 0  # packets that give no frame
+    lost: int = 0  # those that the file announces, or has packets of, and does not give
 
 
 def shown(
@@ -281,10 +281,11 @@ def shown(
     """When each frame of a film is shown, and how many there are.
 
     A recording that begins between two whole pictures, or with a gap, holds packets that give no
-    frame: such a film is decoded to count.
+    frame: such a film is decoded to count. A cut avi has announced how many there were.
     """
     times, count, whole = [], 0, True
     with open_video(Path(path)) as (box, stream):
+        announced = stream.frames if is_cut_avi(Path(path)) else 0
         for packet in box.demux(stream):
             if not packet.size or getattr(packet, "is_discard", False):
                 continue
@@ -293,11 +294,11 @@ def shown(
             if packet.pts is not None:
                 times.append(packet.pts * packet.time_base)
     if whole:
-        return Shown(sorted(times), count)
+        return Shown(sorted(times), count, max(0, announced - count))
     with open_video(Path(path)) as (box, stream):
         known = [(f.pts, f.time_base) for f in film_frames(box, stream, "keep")]
     times = [pts * base for pts, base in known if pts is not None]
-    return Shown(sorted(times), len(known), count - len(known))
+    return Shown(sorted(times), len(known), max(count, announced) - len(known))
 
 
 def pixel_shape(

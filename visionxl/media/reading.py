@@ -142,7 +142,8 @@ def probe(
         lossy = codec not in LOSSLESS and not first.format.is_rgb and "pal" not in first.format.name
     there = shown(path)
     if there.lost > 0:
-        said += (f"it is damaged or begins in the middle: {there.lost} frames cannot be shown",)
+        why = "it is damaged, cut off or begins in the middle"
+        said += (f"{why}: {there.lost} frames cannot be shown",)
     return Probe(there.count, h, w, float(rate), codec, bits, notes, said, *meant, lossy)
 
 # %% ../../nbs/reference/media/reading.ipynb #d4489ce2
