@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -116,6 +117,19 @@ def test_a_preview_from_the_middle(clip):
     few, whole = video.read("out-preview.mkv").x, video.read("out.mkv").x
     assert few.shape == (3, 3, 128, 192) and len(whole) == 7
     assert (few - whole[2:5]).abs().mean() < 0.03 < (few - whole[:3]).abs().mean() + 0.03
+
+
+def test_a_preview_never_stops_the_whole(clip, capsys):
+    "With --resume one that is there is kept; one that a part cannot have is said and left out."
+    Path("out-preview.mkv").write_bytes(b"done before")
+    assert run("restore", clip, "-o", "out.mkv", *ASK, "--preview", "3", "--resume") == 0
+    assert Path("out-preview.mkv").read_bytes() == b"done before"
+    assert video.probe("out.mkv").frames == 7
+    assert run("degrade", clip, "-o", "mean.mkv", "--task", "deblur+", "--window", "5") == 0
+    capsys.readouterr()
+    assert run("restore", "mean.mkv", "-o", "whole.mkv", "--preview", "3", "--quiet") == 0
+    assert "no preview of mean.mkv" in capsys.readouterr().err
+    assert video.probe("whole.mkv").frames == 7
 
 
 def test_a_log_has_no_bar(clip, capsys):

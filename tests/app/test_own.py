@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 import textwrap
 
 import numpy as np
@@ -401,6 +403,50 @@ def test_another_step_is_another_job(tmp_path, clean):
         )
         keys.add(settings_for(as_degradation(f"{operator}:make")).key())
     assert len(keys) == 4
+
+
+OWN = """
+from visionxl.operators.tasks import Blur
+from visionxl.steps.renoise import Renoise
+SIZE = 3
+class Plain:
+    def __init__(self):
+        self.inner = Renoise()
+    def bind(self, problem):
+        return self.inner.bind(problem)
+def make(shape):
+    return Blur.box(shape, SIZE)
+"""
+KEYS = """
+import sys
+import torch
+from visionxl.app.degradation.own import OwnOperator, as_degradation
+from visionxl.app.degradation.unknown import FoundOperator
+from visionxl.app.settings import settings_for
+from visionxl.extras.estimates.blind import FoundBlur
+file = sys.argv[1]
+blur = FoundBlur("motion", {"length": 9.0, "angle": 30.0}, torch.ones(3, 3) / 9, 1.0, 2.0)
+found = OwnOperator("a blur", FoundOperator(blur), "motion 9 30")
+print(settings_for(as_degradation(f"{file}:make")).key())
+print(settings_for(found).key())
+print(settings_for(as_degradation("denoise"), "paper", renoise=f"{file}:Plain").key())
+"""
+
+
+def test_keys_are_the_same_in_another_process(tmp_path):
+    "Addresses of functions and objects were in them, so such a run could never be resumed."
+    file = tmp_path / "mine.py"
+
+    def keys():
+        ask = [sys.executable, "-c", KEYS, str(file)]
+        return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split()
+
+    file.write_text(OWN)
+    first = keys()
+    assert keys() == first and len(set(first)) == 3
+    other = OWN.replace("SIZE = 3", "SIZE = 5").replace("self.inner.bind", "Renoise().bind")
+    file.write_text(other)
+    assert [a == b for a, b in zip(keys(), first)] == [False, True, False]
 
 
 def test_a_task_given_as_operator_is_nearly_as_good(x):

@@ -92,9 +92,12 @@ def _run(
     options |= {"overwrite": a.overwrite, "encoding": _encoding(a, job.out)}
     options |= {"cuts": a.cuts, "prior": prior, "progress": progress}
     options |= {"scratch": Path(a.scratch) if a.scratch else None}
-    if a.preview:
-        few = run(clip.middle(a.preview), _preview_name(job.out), a.task, **options)
-        _told(a, few, "preview")
+    few = _preview_name(job.out)
+    if a.preview and not (a.resume and few.exists()):
+        try:
+            _told(a, run(clip.middle(a.preview), few, a.task, **options), "preview")
+        except ValueError as e:  # what a part cannot have, the whole may
+            print(f"visionxl: no preview of {job.source}: {e}", file=sys.stderr)
     return run(clip, job.out, a.task, resume=a.resume, **options)
 
 
