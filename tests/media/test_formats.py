@@ -25,7 +25,7 @@ from visionxl.media.colours import Colours, Light
 from visionxl.media.contents import beside, lost_in
 from visionxl.media.encoders import CODEC_NAMES, Encoding, encoder_for, film_encoder
 from visionxl.media.pictures import check_pixels
-from visionxl.media.tracks import Tracks
+from visionxl.media.tracks import Tracks, frame_times
 from visionxl.prior.latent import Prior
 
 
@@ -484,3 +484,31 @@ def test_frames_that_a_cut_avi_lacks_are_said(tmp_path, capsys):
     assert f"{20 - found.frames} frames cannot be shown" in capsys.readouterr().out
     path.write_bytes(data + data[:4])  # bytes behind its end are no loss
     assert V.probe(path).remarks == ()
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp", "png"])
+@pytest.mark.parametrize("out", ["o.mp4", "o.mkv", "o.gif"])
+def test_uneven_delays_of_a_moving_picture_are_kept(tmp_path, kind, out):
+    "A film and a gif have a time for each frame; a folder has none, and that is said."
+    waits = [40, 40, 40, 1000, 40, 40, 500, 40]
+    pages = [Image.new("RGB", (48, 32), (30 * i, 0, 0)) for i in range(8)]
+    source = tmp_path / f"a.{kind}"
+    pages[0].save(source, save_all=True, append_images=pages[1:], duration=waits)
+    assert beside(source) == ["uneven times of frames"]
+    restore_file(source, tmp_path / out, "denoise", sigma_y=0.05, progress=False)
+    times = [float(t) for t in frame_times(tmp_path / out)]
+    assert np.allclose(times, np.cumsum([0, *waits[:-1]]) / 1000, atol=0.0006)
+    assert lost_in(source, out) == []
+    assert "uneven times" in lost_in(source, "a folder")[0]
+    if kind != "gif" and out == "o.mp4":  # pictures may be given another rate
+        clip = Clip(source, fps=10.0)
+        restore_file(clip, tmp_path / "p.mp4", "denoise", sigma_y=0.05, progress=False)
+        assert np.allclose([float(t) for t in frame_times(tmp_path / "p.mp4")], np.arange(8) / 10)
+
+
+def test_a_gif_rounds_its_even_times(tmp_path):
+    "Thirty frames per second are delays of 30, 30 and 40 ms there: nothing is uneven."
+    pages = [Image.new("RGB", (48, 32), (8 * i, 0, 0)) for i in range(9)]
+    waits = [30, 30, 40] * 3
+    pages[0].save(tmp_path / "a.gif", save_all=True, append_images=pages[1:], duration=waits)
+    assert beside(tmp_path / "a.gif") == []

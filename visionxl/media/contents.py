@@ -30,14 +30,14 @@ def _codec_of(track: Any) -> str:
 
 
 def beside(
-    path: str | Path,  # a film; a picture and a folder have nothing beside
+    path: str | Path,  # a film; a moving picture has its times, a folder has nothing beside
 ) -> list[str]:  # a few words each
     "What a film holds beside its pictures, all of which a restoration carries along if it can."
     import av
 
     tracks = Tracks(path)
     if tracks.is_silent:
-        return []
+        return ["uneven times of frames"] if tracks.uneven else []
     found = []
     with av.open(file_url(path)) as box:
         film = film_stream(box, str(path))
@@ -91,11 +91,14 @@ def lost_in(
     "What beside the pictures will be missing in a file of that name, one sentence each."
     import av
 
-    if Tracks(source).is_silent:
-        return []
-    kind = FORMATS.get(Path(out).suffix.lower())
+    tracks, ending = Tracks(source), Path(out).suffix.lower()
+    kind = FORMATS.get(ending)
     place = f"a {Path(out).suffix} file" if kind else "such an output"
     found = []
+    if tracks.uneven and kind is None and ending != ".gif":
+        found.append(f"the uneven times of the frames of {source} do not go into {place}")
+    if tracks.is_silent:
+        return found
     with av.open(file_url(source)) as film:
         picture = film_stream(film, str(source))
         ratio = pixel_shape(source)

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +25,34 @@ from visionxl.media.films import (
 )
 from .notes import tag_options, tags_of
 from .folders import IMAGES
+from .pictures import picture_waits
 
 # %% ../../nbs/reference/media/tracks.ipynb #4445a2c9
 def frame_times(
-    path: str | Path,  # a video file
+    path: str | Path,  # a video file, a picture or a folder of frames
 ) -> list[Fraction]:  # seconds, in the order of showing; empty where the file does not say
-    "When each frame is shown. Raises ValueError for what is no video."
-    return shown(path).times
+    "When each frame is shown. Raises ValueError for what is no video and no picture."
+    path = Path(path)
+    if path.is_dir():
+        return []
+    if path.suffix.lower() not in IMAGES:
+        return shown(path).times
+    waits = picture_waits(path)
+    if min(waits) <= 0:
+        return []
+    return [Fraction(t, 1000) for t in accumulate(waits[:-1], initial=0)]
 
 
 def is_even(
     times: list[Fraction],  # of the frames
+    rounding: float = 0.0021,  # seconds by which the file may have rounded a step
 ) -> bool:
     "Whether one frame rate describes all times: no step is off by more than a tenth or a rounding."
     steps = [float(b - a) for a, b in zip(times, times[1:])]
     if not steps:
         return True
     mean = sum(steps) / len(steps)
-    return all(abs(step - mean) <= max(0.0021, mean / 10) for step in steps)
+    return all(abs(step - mean) <= max(rounding, mean / 10) for step in steps)
 
 # %% ../../nbs/reference/media/tracks.ipynb #74719d6a
 class Tracks:
@@ -54,7 +65,7 @@ class Tracks:
         frames: int | None = None,  # how many are kept; None: all that follow
     ):
         self.path = Path(path)
-        times = [] if self.is_silent else frame_times(self.path)
+        times = frame_times(self.path)
         stop = None if frames is None else start + frames
         kept = times[start:stop]
         self.begin = kept[0] if kept else Fraction(0)
@@ -72,7 +83,8 @@ class Tracks:
     @property
     def uneven(self) -> bool:
         "Whether the time from frame to frame varies, so that one frame rate cannot describe it."
-        return not is_even(self.times)
+        rounding = {"rounding": 0.0099} if self.path.suffix.lower() == ".gif" else {}
+        return not is_even(self.times, **rounding)  # a gif counts hundredths of a second
 
     def paced(
         self,

@@ -110,7 +110,10 @@ class Clip:
         frames: int,  # how many there are, see `survey`
     ) -> Tracks:
         "What the file holds beside these frames, to be copied: sound, subtitles, chapters, times."
-        return Tracks(self.path, self.start, frames)
+        tracks = Tracks(self.path, self.start, frames)
+        if self.fps is not None:
+            tracks.times = []  # a moving picture plays as fast as was asked for
+        return tracks
 
     def stamp(self) -> str:
         "A text that changes with the file or the part of it, for a stopped run to compare."
