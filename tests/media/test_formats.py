@@ -512,3 +512,21 @@ def test_a_gif_rounds_its_even_times(tmp_path):
     waits = [30, 30, 40] * 3
     pages[0].save(tmp_path / "a.gif", save_all=True, append_images=pages[1:], duration=waits)
     assert beside(tmp_path / "a.gif") == []
+
+
+def test_frames_that_change_their_size_are_said(tmp_path):
+    "A recording in transport streams may do so; a restoration refuses it, and `info` says why."
+    for name, size in (("a.ts", (48, 64)), ("b.ts", (64, 96))):
+        with av.open(str(tmp_path / name), "w") as box:
+            stream = box.add_stream("libx264", 25)
+            (stream.height, stream.width), stream.pix_fmt = size, "yuv420p"
+            for i in range(6):
+                gray = np.full((*size, 3), 20 * i, "u1")
+                box.mux(stream.encode(av.VideoFrame.from_ndarray(gray, "rgb24")))
+            box.mux(stream.encode())
+    both = tmp_path / "c.ts"
+    both.write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    assert V.probe(tmp_path / "a.ts").remarks == V.probe(tmp_path / "b.ts").remarks == ()
+    assert "its frames change from 64x48 to 96x64" in V.probe(both).remarks[-1]
+    with pytest.raises(ValueError, match="all frames must have one size"):
+        V.read(both)

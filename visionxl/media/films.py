@@ -273,6 +273,21 @@ class Shown:
     times: list  # seconds (Fraction) of those that say it, in the order of showing
     count: int  # frames that are shown
     lost: int = 0  # those that the file announces, or has packets of, and does not give
+    last_size: tuple[int, int] | None = None  # (H, W) as stored, of the last whole picture of a ts
+
+
+def _size_of(
+    packet: Any,  # a whole picture of a ts or mpg, which holds its size
+) -> tuple[int, int] | None:  # (H, W) as stored; None where it cannot be told
+    "How large one packet is when it is decoded alone: recordings may change their size."
+    import av
+
+    context = av.CodecContext.create(packet.stream.codec_context.name, "r")
+    try:
+        frames = [*context.decode(packet), *context.decode(None)]
+    except av.error.FFmpegError:
+        return None
+    return (frames[0].height, frames[0].width) if frames else None
 
 
 def shown(
@@ -286,19 +301,23 @@ def shown(
     times, count, whole = [], 0, True
     with open_video(Path(path)) as (box, stream):
         announced = stream.frames if is_cut_avi(Path(path)) else 0
+        key, streamed = None, box.format.name in ("mpegts", "mpeg")
         for packet in box.demux(stream):
             if not packet.size or getattr(packet, "is_discard", False):
                 continue
             whole &= (count > 0 or packet.is_keyframe) and not packet.is_corrupt
             count += 1
+            if streamed and packet.is_keyframe:
+                key = packet
             if packet.pts is not None:
                 times.append(packet.pts * packet.time_base)
+        size = None if key is None else _size_of(key)
     if whole:
-        return Shown(sorted(times), count, max(0, announced - count))
+        return Shown(sorted(times), count, max(0, announced - count), size)
     with open_video(Path(path)) as (box, stream):
         known = [(f.pts, f.time_base) for f in film_frames(box, stream, "keep")]
     times = [pts * base for pts, base in known if pts is not None]
-    return Shown(sorted(times), len(known), max(count, announced) - len(known))
+    return Shown(sorted(times), len(known), max(count, announced) - len(known), size)
 
 
 def pixel_shape(

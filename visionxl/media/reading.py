@@ -138,12 +138,16 @@ def probe(
         if is_tilted(first):
             said += ("it wants to be shown tilted; the result is turned by quarter turns only",)
         h, w = as_displayed(first, noted_size(notes)).shape[:2]
+        stored = first.height, first.width
         meant = colours_of(first), light_of(first)
         lossy = codec not in LOSSLESS and not first.format.is_rgb and "pal" not in first.format.name
     there = shown(path)
     if there.lost > 0:
         why = "it is damaged, cut off or begins in the middle"
         said += (f"{why}: {there.lost} frames cannot be shown",)
+    if there.last_size not in (None, stored):
+        before, after = (f"{w}x{h}" for h, w in (stored, there.last_size))
+        said += (f"its frames change from {before} to {after}: convert it to one size first",)
     return Probe(there.count, h, w, float(rate), codec, bits, notes, said, *meant, lossy)
 
 # %% ../../nbs/reference/media/reading.ipynb #d4489ce2
