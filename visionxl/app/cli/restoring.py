@@ -92,8 +92,8 @@ def _run(
     options |= {"overwrite": a.overwrite, "encoding": _encoding(a, job.out)}
     options |= {"cuts": a.cuts, "prior": prior, "progress": progress}
     options |= {"scratch": Path(a.scratch) if a.scratch else None}
-    few = _preview_name(job.out)
-    if a.preview and not (a.resume and few.exists()):
+    if a.preview and not (a.resume and _preview_name(job.out).exists()):
+        few = _preview_name(job.out)
         try:
             _told(a, run(clip.middle(a.preview), few, a.task, **options), "preview")
         except ValueError as e:  # what a part cannot have, the whole may
