@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from extras.test_blind_kernel import hook as bent_path
 
 from visionxl import video
 from visionxl.extras.estimates import blind_kernel
@@ -13,12 +14,9 @@ from visionxl.operators.blurs import Blur2d
 from visionxl.operators.cameras import motion_kernel
 
 
-def hook(n=13):
-    "A path down and then to the right: no straight line, no disk, no Gaussian."
-    k = torch.zeros(n, n, dtype=torch.float64)
-    k[2:10, 3] = 1
-    k[9, 3:10] = 0.7
-    return k / k.sum()
+def hook():
+    "The bent path of the searches' tests, with a wider rim: (13, 13)."
+    return F.pad(bent_path(), (1,) * 4)
 
 
 @pytest.fixture(scope="module")

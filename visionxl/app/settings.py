@@ -18,7 +18,7 @@ import torch
 from .clips import can_be_cut, plan_windows
 from .scenes import scenes
 from .tiles import check_tile
-from .degradation.own import AnyDegradation, source_digest
+from .degradation.own import AnyDegradation, file_digest, source_digest
 from .degradation.said import NUMBERS
 from .degradation.tasks import Degradation
 from ..measure.experiment.given import find_prior
@@ -155,7 +155,7 @@ class RestoreSettings:
         parts: tuple = (d, steps, self.seed, said, self.vae, self.chunk, self.overlap)
         parts += () if self.tile is None else (self.tile,)
         if is_reference(said):
-            parts += (Path(said.rpartition(":")[0]).read_text(encoding="utf-8"),)
+            parts += (file_digest(said),)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 # %% ../../nbs/reference/app/settings.ipynb #9e8c4cc7
