@@ -22,7 +22,10 @@ from visionxl.app.files.degrade_file import degrade_file
 from visionxl.app.files.restore_file import restore_file
 from visionxl.app.files.simulate_file import simulate_file
 from visionxl.app.settings import RestoreSettings, settings_for
+from visionxl.extras.best_white import best_white
+from visionxl.operators.known.properties import describe
 from visionxl.operators.tasks import TASKS
+from visionxl.presets import choose
 from visionxl.solver import solve
 
 pytestmark = pytest.mark.usefixtures("no_weights")
@@ -157,6 +160,14 @@ def test_one_frame(x):
         run(x[:1], "deblur+")
     with pytest.raises(ValueError, match="6 frames cannot hold"):
         run(x[:6], "inpaint+")
+
+
+def test_holes_in_one_frame_have_a_recipe_of_their_own():
+    settings = RestoreSettings(Degradation("inpaint"))
+    for frames, recipe in ((1, "still"), (2, "inpaint")):
+        A = Degradation("inpaint").operator((frames, 3, 32, 32))
+        assert settings.chosen(A) == best_white(recipe)
+        assert choose("best", describe(A).recipe, prior="white") == best_white(recipe), "as `solve`"
 
 
 def test_the_same_seed_gives_the_same_video(x):

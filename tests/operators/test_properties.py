@@ -13,6 +13,7 @@ from visionxl.operators.fast.frames import cg_by_frame, frames_apart
 from visionxl.operators.known.checks import verify, working_type
 from visionxl.operators.known.probing import from_gram
 from visionxl.operators.known.properties import describe, has_one_gain, kind_of
+from visionxl.operators.sensors import bayer
 from visionxl.operators.tasks import (
     TASKS,
     Blur,
@@ -60,7 +61,7 @@ def test_a_bundled_task_is_believed(name):
 
 OWN = {
     "slanted": (Kernel(SHAPE, slanted()), "blur", "blur"),
-    "Bayer": (Bayer(SHAPE), "holes", "inpaint"),
+    "Bayer": (Bayer(SHAPE), "holes", "mosaic"),
     "rows": (Rows(SHAPE), "holes", "inpaint"),
     "radial": (Radial(SHAPE), "frequencies", "frequencies"),
     "flickering": (Plain(Mask(SHAPE, draw(5, 1, 32, 48) > 0)), "holes", "inpaint"),
@@ -84,6 +85,19 @@ def test_operators_of_ones_own(name):
     assert float(gradient.norm()) < 1e-6 * float(A.AT(y).norm() + start.norm())
     smooth = smooth_step(A, y, start, 0.1)
     assert off(A(smooth), y) < off(A(start), y)
+
+
+def test_a_mosaic_and_a_single_frame_are_no_usual_masks():
+    mosaic, one = bayer(SHAPE), (1, *SHAPE[1:])
+    for A in (mosaic, Plain(mosaic), mosaic @ Mask.random(SHAPE), bayer(one)):
+        assert describe(A).recipe == "mosaic"
+    assert describe(mosaic @ TemporalMean(SHAPE, 3)).recipe == "mosaic+"
+    grey = (SHAPE[0], 1, *SHAPE[2:])
+    for A in (task("inpaint", SHAPE), task("inpaint", grey)):
+        assert describe(A).recipe == "inpaint", "all colours have the same holes"
+    for A in (task("inpaint", one), Plain(task("inpaint", one))):
+        assert describe(A).recipe == "still"
+    assert describe(task("sr", one)).recipe == "sr"
 
 
 def test_fewer_frames_than_before():

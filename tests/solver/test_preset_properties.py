@@ -80,7 +80,7 @@ def test_no_words_lead_to_a_traceback(command, words):
     assert "unexpected" not in said
 
 
-@pytest.mark.parametrize("task", [None, "blur", *TASKS])
+@pytest.mark.parametrize("task", [None, "blur", "mosaic", "still", *TASKS])
 @pytest.mark.parametrize("sigma", [0.0, 0.05])
 def test_settings_belong_to_the_prior(task, sigma):
     "With a prior whose noise is white in the pixels `best` and `fast` are others, the rest is not."

@@ -89,6 +89,8 @@ class RestoreSettings:
             recipe = d.task.replace("sr", "halved")
         if A is not None and not d.bundled:
             recipe = describe(A, device).recipe
+        elif A is not None and recipe == "inpaint" and A.in_shape[0] == 1:
+            recipe = "still"
         return choose(self.preset, recipe, d.sigma_y, self.changes, self.prior)
 
     @property

@@ -125,7 +125,7 @@ def dps(
         consistency=Keep(),
         lowpass=NoFilter(),
         encode=KeepLatents(),
-        renoise=Guided(5.0 if (task or "").startswith("inpaint") else 3.0),
+        renoise=Guided(5.0 if (task or "").startswith(("inpaint", "mosaic", "still")) else 3.0),
         noise=NoiseInTurn(shared=False),
     )
 

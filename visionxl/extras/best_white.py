@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .best import SHRINK_FROM, best, unfiltered
+from .best import LIKE, SHRINK_FROM, best, unfiltered
 from .mirrored import Mirrored
 from .results import Blend
 from .starts import TV, Noised, Regularised
@@ -44,7 +44,11 @@ def best_white(
         start=Noised(p.start.what),
         renoise=Renoise(eta=1.0),
     )
-    if kind == "inpaint":
+    if sigma_y < SHRINK_FROM and task == "still":
+        return replace(drawn, route=Route(steps=12, tau=0.3), result=Blend(0.01))
+    if sigma_y < SHRINK_FROM and task == "mosaic":
+        return _mosaic(p)
+    if LIKE.get(kind, kind) == "inpaint":
         if sigma_y:
             return replace(
                 p,
@@ -75,6 +79,23 @@ def best_white(
     if task == "sr" and sigma_y:  # the network is nearer to the clean video than with `tiny`
         return changed(drawn, {"consistency.inner.trust": 0.2})
     return drawn
+
+
+def _mosaic(
+    p: Preset,  # `best` for a mask
+) -> Preset:
+    """The same from a higher timestep, without noise: the start is wrong in fine colours.
+
+    A neighbour must agree better to enter the average along the motion.
+    """
+    quiet = replace(
+        p,
+        route=Route(steps=15, tau=0.2),
+        start=Noised(p.start.what, 0.0),
+        renoise=Renoise(eta=0.0, scale=0.75),
+        networks=Mirrored(),
+    )
+    return changed(quiet, {"consistency.tolerance": 0.06})
 
 
 def _step_by_step(

@@ -134,10 +134,13 @@ TV_TUNED: dict[str | None, tuple] = {
     "sr": (3e-9, 6e-7, (0.5, 1.0, 1.0)),
     "halved": (3e-9, 6e-7, (0.5, 1.0, 1.0)),  # as for sr
     "inpaint": (1e-8, 5e-8, (0.25, 1.0, 1.0)),
+    "mosaic": (1e-8, 5e-8, (0.25, 1.0, 1.0)),  # as for inpaint
+    "still": (1e-8, 5e-8, (0.25, 1.0, 1.0)),
     "deblur+": (1e-14, 2e-12, (0.5, 1.0, 1.0)),
     "sr+": (3e-6, 6e-4, (0.5, 1.0, 1.0)),
     "halved+": (3e-6, 6e-4, (0.5, 1.0, 1.0)),
     "inpaint+": (3e-9, 1.5e-8, (0.25, 1.0, 1.0)),
+    "mosaic+": (3e-9, 1.5e-8, (0.25, 1.0, 1.0)),  # as for inpaint+
     "blur": (1e-14, 2e-12, (1.0, 1.0, 1.0)),  # as for deblur: see the page of `best`
     "blur+": (1e-14, 2e-12, (0.5, 1.0, 1.0)),
     "frequencies": (1e-4, 1e-3, (1.0, 1.0, 1.0)),  # radial lines, two clips of 5 frames at 64x96
