@@ -17,6 +17,7 @@ from visionxl.app.cli.commands import command_parser, parser
 from visionxl.app.cli.config import with_config
 from visionxl.app.cli.main import main
 from visionxl.app.cli.options import preset_change, value_of
+from visionxl.app.files.clip import Clip
 from visionxl.app.files.many import jobs_for
 from visionxl.app.files.plan import plan_file
 from visionxl.app.settings import settings_for
@@ -130,6 +131,43 @@ def test_a_preview_never_stops_the_whole(clip, capsys):
     assert run("restore", "mean.mkv", "-o", "whole.mkv", "--preview", "3", "--quiet") == 0
     assert "no preview of mean.mkv" in capsys.readouterr().err
     assert video.probe("whole.mkv").frames == 7
+
+
+def moving_mask(frames, height, width):
+    "A film in which a black column stands one pixel further right in each frame."
+    m = torch.ones(frames, 3, height, width)
+    for i in range(frames):
+        m[i, :, :, 8 + i] = -1
+    return video.write("mask.mkv", m, 24, lossless=True)
+
+
+def test_a_film_as_mask_is_cut_like_the_clip(clip, capsys):
+    "The part 2 to 4 of 7 frames has the mask's frames 2 to 4; a mask of 3 is taken as it is."
+    mask = moving_mask(7, 32, 48)
+    plan = plan_file(Clip(clip, start=2, frames=3), "inpaint", mask=str(mask))
+    assert [int(w[0, 0].argmin()) for w in plan.settings.degradation.mask.weights] == [10, 11, 12]
+    plan = plan_file(Clip(clip, start=4), "inpaint", mask=str(mask), simulate=True)
+    assert [int(w[0, 0].argmin()) for w in plan.settings.degradation.mask.weights] == [12, 13, 14]
+    mask.unlink()
+    few = moving_mask(3, 32, 48)
+    plan = plan_file(Clip(clip, start=2, frames=3), "inpaint", mask=str(few))
+    assert [int(w[0, 0].argmin()) for w in plan.settings.degradation.mask.weights] == [8, 9, 10]
+    with pytest.raises(ValueError, match="has 3 frames, the clip has 4"):
+        plan_file(Clip(clip, start=2, frames=4), "inpaint", mask=str(few))
+
+
+def test_a_preview_with_a_film_as_mask(clip, capsys):
+    "Pixels that the mask shows are those of the measurement, in the preview's own frames."
+    y = video.read(video.write("y.mkv", video.read(clip).x, 24, lossless=True)).x
+    ask = ["--preset", "paper", "--set", "route.steps=2", "--set", "consistency.steps=1"]
+    ask += ["--mask", moving_mask(7, 32, 48), "--preview", "3", "--codec", "ffv1", "--quiet"]
+    assert run("restore", "y.mkv", "-o", "out.mkv", *ask) == 0
+    assert "no preview" not in capsys.readouterr().err
+    few = video.read("out-preview.mkv").x
+    assert len(few) == 3 and video.probe("out.mkv").frames == 7
+    away = (few - y[2:5]).abs().amax((1, 2))  # of each column
+    for i, column in enumerate(away):
+        assert column.argmax() == 10 + i and (column > 0.01).sum() == 1
 
 
 def test_a_log_has_no_bar(clip, capsys):

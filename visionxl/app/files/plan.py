@@ -187,6 +187,15 @@ def _check_memory(plan: Plan) -> None:
         )
 
 
+def _at_part(d: AnyDegradation, clip: Clip, info: video.Probe) -> AnyDegradation:
+    "The degradation of a part of the file: a mask that has a frame for each of all is cut alike."
+    mask = getattr(d, "mask", None)
+    if not (d.bundled and mask is not None and 1 < len(mask.weights) == info.frames):
+        return d
+    end = info.frames if clip.frames is None else min(info.frames, clip.start + clip.frames)
+    return d if clip.start >= end else d.at(range(clip.start, end))
+
+
 def plan_file(
     clip: Clip | str | Path,  # the measurement; with `simulate` a clean video
     task: (
@@ -209,6 +218,7 @@ def plan_file(
     d, unknown, options = split_options(options, task, notes, size, clip.path.parent, seed)
     if simulate and unknown != Unknown():
         raise ValueError("a clean clip tells no noise and no blur: leave out --simulate")
+    d = _at_part(d, clip, info)
     read = _as_measured(clip, d)
     d = find_out(d, unknown, lambda: iter(read))
     settings = settings_for(d, preset, seed, prior, **options)
