@@ -20,6 +20,7 @@ from visionxl.app.cli.options import preset_change, value_of
 from visionxl.app.files.clip import Clip
 from visionxl.app.files.many import jobs_for
 from visionxl.app.files.plan import plan_file
+from visionxl.app.files.restore_file import restore_file
 from visionxl.app.settings import settings_for
 from visionxl.prior.latent import Prior
 from visionxl.prior.models.model_files import DEFAULT
@@ -43,6 +44,7 @@ def run(*args):
 
 ASK = ["--task", "sr", "--preset", "paper"]
 ASK += ["--set", "route.steps=2", "--set", "consistency.steps=1"]
+FFV1 = video.Encoding("ffv1")
 
 # ------------------------------------------------------------------------------- many clips
 
@@ -168,6 +170,30 @@ def test_a_preview_with_a_film_as_mask(clip, capsys):
     away = (few - y[2:5]).abs().amax((1, 2))  # of each column
     for i, column in enumerate(away):
         assert column.argmax() == 10 + i and (column > 0.01).sum() == 1
+
+
+@pytest.mark.parametrize("temporal", ["circular", "replicate"])
+def test_a_part_of_a_mean_over_time(clip, temporal):
+    "Each frame of a part comes nearer to the clean one; taken as a ring, the part was refused."
+    x = video.fit(video.sample("tears", 25).x, 32, 48)
+    video.write("clean.mkv", x, 24, lossless=True)
+    blur = ["--task", "deblur+", "--window", "5", "--sigma", "1", "--temporal", temporal]
+    assert run("degrade", "clean.mkv", "-o", "y.mkv", *blur) == 0
+    for start, frames in ((8, 12), (0, 12), (13, None)):
+        part = Clip(Path("y.mkv"), start=start, frames=frames)
+        plan = plan_file(part)
+        assert plan.cut == (start > 0, frames is not None)
+        restore_file(part, "part.mkv", overwrite=True, progress=False, encoding=FFV1)
+        there = slice(start, start + 12)
+        before = (video.read("y.mkv").x[there] - x[there]).square().mean((1, 2, 3))
+        after = (video.read("part.mkv").x - x[there]).square().mean((1, 2, 3))
+        assert (before / after).min() > 2
+    assert run("restore", "y.mkv", "-o", "o.mkv", "--preview", "9", "--quiet") == 0
+    assert video.probe("o-preview.mkv").frames == 9 and video.probe("o.mkv").frames == 25
+    even = Clip(Path("y.mkv"), start=2, frames=6)
+    with pytest.raises(ValueError, match="6 frames out of a longer clip .* at least 7"):
+        plan_file(even, "deblur+", window=6, temporal=temporal)
+    assert plan_file("y.mkv").cut == (False, False)
 
 
 def test_a_log_has_no_bar(clip, capsys):

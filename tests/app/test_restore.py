@@ -68,6 +68,22 @@ def test_a_windows_operator_is_that_of_the_clip(name, temporal):
             assert int(known.sum()) >= b - a - 6
 
 
+@pytest.mark.parametrize("name", ["deblur+", "sr+", "inpaint+", "sr"])
+@pytest.mark.parametrize("temporal", ["circular", "replicate"])
+@pytest.mark.parametrize("cut, a, b", [((True, True), 20, 32), ((False, True), 0, 12)])
+def test_the_operator_of_a_part_of_a_file(name, temporal, cut, a, b):
+    "A part is restored without its surroundings: its ends look at frames that are not there."
+    x = torch.rand(60, 3, 16, 20) * 2 - 1
+    d = Degradation(name, temporal=temporal)
+    A = clips.window_operator(d, (0, b - a), b - a, (16, 20), cut)
+    known = torch.ones(b - a, dtype=bool)
+    if d.reach:
+        known = A.temporal.matrix.abs().sum(1) > 0
+        left = 3 if cut[0] or temporal == "circular" else 0
+        assert known.tolist() == [left <= i < 9 for i in range(12)]
+    assert torch.allclose(A(x[a:b])[known], degrade(x, d)[a:b][known], atol=1e-6)
+
+
 @pytest.mark.parametrize("total", [1, 7, 24, 25, 26, 27, 60, 101])
 @pytest.mark.parametrize("chunk, overlap", [(25, 8), (8, 7), (10, 0)])
 def test_windows_cover_and_blend_to_one(total, chunk, overlap):

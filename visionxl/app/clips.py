@@ -204,6 +204,7 @@ def window_operator(
     window: tuple[int, int],  # (first, last + 1)
     total: int,  # frames of the clip
     size: tuple[int, int],  # (H, W) of the video
+    cut: tuple[bool, bool] = (False, False),  # whether frames before and behind were cut off
 ) -> LinearOperator:  # measured frames that look outside of the window are zero, in A x and for A^T
     """The operator of a part of a clip, so that the part can be restored by itself.
 
@@ -211,11 +212,11 @@ def window_operator(
     """
     a, b = window
     A = d.at(range(a, b)).operator((b - a, 3, *size))
-    if window == (0, total) or not d.reach:
+    if not d.reach or (window == (0, total) and not any(cut)):
         return A
     ring = d.temporal == "circular"  # a ring's ends look at its other end
-    first = d.reach if a > 0 or ring else 0
-    last = b - a - (d.reach if b < total or ring else 0)
+    first = d.reach if a > 0 or ring or cut[0] else 0
+    last = b - a - (d.reach if b < total or ring or cut[1] else 0)
     known = torch.zeros(b - a, 1, dtype=torch.float64)
     known[first:last] = 1
     part = after_time(A.spatial, FrameMix(A.in_shape, known * A.temporal.matrix))

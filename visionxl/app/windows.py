@@ -34,6 +34,7 @@ class Window(NamedTuple):
     total: int  # frames of the clip
     size: tuple[int, int]  # (H, W) of the restored frames
     settings: RestoreSettings
+    cut: tuple[bool, bool] = (False, False)  # see `window_operator`
 
 
 def _unheard(p: Progress) -> None:
@@ -48,7 +49,7 @@ def restore_window(
     "One window through `solve`, here or on a worker: the same bits."
     d, tile = w.settings.degradation, w.settings.tile
     padded = PaddedPrior(prior if tile is None else TiledPrior(prior, tile), w.size)
-    A, device = window_operator(d, w.frames, w.total, w.size), clip_device(padded)
+    A, device = window_operator(d, w.frames, w.total, w.size, w.cut), clip_device(padded)
     y, shown = without_hidden(w.y, A, d)
     preset = replace(w.settings, prior=prior).chosen(A, device)
     states = solve(
@@ -182,6 +183,7 @@ def restore_frames(
     cuts: tuple[int, ...] = (),  # first frames of scenes, which no window straddles
     # hands each restored window on before it is rounded to a file's bits, or refuses it
     check: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    cut: tuple[bool, bool] = (False, False),  # whether frames before and behind were cut off
 ) -> Iterator[torch.Tensor]:  # (n, 3, H, W), piece after piece, to be joined
     """The restored frames of a clip of any length, a window at a time.
 
@@ -189,7 +191,7 @@ def restore_frames(
     FileNotFoundError, with the remedy, at the call and not at the first frame.
     """
     d, windows = settings.degradation, settings.windows(total, size, cuts)
-    first = window_operator(d, windows[0], total, size)
+    first = window_operator(d, windows[0], total, size, cut)
     prior = settings.load_prior()
     padded = PaddedPrior(prior, size)
     replace(settings, prior=prior).chosen(first, clip_device(padded)).schedule(padded)
@@ -201,7 +203,8 @@ def restore_frames(
     show = reporter(progress)
 
     known = first.out_shape[0] if len(windows) == 1 else None
-    make = partial(Window, total=total, size=size, settings=replace(settings, prior=None))
+    kept = replace(settings, prior=None)
+    make = partial(Window, total=total, size=size, settings=kept, cut=cut)
     todo = _to_do(left, windows, FrameBuffer(frames), known, make)
 
     def tell(i: int, p: Progress) -> None:

@@ -46,7 +46,7 @@ def residuals(
 ) -> list[float] | None:  # of 255; None where they cannot be said
     "Root mean square of y - A x in each frame."
     d, n = plan.settings.degradation, len(x)
-    if not (d.bundled and len(y) == n) or (d.reach and n < plan.total):
+    if not (d.bundled and len(y) == n) or (d.reach and (n < plan.total or any(plan.cut))):
         return None
     down, right = plan.size[0] - x.shape[-2], plan.size[1] - x.shape[-1]
     whole = F.pad(x, (0, right, 0, down), mode="replicate")

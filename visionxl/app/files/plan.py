@@ -53,6 +53,8 @@ class Plan:
     info: video.Probe  # what the file says about itself
     cuts: tuple[int, ...] = ()  # first frames of scenes, which no window straddles
     found: dict = field(default_factory=dict)  # what was read off the clip, for the result's note
+    # whether the file was measured with more frames before and behind, which are not restored
+    cut: tuple[bool, bool] = (False, False)
 
     @property
     def windows(self) -> list[tuple[int, int]]:  # (first, last + 1)
@@ -169,7 +171,9 @@ def _restoration(clip: Clip, info: video.Probe, settings: RestoreSettings, see: 
         check_measured(d, (total, 3, *size), (T, 3, h, w))
     H, W = asked or noted or size
     keep = min(H, size[0]), min(W, size[1])
-    return Plan(read, False, total, size, keep, clip.rate(info) / d.rate, settings, info)
+    plan = Plan(read, False, total, size, keep, clip.rate(info) / d.rate, settings, info)
+    behind = clip.frames is not None and clip.start + T < info.frames
+    return replace(plan, cut=(clip.start > 0, behind))
 
 
 def _check_memory(plan: Plan) -> None:
@@ -194,6 +198,16 @@ def _at_part(d: AnyDegradation, clip: Clip, info: video.Probe) -> AnyDegradation
         return d
     end = info.frames if clip.frames is None else min(info.frames, clip.start + clip.frames)
     return d if clip.start >= end else d.at(range(clip.start, end))
+
+
+def _check_part(plan: Plan) -> None:
+    "Raise ValueError where each measured frame of the part looks at frames that are cut off."
+    d = plan.settings.degradation
+    if d.reach and any(plan.cut) and plan.total <= 2 * d.reach:
+        raise ValueError(
+            f"{plan.total} frames out of a longer clip do not hold one whole average of "
+            f"{d.task}: give at least {2 * d.reach + 1} frames, or leave out --start and --frames"
+        )
 
 
 def plan_file(
@@ -233,6 +247,7 @@ def plan_file(
     if unknown.blind:
         plan = replace(plan, found=found_notes(d))
     d.check(plan.total)
+    _check_part(plan)
     if finder is not None:
         plan = replace(plan, cuts=finder.cuts())
     _check_memory(plan)

@@ -84,6 +84,7 @@ def _restored(
         run.on_state,
         plan.cuts,
         check,
+        plan.cut,
     )
     return (x[..., :H, :W] for x in pieces)
 
