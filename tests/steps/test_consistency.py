@@ -1,5 +1,7 @@
 """Spectral CG is CG: the same iterate, in any dtype, from any start, and where CG is undefined."""
 
+import math
+
 import pytest
 import torch
 
@@ -612,12 +614,25 @@ def test_proximal_leaves_out_only_what_changes_nothing(rho):
         (lambda A, y, x: proximal(A, y, x, -1.0), ValueError, "rho=-1"),
         (lambda A, y, x: proximal(A, y, x, float("nan")), ValueError, "rho=nan"),
         (lambda A, y, x: data_consistency(A, y, x, method="best"), ValueError, "choose auto"),
+        (lambda A, y, x: cg(A, y * math.nan, x), ValueError, "y holds NaN"),
+        (lambda A, y, x: cg(A, y, x / 0), ValueError, "x_init holds NaN or Inf"),
+        (lambda A, y, x: spectral_cg(A, y * math.nan, x), ValueError, "y holds NaN"),
+        (lambda A, y, x: proximal(A, y, x * math.inf, 0.1), ValueError, "x_init holds NaN"),
+        (lambda A, y, x: cg(A, y, x, math.inf), ValueError, "steps=inf"),
     ],
 )
 def test_refusals(call, error, message):
     A = task("sr", (2, 1, 8, 8))
     with pytest.raises(error, match=message):
         call(A, draw(2, 1, 2, 2), draw(2, 1, 8, 8))
+
+
+def test_finite_numbers_are_solved_even_where_their_sum_is_not():
+    A = task("sr", (2, 1, 8, 8))
+    y, x = draw(2, 1, 2, 2).float(), draw(2, 1, 8, 8).float()
+    y[0, 0, 0] = 3e38
+    assert torch.isfinite(y).all() and not torch.isfinite(y.sum())
+    assert cg(A, y, x, 0)[0].equal(x)
 
 
 def test_frames_that_do_not_mix_are_solved_alone():

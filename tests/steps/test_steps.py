@@ -339,7 +339,13 @@ def test_width_goes_to_zero_with_the_noise():
         (lambda: lowpass(torch.ones(1, 1, 4, 4, dtype=torch.uint8), 1.0), TypeError, "uint8"),
         (lambda: lowpass(draw(1, 1, 4, 4), 1.0, "circular"), ValueError, "circular"),
         (lambda: lowpass(draw(1, 1, 4, 4), 1.0, kernel_size=60), ValueError, "61"),
+        (lambda: lowpass(draw(1, 1, 4, 4), math.inf), ValueError, "sigma=inf"),
+        (lambda: lowpass(draw(1, 1, 4, 4), 1.0, kernel_size=3.5), ValueError, "whole number"),
+        (lambda: lowpass(draw(1, 1, 4, 4), 1.0, kernel_size=math.inf), ValueError, "size=inf"),
+        (lambda: LowPass(kernel_size=-61), ValueError, "kernel_size=-61"),
         (lambda: lowpass_sigma(-2.0, 0.5), ValueError, "lam=-2"),
+        (lambda: lowpass_sigma(math.nan, 0.5), ValueError, "lam=nan"),
+        (lambda: lowpass_sigma(2.0, math.nan), ValueError, "alpha_bar=nan"),
         (lambda: lowpass_sigma(2.0, 0.0), ValueError, "alpha_bar=0"),
     ],
 )
@@ -409,10 +415,13 @@ def test_shared_noise_is_a_function_of_its_generator():
         (lambda z: mix_noise(z, z[:, :, :2], 0.5), "noise has shape"),
         (lambda z: renoise(z, z, z, 0.0, 0.5), "alpha_bar=0"),
         (lambda z: renoise(z, z, z, 0.5, 0.5, noise_scale=-1.0), "noise_scale=-1"),
+        (lambda z: renoise(z, z, z, 0.5, 0.5, noise_scale=math.inf), "noise_scale=inf"),
+        (lambda z: renoise(z, z, None, 0.5, 0.2), "noise is NoneType, and eta=0.2"),
+        (lambda z: renoise(z, z, 3, 0.5, 0.2), "noise is int"),
     ],
 )
 def test_renoise_refuses(call, text):
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises((ValueError, TypeError), match=text):
         call(draw(2, 4, 3, 3))
 
 

@@ -62,6 +62,6 @@ def as_count(
     n: float,  # how many
 ) -> int:
     "A whole number of 1 or more as an integer. Raises ValueError for anything else."
-    if not (n >= 1 and n == int(n)):
+    if not (n >= 1 and n % 1 == 0):
         raise ValueError(f"{name}={n} must be at least 1, a whole number")
     return int(n)

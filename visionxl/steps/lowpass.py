@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..operators.kernels import extend, gaussian_kernel
+from ..operators.shapes import as_count
 from .problem import Problem, check_range
 
 # %% ../../nbs/course/09_lowpass.ipynb #b271e626
@@ -25,8 +26,10 @@ def lowpass_sigma(
     a_t: float,  # alpha_bar_t in (0, 1]
 ) -> float:  # width in pixels, between 0 and `lam`
     "The filter's width at noise level `a_t` (Eq. 7): lam * sqrt(1 - a_t)."
-    if lam < 0:
-        raise ValueError(f"lam={lam} must be 0 or more: it is a width, 0 for no filter")
+    if not 0 <= lam < float("inf"):
+        raise ValueError(
+            f"lam={lam} must be 0 or more and finite: it is a width, 0 for no filter"
+        )
     if not 0 < a_t <= 1:
         raise ValueError(f"alpha_bar={a_t} must lie in (0, 1]: take `schedule.a(t)`")
     return lam * (1 - a_t) ** 0.5
@@ -38,14 +41,17 @@ def gaussian_taps(
 ) -> Tensor:  # (kernel_size,) float64, sums to one
     """A sampled Gaussian, to filter with.
 
-    Raises ValueError for a negative `sigma` or an even `kernel_size`.
+    Raises ValueError for a `sigma` that is no width, and a `kernel_size` that is not odd.
     """
-    if not sigma >= 0:
-        raise ValueError(f"sigma={sigma} must be 0 or more: it is a width in pixels")
-    if kernel_size is not None and (kernel_size < 1 or kernel_size % 2 == 0):
+    if not 0 <= sigma < float("inf"):
+        raise ValueError(
+            f"sigma={sigma} must be 0 or more and finite: it is a width in pixels"
+        )
+    kernel_size = None if kernel_size is None else as_count("kernel_size", kernel_size)
+    if kernel_size is not None and kernel_size % 2 == 0:
         raise ValueError(
             f"kernel_size={kernel_size} must be odd and positive, so that the kernel has a middle: "
-            f"try {abs(kernel_size) + 1}"
+            f"try {kernel_size + 1}"
         )
     r = int(4 * sigma + 0.5) if kernel_size is None else kernel_size // 2
     if sigma == 0:

@@ -23,7 +23,7 @@ def mix_noise(
 ) -> Tensor:  # (T, c, h, w)
     """The noise of Eq. 9, `eta noise + sqrt(1 - eta^2) eps`, of unit variance again.
 
-    Raises ValueError for `eta` outside [0, 1].
+    Raises ValueError for `eta` outside [0, 1], TypeError where it needs a draw and there is none.
     """
     if not 0 <= eta <= 1:
         raise ValueError(
@@ -31,6 +31,11 @@ def mix_noise(
         )
     if eta == 0:
         return eps
+    if not isinstance(noise, Tensor):
+        raise TypeError(
+            f"noise is {type(noise).__name__}, and eta={eta} takes a share of it: draw some with "
+            "shared_noise(eps, generator), or set eta=0"
+        )
     if noise.shape[1:] != eps.shape[1:] or len(noise) not in (1, len(eps)):
         raise ValueError(
             f"noise has shape {tuple(noise.shape)}, eps {tuple(eps.shape)}: give one frame "
@@ -54,8 +59,10 @@ def renoise(
     """
     if not 0 < a_s <= 1:
         raise ValueError(f"alpha_bar={a_s} must lie in (0, 1]: take it from `schedule.a(s)`")
-    if not noise_scale >= 0:
-        raise ValueError(f"noise_scale={noise_scale} must be 0 or more: 1 is the paper's")
+    if not 0 <= noise_scale < float("inf"):
+        raise ValueError(
+            f"noise_scale={noise_scale} must be 0 or more and finite: 1 is the paper's"
+        )
     return a_s**0.5 * z_bar + (noise_scale * (1 - a_s) ** 0.5) * mix_noise(eps, noise, eta)
 
 # %% ../../nbs/course/10_renoise.ipynb #7c6378cf

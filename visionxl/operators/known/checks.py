@@ -211,9 +211,9 @@ def check_problem(
     """Refuse a least-squares problem that cannot be solved, with a message that names the remedy.
 
     Raises TypeError for anything but an operator and tensors of floats, and ValueError for shapes
-    that do not fit the operator, for two dtypes or devices, for a number of steps that is negative
-    or no whole number, and for `rho` below 0. A complex measurement goes with a video of the real
-    type of the same width.
+    that do not fit the operator, for two dtypes or devices, for NaN and Inf, for a number of steps
+    that is negative or no whole number, and for `rho` below 0. A complex measurement goes with a
+    video of the real type of the same width.
     """
     as_operator(A)
     for name, v, shape in (("y", y, A.out_shape), ("x_init", x_init, A.in_shape)):
@@ -223,7 +223,10 @@ def check_problem(
             f"y is {y.dtype} on {y.device}, x_init {x_init.dtype} on {x_init.device}: "
             "bring both to one with y.to(x_init)"
         )
-    if steps != int(steps) or steps < 0:
+    for name, v in (("y", y), ("x_init", x_init)):
+        if not torch.isfinite(v.detach().sum()) and not torch.isfinite(v).all():
+            raise ValueError(f"{name} holds NaN or Inf: replace them, or mask what was lost")
+    if steps % 1 != 0 or steps < 0:
         raise ValueError(f"steps={steps} must be a whole number, 0 or more")
     if not 0 <= rho < float("inf"):
         raise ValueError(f"rho={rho} must be 0 or more and finite")
