@@ -21,7 +21,14 @@ from .operators.known.properties import describe
 from .presets import choose
 from .prior.schedule import Schedule
 from .steps.batch import for_batches
-from .steps.checks import check_choices, check_input, check_noise, check_resume, job_of
+from visionxl.steps.checks import (
+    as_seed,
+    check_choices,
+    check_input,
+    check_noise,
+    check_resume,
+    job_of,
+)
 from .steps.preset import Preset
 from .steps.problem import Point, Problem, State
 from .steps.progress import CheckedPrior, Progress, passes_of
@@ -82,6 +89,7 @@ def prepare(
 ) -> Run:
     "All checks, and all steps bound to this clip: what `solve` works with. Arguments as there."
     check_input(y, A, prior, sigma_y)
+    seed = as_seed(seed)
     check_choices(preset, sigma_y, seed, noise)
     schedule, frames = preset.schedule(prior), A.in_shape[0]
     shape = (frames, *prior.latent_shape(*A.in_shape[2:]))

@@ -6,6 +6,7 @@ import gc
 import json
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from app.exact import Gaussian, psnr
@@ -38,6 +39,18 @@ def x(tears):
 
 def run(y, task, **kw):
     return restore.restore(y, task, progress=False, **kw).x
+
+
+@pytest.mark.parametrize("seed", [np.int64(3), torch.tensor(3)])
+def test_a_seed_is_a_number_of_any_package(seed):
+    x, noisy = torch.zeros(2, 3, 16, 16), Degradation("denoise", sigma_y=0.1)
+    assert torch.equal(degrade(x, noisy, seed=3), degrade(x, noisy, seed=seed))
+    theirs, ours = (RestoreSettings(noisy, seed=s) for s in (seed, 3))
+    assert theirs == ours and theirs.key() == ours.key()
+    with pytest.raises(ValueError, match="seed=1.5 must be a whole number"):
+        RestoreSettings(noisy, seed=1.5)
+    many = np.int64(2**62 + 1)  # of a mask, which may be larger
+    assert Degradation("inpaint", seed=many).seed == 2**62 + 1
 
 
 @pytest.mark.parametrize("name", TASKS)

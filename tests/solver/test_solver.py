@@ -365,6 +365,14 @@ def test_same_seed_same_bytes_and_nothing_global():
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+@pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), torch.tensor(3)])
+def test_a_seed_is_a_number_of_any_package(seed):
+    A, prior = task("inpaint", SHAPE), Gauss()
+    y = A(clip()).float()
+    ours, theirs = (list(solve(y, A, prior, "paper", seed=s))[-1] for s in (3, seed))
+    assert ours.job == theirs.job and torch.equal(ours.x, theirs.x)
+
+
 def test_what_would_have_no_effect_is_said():
     A, prior = task("sr", SHAPE), Gauss()
     y = A(clip())

@@ -23,7 +23,7 @@ from visionxl.operators.tasks import LinearOperator, Mask, task
 from visionxl.prior.latent import to_eps
 from visionxl.prior.schedule import ddim_step, make_schedule, scaled_linear
 from visionxl.steps.batch import side_by_side
-from visionxl.steps.checks import check_choices, check_input
+from visionxl.steps.checks import as_seed, check_input
 from visionxl.steps.consistency import cg
 from visionxl.steps.inversion import climb, descend, invert, to_size
 from visionxl.steps.lowpass import (
@@ -37,7 +37,6 @@ from visionxl.steps.lowpass import (
     lowpass_sigma,
 )
 from visionxl.steps.own import OwnStep
-from visionxl.steps.preset import Preset
 from visionxl.steps.problem import Route, State, check_trained
 from visionxl.steps.progress import CheckedPrior, Passes
 from visionxl.steps.renoise import SeededNoise, mix_noise, renoise, shared_noise
@@ -623,13 +622,13 @@ def test_a_start_above_what_was_trained():
         check_trained(schedule, SimpleNamespace(t_max=490, alpha_bar=range(1000)))
 
 
-@pytest.mark.parametrize("seed", [1.5, True, np.int64(3), 2**44, -(2**63), None])
-def test_a_seed_is_an_int(seed):
+@pytest.mark.parametrize("seed", [1.5, np.float64(3), True, np.bool_(1), 2**44, -(2**63), None])
+def test_a_seed_is_a_whole_number(seed):
     "Streams are numbered from a multiple of it, which torch takes as an int of 64 bits."
-    with pytest.raises(ValueError, match=r"must be an int from -2\*\*43 to 2\*\*43"):
-        check_choices(Preset(), 0.0, seed, None)
+    with pytest.raises(ValueError, match=r"must be a whole number from -2\*\*43 to 2\*\*43"):
+        as_seed(seed)
     for largest in (2**43, -(2**43)):
-        check_choices(Preset(), 0.0, largest, None)
+        assert as_seed(largest) == largest
         SeededNoise().bind(SimpleNamespace(latent_shape=(1, 1, 1)), largest, None)(999)
 
 

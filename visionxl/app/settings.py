@@ -28,6 +28,7 @@ from ..operators.linear import LinearOperator
 from ..presets import choose
 from ..prior.models.model_files import DEFAULT
 from ..prior.protocol import as_prior
+from ..steps.checks import as_seed
 from ..steps.preset import Preset
 
 # %% ../../nbs/reference/app/settings.ipynb #30c102f7
@@ -69,6 +70,7 @@ class RestoreSettings:
     tile: int | None = None  # side in pixels of what networks see at once; None: whole frames
 
     def __post_init__(self):
+        object.__setattr__(self, "seed", as_seed(self.seed, 2**63))
         self.chosen()
         check_tile(self.tile)
         plan_windows(1, self.chunk, self.overlap)

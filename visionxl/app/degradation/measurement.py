@@ -18,6 +18,7 @@ from ... import video
 from .own import AnyDegradation, as_degradation
 from .tasks import Degradation
 from ...operators.tasks import LinearOperator
+from ...steps.checks import as_seed
 
 # %% ../../../nbs/reference/app/degradation/measurement.ipynb #2839895e
 def pad_to_multiple(
@@ -73,7 +74,8 @@ def degrade(
     d = as_degradation(degradation)
     check_has_noise(d)
     x = pad_to_multiple(video.check_frames(x), d.scale)
-    return add_noise(d.operator(x.shape)(x), d.sigma_y, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(as_seed(seed, 2**63))
+    return add_noise(d.operator(x.shape)(x), d.sigma_y, generator)
 
 # %% ../../../nbs/reference/app/degradation/measurement.ipynb #a6fae0fa
 def check_measured(

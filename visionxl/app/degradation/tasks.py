@@ -7,7 +7,7 @@ __all__ = ['LOUDEST', 'LARGEST', 'check_noise', 'Degradation']
 
 # %% ../../../nbs/reference/app/degradation/tasks.ipynb #dd475b1e
 from dataclasses import dataclass, fields, replace
-from numbers import Real
+from numbers import Integral, Real
 
 from .masks import PictureMask
 from ...operators.named import NAMED
@@ -62,7 +62,7 @@ def _in_range(
     if not isinstance(value, Real) or isinstance(value, bool):
         raise ValueError(f"{name}={value!r} must be a number")
     kind = "whole number" if whole else "number"
-    number: float | int = value if isinstance(value, int) else float(value)
+    number: float | int = int(value) if isinstance(value, Integral) else float(value)
     if not least <= number <= most or (whole and number != int(number)):
         try:
             shown = f"{value:g}"
