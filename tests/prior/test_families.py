@@ -155,6 +155,20 @@ def test_a_text_and_guidance(model, name):
     assert len(plain.conditions) == 1 and worst(plain.conditions[0].text, text) < TOLERANCE
 
 
+@pytest.mark.parametrize(
+    "given,says",
+    [
+        (dict(prompt="a flower"), "prompt='a flower' has no effect.*Prior.load.'sdxl'"),
+        (dict(guidance=5.0), "guidance=5 has no effect"),
+        (dict(text=torch.zeros(1, 77, 8)), "text= and pooled= have no effect"),
+    ],
+)
+@pytest.mark.parametrize("name", ["white", "tiny"])
+def test_a_model_that_reads_no_text_says_so(name, given, says):
+    with pytest.raises(ValueError, match=says):
+        Prior.load(name, device="cpu", **given)
+
+
 def test_another_autoencoder(model, tmp_path):
     net = families.taesd()
     net.save_pretrained(tmp_path / "taesd")

@@ -26,8 +26,15 @@ def texts_for(
 ]:  # the prompt, then the text to lead away from where there is one; None: zeros
     """The texts that a model is asked with: the prompt, and with guidance what it is compared with.
 
-    The second one is what diffusers' pipelines take: zeros where the model's index says so.
+    The second one is what diffusers' pipelines take: zeros where the model's index says so. Raises
+    ValueError where the model reads no text and one is given, or guidance.
     """
+    if family.text is None and (prompt or guidance != 1):
+        given = f"prompt={prompt!r}" if prompt else f"guidance={guidance:g}"
+        raise ValueError(
+            f"{given} has no effect: this model reads no text; leave it out, or load one that "
+            "does, for instance Prior.load('sdxl')"
+        )
     if guidance == 1 or family.text is None or family.configs["unet"].get("time_cond_proj_dim"):
         return [prompt]
     zeros = family.configs.get("", {}).get("force_zeros_for_empty_prompt", family.text == "sdxl")
@@ -140,8 +147,10 @@ def make_condition(
     full: int | None = None,  # see `Condition`
     guidance: float = 1.0,
 ) -> Condition:
-    "Embeddings as a UNet wants them. Raises ValueError where their widths do not fit it."
+    "Embeddings as a UNet wants them. Raises ValueError where they do not fit it."
     if "cross_attention_dim" not in config:
+        if text is not None or pooled is not None:
+            raise ValueError("text= and pooled= have no effect: this model reads no text")
         return Condition()
     text = torch.zeros(1, 77, config.cross_attention_dim) if text is None else text
     width = None
