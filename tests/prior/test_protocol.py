@@ -2,13 +2,16 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from visionxl import restore
+from visionxl.app.tiles import PaddedPrior, TiledPrior
+from visionxl.extras.fast import Bfloat16Prior
 from visionxl.operators.tasks import task
 from visionxl.prior import adapters
 from visionxl.prior.check import check_prior
 from visionxl.prior.latent import Prior
-from visionxl.prior.protocol import PriorLike, as_prior
+from visionxl.prior.protocol import PriorLike, as_prior, can_sample, factor_of
 from visionxl.prior.schedule import scaled_linear
 from visionxl.prior.toy import ToyPrior
 from visionxl.solver import solve
@@ -67,6 +70,85 @@ def test_an_eps_of_wrong_shape_is_named_with_its_timestep(tiny):
     A = task("sr", (2, 3, 16, 16))
     with pytest.raises(ValueError, match="eps of the prior returned shape .* is needed"):
         next(solve(torch.zeros(A.out_shape), A, wrong))
+
+
+class Eighth:
+    "A prior of one's own with all that `PriorLike` lists and nothing else."
+
+    alpha_bar = scaled_linear()
+
+    def encode(self, x):
+        return F.avg_pool2d(x, 8)
+
+    def decode(self, z):
+        return F.interpolate(z, scale_factor=8)
+
+    def eps(self, z, t):
+        return 0.1 * z
+
+    def latent_shape(self, h, w):
+        return 3, h // 8, w // 8
+
+
+def test_odd_frames_and_a_prior_that_names_no_factor():
+    assert factor_of(Eighth()) == factor_of(PaddedPrior(Eighth(), (19, 30))) == 8
+    A = task("inpaint", (2, 3, 19, 30))
+    y = A(torch.rand(2, 3, 19, 30) - 0.5)
+    for tile in (None, 128):
+        x = restore(y, "inpaint", prior=Eighth(), tile=tile, progress=False).x
+        assert x.shape == y.shape and float((A(x) - y).abs().max()) < 1e-3
+    with pytest.raises(ValueError, match="19x30 are no multiples of 8: crop .* restore"):
+        list(solve(y, A, Eighth()))
+
+
+@pytest.mark.parametrize(
+    "latent_shape, factor",
+    [
+        (lambda h, w: (4, h // 8, w // 16), 16),
+        (lambda h, w: (3, h, w), 1),
+        (lambda h, w: (h * w // 64, 8), 1),  # no picture
+        (lambda h, w: (3, 2 * h, 2 * w), 1),
+        (lambda h, w: (3, 64, 64), 1),  # frames of one size alone
+        (lambda h, w: {(16, 16): (3, 8, 8)}[h, w], 1),
+        (lambda h, w: (4, h // 14, w // 14), 14),
+        (lambda h, w: (4, -(-h // 5), -(-w // 5)), 1),  # not found: as before
+    ],
+)
+def test_a_factor_by_the_shape_of_latents(latent_shape, factor):
+    prior = Eighth()
+    prior.latent_shape = latent_shape
+    assert factor_of(prior) == factor
+    prior.factor = 2
+    assert factor_of(prior) == 2
+
+
+@pytest.mark.parametrize("wrap", ["bare", "denoiser", "tiled", "fast"])
+def test_official_with_an_encoder_that_has_no_spread(wrap):
+    "It takes no generator, so its answer is its sample; the draws of renoising stay the same."
+    prior = Eighth()
+    if wrap == "denoiser":
+        prior = adapters.DenoiserPrior(lambda x, sigma: x / (1 + sigma**2), prior)
+    if wrap == "tiled":
+        prior = TiledPrior(prior, 128)
+    if wrap == "fast":
+        prior = Bfloat16Prior(prior)
+    A = task("sr", (2, 3, 16, 16))
+    y = A(torch.rand(2, 3, 16, 16) - 0.5)
+    assert not can_sample(prior if wrap != "denoiser" else prior.space)
+    runs = [list(solve(y, A, prior, "official", seed=s))[-1].x for s in (1, 1, 2)]
+    assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
+
+
+def test_an_encoder_with_a_spread_is_sampled(tiny):
+    seen = []
+
+    def encode(x, generator=None):
+        seen.append(generator)
+        return tiny.encode(x)
+
+    A = task("sr", (1, 3, 16, 16))
+    next(solve(torch.zeros(A.out_shape), A, Changed(tiny, encode=encode), "official"))
+    assert len(seen) and all(isinstance(g, torch.Generator) for g in seen)
 
 
 def test_restore_takes_a_prior_without_a_factor():

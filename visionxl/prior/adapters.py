@@ -20,7 +20,13 @@ from .machine.calls import check_frames, needs_graph
 from .latent import Prior
 from .machine.memory import Placement
 from .models.loading import table_of
-from .protocol import PriorLike, check_table, factor_of, last_timestep
+from visionxl.prior.protocol import (
+    PriorLike,
+    can_sample,
+    check_table,
+    factor_of,
+    last_timestep,
+)
 from .schedule import scaled_linear
 
 # %% ../../nbs/reference/prior/adapters.ipynb #bf327b56
@@ -84,12 +90,14 @@ class DenoiserPrior:
     def encode(
         self,
         x: Tensor,  # (T, 3, H, W) in [-1, 1]
-        generator: torch.Generator | None = None,  # passed on to the autoencoder
+        generator: torch.Generator | None = None,  # passed on, where the autoencoder takes one
     ) -> Tensor:  # (T, c, h, w)
         "Latents; pixels as they are."
         if self.space is None:
             return x
-        return self.space.encode(x) if generator is None else self.space.encode(x, generator)
+        if generator is None or not can_sample(self.space):
+            return self.space.encode(x)
+        return self.space.encode(x, generator=generator)
 
     def decode(
         self,

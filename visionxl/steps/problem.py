@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ..operators.linear import LinearOperator
+from ..prior.protocol import can_sample
 from ..prior.schedule import Schedule, make_schedule
 
 # %% ../../nbs/reference/steps/problem.ipynb #49c45daf
@@ -176,10 +177,10 @@ class Problem:
         k: int,  # number of the step, -1 at the start
     ) -> Tensor:
         """Frames as latents (T, c, h, w): the encoder's mode, or a sample where the run's noise has
-        one for it.
+        one for it and the encoder can draw one.
         """
         posterior = getattr(self.noise, "posterior", None)
-        if posterior is None:
+        if posterior is None or not can_sample(self.prior):
             return self.prior.encode(x)
         return self.prior.encode(x, generator=posterior(k))
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..prior.machine.memory import frames_for
-from ..prior.protocol import PriorAround
+from ..prior.protocol import PriorAround, factor_of
 from ..prior.schedule import Schedule
 from .preset import Preset
 
@@ -179,9 +179,13 @@ class CheckedPrior(PriorAround):
         """
         fits = [b in (None, a) for a, b in zip(out.shape, shape)]
         if len(out.shape) != len(shape) or not all(fits):
+            factor, (H, W) = factor_of(self.prior), self.size
+            remedy = ""
+            if H % factor or W % factor:
+                remedy = f"; {H}x{W} are no multiples of {factor}: crop the frames, or use restore"
             raise ValueError(
                 f"{name} of the prior returned shape {tuple(out.shape)} at {self.where}, where "
-                f"{shape} is needed"
+                f"{shape} is needed{remedy}"
             )
         wide = torch.promote_types(out.dtype, torch.float32)  # a sum of half precision overflows
         if not torch.isfinite(out.sum(dtype=wide)):
