@@ -332,6 +332,23 @@ def test_transparent_places_are_black(tmp_path, kind):
     assert any("transparent" in remark for remark in V.probe(path).remarks)
 
 
+@pytest.mark.parametrize("kind", ["gif", "webp", "png"])
+@pytest.mark.parametrize("moves", [False, True])
+@pytest.mark.parametrize("layer", ["none", "opaque", "holes"])
+def test_only_what_hides_something_is_called_transparent(tmp_path, kind, moves, layer):
+    "Every gif is decoded with a layer of opacity, and many tools save one that is opaque."
+    mode, opacity = ("RGB", ()) if layer == "none" else ("RGBA", (255,))
+    pages = [Image.new(mode, (48, 32), (60 * i, 250, 0, *opacity)) for i in range(3)]
+    if layer == "holes":
+        for page in pages:
+            page.paste((0, 0, 0, 0), (8, 8, 16, 16))
+    path, lossless = tmp_path / f"a.{kind}", {"lossless": True} if kind == "webp" else {}
+    more = dict(save_all=True, append_images=pages[1:], duration=100, disposal=2) if moves else {}
+    pages[0].save(path, **(more | lossless))
+    said = [remark for remark in V.probe(path).remarks if "transparent" in remark]
+    assert bool(said) == (layer == "holes")
+
+
 # --------------------------------------------------------------------------------- pictures
 
 

@@ -103,7 +103,7 @@ def remarks(
     paletted = "pal" in frame.format.name
     if frame.interlaced_frame:
         found.append("it is interlaced; each frame is made of its first field, by the filter bwdif")
-    if not paletted and (len(frame.format.components) in (2, 4) or has_alpha(stream)):
+    if not paletted and (_has_opacity(stream, frame) or has_alpha(stream)):
         found.append("it is transparent in places; the result shows it on black")
     if bits > 10 and not paletted:
         found.append(f"it has {bits} bits per colour; a film is written with 10, see --bits")
@@ -123,6 +123,13 @@ def remarks(
         if kinds & kinds_of_it:
             found.append(f"its metadata of {name} is not written into the result")
     return found
+
+
+def _has_opacity(stream: Any, frame: Any) -> bool:
+    "Whether a frame has a layer of opacity; that of a gif, which all have, must hide something."
+    if stream.codec_context.name == "gif":  # it draws over what is there: its first frame tells
+        return bool((frame.to_ndarray(format="rgba")[..., 3] < 255).any())
+    return len(frame.format.components) in (2, 4)
 
 
 def has_alpha(

@@ -101,12 +101,22 @@ def _is_deep(path: Path) -> bool:
     return bits == 16
 
 
+def _has_opacity(picture: Any) -> bool:
+    "Whether a Pillow picture says of its pixels how opaque they are."
+    return "A" in picture.getbands() or "transparency" in picture.info
+
+
+def _has_holes(picture: Any) -> bool:
+    "Whether some of its pixels are not opaque."
+    return _has_opacity(picture) and picture.convert("RGBA").getchannel("A").getextrema()[0] < 255
+
+
 def _in_8_bits(picture: Any) -> np.ndarray:
     "A Pillow picture as (H, W, 3) integers of 8 bits, upright, on black."
     from PIL import ImageOps
 
     picture = ImageOps.exif_transpose(picture)
-    if "A" in picture.getbands() or "transparency" in picture.info:
+    if _has_opacity(picture):
         return on_black(np.asarray(picture.convert("RGBA")))
     return np.asarray(picture.convert("RGB"))
 
@@ -133,12 +143,15 @@ def pictures(
 def is_transparent(
     path: Path,  # a picture file
 ) -> bool:
-    "Whether a picture can show what lies behind it; such a place is read as black."
-    from PIL import Image
+    """Whether a picture shows in places what lies behind it; such a place is read as black.
+
+    A layer of opacity that hides nothing does not count. Of one that moves every frame is read.
+    """
+    from PIL import Image, ImageSequence
 
     try:
         with _readable(path), Image.open(path) as picture:
-            return "A" in picture.getbands() or "transparency" in picture.info
+            return any(_has_holes(page) for page in ImageSequence.Iterator(picture))
     except ValueError:  # 16-bit colour in tif, which Pillow does not know
         return False
 
