@@ -158,6 +158,31 @@ def test_a_film_as_mask_is_cut_like_the_clip(clip, capsys):
         plan_file(Clip(clip, start=2, frames=4), "inpaint", mask=str(few))
 
 
+def test_a_part_is_degraded_with_a_part_of_the_mask(clip, capsys):
+    "The note says which frames of the mask they are, so `restore` is told nothing."
+    mask = moving_mask(7, 32, 48)
+    part = ["--start", "2", "--frames", "3"]
+    assert run("degrade", clip, "-o", "y.mkv", "--mask", mask, *part) == 0
+    x, y = video.read(clip).x[2:5], video.read("y.mkv").x
+    hidden = torch.zeros(3, 48, dtype=torch.bool)
+    for i in range(3):
+        hidden[i, 10 + i] = True
+    lost = (y - x).abs().amax((1, 2)) > 0.01
+    assert not (lost & ~hidden).any() and lost.any(1).all()
+    assert video.probe("y.mkv").notes["mask"]["frames"] == [2, 5]
+    for start, columns in ((0, [10, 11, 12]), (1, [11, 12])):
+        plan = plan_file(Clip(Path("y.mkv"), start=start))
+        assert [int(w[0, 0].argmin()) for w in plan.settings.degradation.mask.weights] == columns
+    assert run("restore", "y.mkv", "-o", "x.mkv", *ASK[2:], "--codec", "ffv1", "--quiet") == 0
+    assert (video.read("x.mkv").x - y).abs().amax((1, 2))[~hidden].max() < 0.01
+    mask.unlink()
+    few = moving_mask(3, 32, 48)
+    assert run("degrade", clip, "-o", "z.mkv", "--mask", few, *part) == 0
+    assert "frames" not in video.probe("z.mkv").notes["mask"], "it has as many as the part"
+    assert run("degrade", clip, "-o", "w.mkv", "--mask", few, "--start", "1") == 1
+    assert "has 3 frames, the clip has 6" in capsys.readouterr().err
+
+
 def test_a_preview_with_a_film_as_mask(clip, capsys):
     "Pixels that the mask shows are those of the measurement, in the preview's own frames."
     y = video.read(video.write("y.mkv", video.read(clip).x, 24, lossless=True)).x

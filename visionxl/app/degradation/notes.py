@@ -48,7 +48,15 @@ def _noted_mask(note: dict, folder: Path, size: tuple | None) -> PictureMask:
     mask = PictureMask.read(found[0])
     if mask.digest != note["digest"]:
         raise ValueError(f"{found[0]} is not the mask it was measured with: give that with --mask")
-    return mask
+    return mask.at(_noted_part(note["frames"], len(mask.weights))) if "frames" in note else mask
+
+
+def _noted_part(frames: object, total: int) -> range:
+    "The frames of a mask that a part of a clip was measured with, by its note."
+    numbers = [n for n in frames if type(n) is int] if isinstance(frames, list) else []
+    if not (len(numbers) == 2 and 0 <= numbers[0] < numbers[1] <= total):
+        raise TypeError(f"mask.frames is {frames!r}, of {total}")
+    return range(*numbers)
 
 
 def _noted_chain(notes: dict, size: tuple | None) -> AnyDegradation:

@@ -16,7 +16,7 @@ from ..clips import degrade_frames
 from ..degradation.notes import to_notes
 from ..degradation.measurement import check_has_noise
 from ..degradation.own import AnyDegradation, as_degradation
-from .clip import Clip, as_clip, warn_of_loss
+from .clip import Clip, as_clip, at_part, warn_of_loss
 from ...media.encoders import CODECS
 from ...operators.named import is_chain
 from ...operators.tasks import LinearOperator
@@ -55,15 +55,18 @@ def degrade_file(
     It is written without loss, with a note of what was done, which `restore_file` reads. Raises
     ValueError or OSError, with the remedy, before anything is written.
     """
-    clip, d = as_clip(clip), as_degradation(degradation)
-    check_has_noise(d)
+    clip, given = as_clip(clip), as_degradation(degradation)
+    check_has_noise(given)
     out = video.check_out(out, overwrite, clip.path)
     T, H, W = clip.survey()
+    info = video.probe(clip.path)
+    d = at_part(given, clip, info)
     d.check(T)
     if not d.bundled:
         _writable(d, (T, 3, H, W))
-    info = video.probe(clip.path)
     notes = to_notes(d) | {"clean": [H, W]} | ({"bits": info.bits} if info.bits > 8 else {})
+    if d is not given:  # of a mask that is a film
+        notes["mask"]["frames"] = [clip.start, clip.start + T]
     options = {"lossless": True, "tracks": clip.tracks(T).paced(1 / d.rate)} | notes
     colours = video.Encoding(colours=info.colours)
     film = CODECS.get(out.suffix.lower())

@@ -23,7 +23,7 @@ from ..degradation.measurement import check_mask, check_measured, file_noise
 from ..degradation.notes import clean_size
 from ..degradation.own import AnyDegradation
 from ..degradation.unknown import Unknown, find_out, found_notes
-from .clip import Clip, as_clip
+from .clip import Clip, as_clip, at_part
 from ...media.cuts import CutFinder
 from ...media.encoders import AS_USUAL, bits_for
 from ...media.pictures import PIXELS
@@ -191,15 +191,6 @@ def _check_memory(plan: Plan) -> None:
         )
 
 
-def _at_part(d: AnyDegradation, clip: Clip, info: video.Probe) -> AnyDegradation:
-    "The degradation of a part of the file: a mask that has a frame for each of all is cut alike."
-    mask = getattr(d, "mask", None)
-    if not (d.bundled and mask is not None and 1 < len(mask.weights) == info.frames):
-        return d
-    end = info.frames if clip.frames is None else min(info.frames, clip.start + clip.frames)
-    return d if clip.start >= end else d.at(range(clip.start, end))
-
-
 def _check_part(plan: Plan) -> None:
     "Raise ValueError where each measured frame of the part looks at frames that are cut off."
     d = plan.settings.degradation
@@ -232,7 +223,7 @@ def plan_file(
     d, unknown, options = split_options(options, task, notes, size, clip.path.parent, seed)
     if simulate and unknown != Unknown():
         raise ValueError("a clean clip tells no noise and no blur: leave out --simulate")
-    d = _at_part(d, clip, info)
+    d = at_part(d, clip, info)
     read = _as_measured(clip, d)
     d = find_out(d, unknown, lambda: iter(read))
     settings = settings_for(d, preset, seed, prior, **options)
