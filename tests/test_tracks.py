@@ -7,6 +7,7 @@ import av  # noqa: TID253
 import numpy as np
 import pytest
 from app.exact import Gaussian
+from PIL import Image
 
 from visionxl import video as V
 from visionxl.app.files.degrade_file import degrade_file
@@ -140,6 +141,19 @@ def test_uneven_times_where_frames_are_left_out(tmp_path, monkeypatch):
     for path, want in ((y, UNEVEN[::2]), (out, sorted([*UNEVEN[::2], *between]))):
         times = [1000 * float(t) for t in K.frame_times(path)]
         assert [t - times[0] for t in times] == pytest.approx(want, abs=2)
+
+
+def test_the_last_frame_is_shown_as_long_where_frames_are_left_out(tmp_path):
+    "Half as many frames end when all do, and so do twice as many."
+    waits = [40, 40, 200, 40, 40, 300]
+    pages = [Image.new("RGB", (48, 32), (40 * i, 0, 0)) for i in range(6)]
+    pages[0].save(tmp_path / "a.png", save_all=True, append_images=pages[1:], duration=waits)
+    tracks = K.Tracks(tmp_path / "a.png")
+    for step in (1, 2, 0.5):
+        paced = tracks.paced(step)
+        assert float(paced.times[-1] + paced.wait) == pytest.approx(sum(waits) / 1000)
+    assert K.Tracks(tmp_path / "a.png", 1, 2).wait == Fraction(1, 5)
+    assert K.Tracks(tmp_path).wait is None
 
 
 def test_uneven_times_of_a_gif(tmp_path):

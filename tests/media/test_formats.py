@@ -507,7 +507,7 @@ def test_frames_that_a_cut_avi_lacks_are_said(tmp_path, capsys):
 @pytest.mark.parametrize("out", ["o.mp4", "o.mkv", "o.gif"])
 def test_uneven_delays_of_a_moving_picture_are_kept(tmp_path, kind, out):
     "A film and a gif have a time for each frame; a folder has none, and that is said."
-    waits = [40, 40, 40, 1000, 40, 40, 500, 40]
+    waits = [40, 40, 40, 1000, 40, 40, 500, 700]
     pages = [Image.new("RGB", (48, 32), (30 * i, 0, 0)) for i in range(8)]
     source = tmp_path / f"a.{kind}"
     pages[0].save(source, save_all=True, append_images=pages[1:], duration=waits)
@@ -515,6 +515,12 @@ def test_uneven_delays_of_a_moving_picture_are_kept(tmp_path, kind, out):
     restore_file(source, tmp_path / out, "denoise", sigma_y=0.05, progress=False)
     times = [float(t) for t in frame_times(tmp_path / out)]
     assert np.allclose(times, np.cumsum([0, *waits[:-1]]) / 1000, atol=0.0006)
+    assert float(Tracks(tmp_path / out).wait) == pytest.approx(0.7, abs=0.0006)
+    part = Clip(source, start=2, frames=4)
+    restore_file(part, tmp_path / f"part-{out}", "denoise", sigma_y=0.05, progress=False)
+    found = Tracks(tmp_path / f"part-{out}")
+    assert np.allclose([float(t) for t in found.times], [0, 0.04, 1.04, 1.08], atol=0.0006)
+    assert float(found.wait) == pytest.approx(0.04, abs=0.0006)
     assert lost_in(source, out) == []
     assert "uneven times" in lost_in(source, "a folder")[0]
     if kind != "gif" and out == "o.mp4":  # pictures may be given another rate

@@ -68,7 +68,7 @@ class _Encoder:
     ):
         self.box, self.codec, self.fps, self.notes = box, codec, fps, notes
         self.colours = colours
-        self.tracks, self.stream, self.count = tracks, None, 0
+        self.tracks, self.stream, self.count, self.held = tracks, None, 0, []
         self.times = tracks.times if tracks is not None and tracks.uneven else []
 
     def _start(self, size: tuple[int, int], true_size: tuple[int, int]) -> None:
@@ -120,7 +120,9 @@ class _Encoder:
         self.count += 1
         with _usual_scheduling():
             packets = self.stream.encode(frame)
-        self._mux(packets)
+        if packets:  # the last ones wait for the end, which says how long the last frame is shown
+            self._mux(self.held)
+            self.held = packets
 
     def _time(self) -> Fraction:
         "When the next frame is shown; behind the last known time they come evenly."
@@ -143,8 +145,13 @@ class _Encoder:
 
     def finish(self) -> None:
         "Write the frames that the encoder still holds."
-        if self.stream is not None:
-            self._mux(self.stream.encode())
+        if self.stream is None:
+            return
+        packets = [*self.held, *self.stream.encode()]
+        if self.times and self.tracks.wait and self.count == len(self.times):
+            last = max(packets, key=lambda packet: packet.pts)
+            last.duration = round(self.tracks.wait / last.time_base)
+        self._mux(packets)
 
 
 @contextmanager
@@ -215,6 +222,8 @@ def _gif_sink(
     if tracks is not None and tracks.uneven:
         steps = zip(tracks.times, tracks.times[1:])
         waits[: len(frames) - 1] = [float(b - a) for a, b in steps][: len(frames) - 1]
+        if tracks.wait and len(frames) == len(tracks.times):
+            waits[-1] = float(tracks.wait)
     waits = [max(20, round(100 * w) * 10) for w in waits]  # ms; players take less than 20 for 100
     rest = frames[1:]
     frames[0].save(path, format="GIF", save_all=True, append_images=rest, duration=waits, loop=0)

@@ -274,6 +274,7 @@ class Shown:
     count: int  # frames that are shown
     lost: int = 0  # those that the file announces, or has packets of, and does not give
     last_size: tuple[int, int] | None = None  # (H, W) as stored, of the last whole picture of a ts
+    wait: Fraction | None = None  # how long the last frame is shown; None: it does not say
 
 
 def _size_of(
@@ -298,7 +299,7 @@ def shown(
     A recording that begins between two whole pictures, or with a gap, holds packets that give no
     frame: such a film is decoded to count. A cut avi has announced how many there were.
     """
-    times, count, whole = [], 0, True
+    times, waits, count, whole = [], {}, 0, True
     with open_video(Path(path)) as (box, stream):
         announced = stream.frames if is_cut_avi(Path(path)) else 0
         key, streamed = None, box.format.name in ("mpegts", "mpeg")
@@ -311,9 +312,11 @@ def shown(
                 key = packet
             if packet.pts is not None:
                 times.append(packet.pts * packet.time_base)
+                waits[times[-1]] = packet.duration and packet.duration * packet.time_base
         size = None if key is None else _size_of(key)
     if whole:
-        return Shown(sorted(times), count, max(0, announced - count), size)
+        wait = waits[max(times)] if times else None
+        return Shown(sorted(times), count, max(0, announced - count), size, wait or None)
     with open_video(Path(path)) as (box, stream):
         known = [(f.pts, f.time_base) for f in film_frames(box, stream, "keep")]
     times = [pts * base for pts, base in known if pts is not None]

@@ -32,15 +32,21 @@ def frame_times(
     path: str | Path,  # a video file, a picture or a folder of frames
 ) -> list[Fraction]:  # seconds, in the order of showing; empty where the file does not say
     "When each frame is shown. Raises ValueError for what is no video and no picture."
-    path = Path(path)
+    return _timing(Path(path))[0]
+
+
+def _timing(path: Path) -> tuple[list[Fraction], Fraction | None]:
+    "When each frame is shown, and how long the last one; None where the file does not say."
     if path.is_dir():
-        return []
+        return [], None
     if path.suffix.lower() not in IMAGES:
-        return shown(path).times
+        film = shown(path)
+        return film.times, film.wait
     waits = picture_waits(path)
     if min(waits) <= 0:
-        return []
-    return [Fraction(t, 1000) for t in accumulate(waits[:-1], initial=0)]
+        return [], None
+    times = [Fraction(t, 1000) for t in accumulate(waits, initial=0)]
+    return times[:-1], times[-1] - times[-2]
 
 
 def is_even(
@@ -65,12 +71,13 @@ class Tracks:
         frames: int | None = None,  # how many are kept; None: all that follow
     ):
         self.path = Path(path)
-        times = frame_times(self.path)
+        times, wait = _timing(self.path)
         stop = None if frames is None else start + frames
         kept = times[start:stop]
         self.begin = kept[0] if kept else Fraction(0)
         self.end = times[stop] if stop is not None and stop < len(times) else None
         self.times = [t - self.begin for t in kept]
+        self.wait = self.end - kept[-1] if self.end and kept else wait  # of the last frame
         self.is_cut = start > 0
         self.copies, self.waiting, self.box, self.source = {}, None, None, None
         self.last = {}  # the time at which each copy stands
@@ -97,6 +104,7 @@ class Tracks:
         places = [j * stride for j in range(int((len(self.times) - 1) / stride) + 1)]
         paced = copy.copy(self)
         paced.times = [known[int(p)] + p % 1 * (known[int(p) + 1] - known[int(p)]) for p in places]
+        paced.wait = self.wait and self.times[-1] + self.wait - paced.times[-1]
         return paced
 
     def options(
