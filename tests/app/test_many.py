@@ -219,6 +219,10 @@ def test_a_part_of_a_mean_over_time(clip, temporal):
     with pytest.raises(ValueError, match="6 frames out of a longer clip .* at least 7"):
         plan_file(even, "deblur+", window=6, temporal=temporal)
     assert plan_file("y.mkv").cut == (False, False)
+    named = f"gaussian:sigma=1,mean:window=5:temporal={temporal}"  # it makes no operator of a part
+    with pytest.raises(ValueError, match="takes means over time.* restore it whole"):
+        plan_file(even, named)
+    assert plan_file("y.mkv", named).total == 25 and plan_file(even, "gaussian:sigma=1").total == 6
 
 
 def test_a_log_has_no_bar(clip, capsys):

@@ -29,6 +29,7 @@ from ...media.encoders import AS_USUAL, bits_for
 from ...media.pictures import PIXELS
 from ..degradation.said import split_options
 from ..settings import RestoreSettings, settings_for
+from ...operators.named import Chain
 from ...operators.tasks import LinearOperator
 from ...prior.models.model_files import DEFAULT
 from ...steps.preset import Preset
@@ -192,8 +193,14 @@ def _check_memory(plan: Plan) -> None:
 
 
 def _check_part(plan: Plan) -> None:
-    "Raise ValueError where each measured frame of the part looks at frames that are cut off."
+    "Raise ValueError where measured frames look at what is cut off, and too few of them do not."
     d = plan.settings.degradation
+    make = getattr(d, "make", None)
+    if any(plan.cut) and isinstance(make, Chain) and "mean" in dict(make.parts):
+        raise ValueError(
+            f"{make} takes means over time, and a part of a longer clip lacks frames of them: "
+            "restore it whole, without --start and --frames, or as deblur+, sr+ or inpaint+"
+        )
     if d.reach and any(plan.cut) and plan.total <= 2 * d.reach:
         raise ValueError(
             f"{plan.total} frames out of a longer clip do not hold one whole average of "
