@@ -616,8 +616,6 @@ def test_proximal_leaves_out_only_what_changes_nothing(rho):
         (lambda A, y, x: data_consistency(A, y, x, method="best"), ValueError, "choose auto"),
         (lambda A, y, x: cg(A, y * math.nan, x), ValueError, "y holds NaN"),
         (lambda A, y, x: cg(A, y, x / 0), ValueError, "x_init holds NaN or Inf"),
-        (lambda A, y, x: spectral_cg(A, y * math.nan, x), ValueError, "y holds NaN"),
-        (lambda A, y, x: proximal(A, y, x * math.inf, 0.1), ValueError, "x_init holds NaN"),
         (lambda A, y, x: cg(A, y, x, math.inf), ValueError, "steps=inf"),
     ],
 )
@@ -627,12 +625,24 @@ def test_refusals(call, error, message):
         call(A, draw(2, 1, 2, 2), draw(2, 1, 8, 8))
 
 
-def test_finite_numbers_are_solved_even_where_their_sum_is_not():
+def test_numbers_whose_squares_overflow_are_no_nan():
     A = task("sr", (2, 1, 8, 8))
     y, x = draw(2, 1, 2, 2).float(), draw(2, 1, 8, 8).float()
     y[0, 0, 0] = 3e38
-    assert torch.isfinite(y).all() and not torch.isfinite(y.sum())
     assert cg(A, y, x, 0)[0].equal(x)
+
+
+def test_nan_stays_in_sight():
+    "Where nothing waits for the device to ask: no solver gives back its start as if it fitted."
+    A, x = task("sr", (2, 1, 8, 8)), draw(2, 1, 8, 8)
+    y = A(x)
+    y[0, 0, 0, 0] = math.nan
+    apart = Mask((2, 1, 8, 8), draw(2, 1, 8, 8)) @ Blur.gaussian((2, 1, 8, 8), 5, 1.0)
+    z = apart(x)
+    z[0, 0, 0, 0] = math.nan
+    found = [spectral_cg(A, y, x)[0], proximal(A, y, x, 0.1), proximal(apart, z, x, 0.1)]
+    for answer in found:
+        assert answer[0].isnan().any() and not answer[1].isnan().any()
 
 
 def test_frames_that_do_not_mix_are_solved_alone():

@@ -13,7 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..operators.known.checks import check_problem, clip_by_clip, needs_graph
+from visionxl.operators.known.checks import (
+    check_numbers,
+    check_problem,
+    clip_by_clip,
+    needs_graph,
+)
 from ..operators.linear import LinearOperator
 from ..operators.fast.frames import cg_by_frame, frames_apart
 from ..operators.known.properties import describe
@@ -50,6 +55,8 @@ def cg(
         return energy.sqrt() if graph else float(energy) ** 0.5
 
     d, norm = r, size(r)
+    if not norm < float("inf"):
+        check_numbers(y=y, x_init=x_init)
     floor = ROUNDING * torch.finfo(y.dtype).eps * (norm + size(A.AT(y)))
     history = History([plain_number(norm)])
     for _ in range(int(steps)):

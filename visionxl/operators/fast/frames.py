@@ -77,7 +77,7 @@ def cg_by_frame(
     for _ in range(steps):
         q = A.AT(A(d)) + rho * d
         curvature = inner(d, q)
-        goes = (rr > floor) & (curvature > 0)
+        goes = ~(rr <= floor) & ~(curvature <= 0)  # also with NaN, which then is in the answer
         if not goes.any():
             break
         size = torch.where(goes, rr / torch.where(goes, curvature, 1), 0)

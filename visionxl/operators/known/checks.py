@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['check_adjoint', 'check_spectrum', 'random_like', 'working_type', 'verify', 'clip_by_clip', 'needs_graph',
-           'check_problem']
+           'check_numbers', 'check_problem']
 
 # %% ../../../nbs/reference/operators/known/checks.ipynb #ccbab8c9
 import functools
@@ -201,6 +201,18 @@ def needs_graph(
     return torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in tensors)
 
 
+def check_numbers(
+    **given: Tensor,  # by the names that a message calls them
+) -> None:
+    """Raise ValueError where one holds NaN or Inf.
+
+    It waits for the device: a solver asks only after a residual that is no number.
+    """
+    for name, v in given.items():
+        if not torch.isfinite(v).all():
+            raise ValueError(f"{name} holds NaN or Inf: replace them, or mask what was lost")
+
+
 def check_problem(
     A: LinearOperator,  # any operator
     y: Tensor,  # measurement
@@ -211,9 +223,9 @@ def check_problem(
     """Refuse a least-squares problem that cannot be solved, with a message that names the remedy.
 
     Raises TypeError for anything but an operator and tensors of floats, and ValueError for shapes
-    that do not fit the operator, for two dtypes or devices, for NaN and Inf, for a number of steps
-    that is negative or no whole number, and for `rho` below 0. A complex measurement goes with a
-    video of the real type of the same width.
+    that do not fit the operator, for two dtypes or devices, for a number of steps that is negative
+    or no whole number, and for `rho` below 0. A complex measurement goes with a video of the real
+    type of the same width.
     """
     as_operator(A)
     for name, v, shape in (("y", y, A.out_shape), ("x_init", x_init, A.in_shape)):
@@ -223,9 +235,6 @@ def check_problem(
             f"y is {y.dtype} on {y.device}, x_init {x_init.dtype} on {x_init.device}: "
             "bring both to one with y.to(x_init)"
         )
-    for name, v in (("y", y), ("x_init", x_init)):
-        if not torch.isfinite(v.detach().sum()) and not torch.isfinite(v).all():
-            raise ValueError(f"{name} holds NaN or Inf: replace them, or mask what was lost")
     if steps % 1 != 0 or steps < 0:
         raise ValueError(f"steps={steps} must be a whole number, 0 or more")
     if not 0 <= rho < float("inf"):
