@@ -15,12 +15,13 @@ from visionxl.training.loop import rate
 from visionxl.training.losses import (
     alpha_bar_table,
     diffuse,
+    handed_on,
     imperfect,
     levels,
     noise_loss,
     unet_loss,
 )
-from visionxl.training.on_device import PhotoStack, spoil_all
+from visionxl.training.on_device import CropPool, Guesses, PhotoStack, smoothed, spoil_all
 from visionxl.training.photos import generator, load_photos, read_photos, to_float, view
 from visionxl.training.settings import load_config
 from visionxl.training.train import main
@@ -363,8 +364,10 @@ def test_the_loss_is_zero_for_who_knows_and_one_for_who_is_silent():
     for Net, spoilt, low, high in ((Knows, 0.5, 0, 1e-4), (Silent, 0.0, 0.9, 1.1)):
         net = Net(**size)
         both = torch.cat([z, z + 0.3 * torch.randn(z.shape)], 1)
-        loss = noise_loss(net, both, c | dict(spoilt=spoilt), net.alpha_bar, generator(5))
-        assert low <= loss <= high
+        for ways in ({}, {"ways": (0.25, 0.25)}):
+            said = c | dict(spoilt=spoilt) | ways
+            loss = noise_loss(net, both, said, net.alpha_bar, generator(5))
+            assert low <= loss <= high
 
 
 def test_levels_lean_to_the_low_ones():
@@ -409,6 +412,29 @@ def test_white_run_resumes_and_loads(which, folder, tmp_path, request):
     assert torch.isfinite(prior.eps(z, 999)).all() and prior.eps(z, 999).shape == z.shape
 
 
+def test_white_goes_on_with_other_guesses(white, folder, tmp_path):
+    "A second stage starts from the first one's weights, has its own crops, and is what ships."
+    from visionxl.prior.latent import Prior
+
+    c = json.loads(white.read_text())
+    stack = dict(shorts=[56, 64], groups=2, size=3, steps=2, noisy=0.5, smooth=0.5, again=1)
+    c["finetune"] = dict(steps=2, warmup=1, spoilt=0.65, ways=[0.25, 0.25], stack=stack)
+    (tmp_path / "c.json").write_text(json.dumps(c))
+    common = ["--config", str(tmp_path / "c.json"), "--data", str(folder), "--run"]
+    main([*common, str(tmp_path / "whole")])
+    for _ in range(4):
+        main([*common, str(tmp_path / "pieces"), "--stop-after", "1"])
+    for _ in range(2):
+        main([*common, str(tmp_path / "pieces")])
+    a, b = (weights(tmp_path / run / "finetune.safetensors") for run in ("whole", "pieces"))
+    first = weights(tmp_path / "whole/unet.safetensors")
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    assert any(not torch.equal(first[k], a[k]) for k in a if k.startswith("ema."))
+    there = Prior.load(tmp_path / "whole/export", device="cpu").unet.state_dict()
+    small = [k for k, v in there.items() if v.numel() < 20_000]  # kept in half precision
+    assert all(torch.equal(there[k], a[f"ema.{k}"].half().float()) for k in small)
+
+
 def test_a_crop_is_a_piece_of_a_view_and_a_guess_is_near_it(folder):
     photos = load_photos(folder)[0]
     stack = PhotoStack(photos, (56,), "cpu")
@@ -424,10 +450,56 @@ def test_a_crop_is_a_piece_of_a_view_and_a_guess_is_near_it(folder):
         )
         assert any(found)
     for seed in range(4):  # 2, 2, 4 and missing pixels
-        guess = spoil_all(x, torch.Generator().manual_seed(seed), steps=5)
+        guess = spoil_all(x, torch.Generator().manual_seed(seed), Guesses(steps=5))
         assert guess.shape == x.shape and 0 < (guess - x).square().mean().sqrt() < 0.2
     with pytest.raises(ValueError, match="the first must not be larger"):
         PhotoStack(photos, (500,), "cpu")
+
+
+def test_a_noisy_guess_is_the_guess_of_a_noisy_measurement(folder):
+    "It differs from the quiet one, by no more than the noise, and is the same for the same seed."
+    x = PhotoStack(load_photos(folder)[0], (56,), "cpu").crops(4, 48, generator(0))
+    for seed in range(4):
+        quiet, again = (spoil_all(x, generator(seed), Guesses(steps=5)) for _ in range(2))
+        noisy, same = (spoil_all(x, generator(seed), Guesses(5, noisy=1.0)) for _ in range(2))
+        assert torch.equal(quiet, again) and torch.equal(noisy, same)
+        assert 1e-5 < (noisy - quiet).square().mean().sqrt() < 0.12
+
+
+def test_smooth_crops_are_smooth_as_often_as_asked():
+    x = torch.rand(2, 3, 40, 40, generator=generator(1)) * 2 - 1
+    seen = [smoothed(x, generator(k), 0.3) for k in range(200)]
+    smooth = [v for v in seen if not torch.equal(v, x)]
+    assert 40 < len(smooth) < 80
+    assert all(v.std() < 0.9 * x.std() and abs(v.mean() - x.mean()) < 0.01 for v in smooth)
+    stack = PhotoStack([torch.randint(256, (3, 64, 64)).byte()], (64,), "cpu")
+    code = torch.nn.PixelUnshuffle(4)
+    pool = CropPool(stack, code, 32, (1, 2), 0, Guesses(steps=2, smooth=1.0))
+    sharp = CropPool(stack, code, 32, (1, 2), 0, Guesses(steps=2))
+    clean, other = (p.group(0, 0)[:, :48] for p in (pool, sharp))
+    assert clean.std() < 0.9 * other.std()  # the clean crop is smooth too: that is the answer
+
+
+def test_guesses_with_more_or_less_noise_than_their_level():
+    z, spoilt = torch.randn(2, 4000, 4, 2, 2, generator=generator(2))
+    a = torch.full((4000,), 0.6)
+    level = (0.4 / 0.6) ** 0.5
+
+    def of(*ways):
+        guess, scale, off = handed_on(z, spoilt, a, generator(3), ways)
+        own = (guess - z).square().mean((1, 2, 3)).sqrt() / level
+        return own, scale.flatten(), off.flatten()
+
+    own, scale, off = of(0, 0)
+    assert torch.allclose(off, torch.ones(4000), atol=1e-5)  # as `imperfect`
+    assert torch.allclose(own.square() + scale.square(), off.square(), atol=1e-4)
+    own, scale, off = of(1, 0)
+    assert (scale == 1).all() and own.max() <= 1.5001 and (own > 1).float().mean() > 0.3
+    own, scale, off = of(0, 1)
+    assert 0.25 < (scale == 0).float().mean() < 0.35 and off.max() <= 1.0001
+    own, scale, off = of(0.25, 0.25)
+    assert abs((off > 1.001).float().mean() - 0.25) < 0.05
+    assert abs((off < 0.999).float().mean() - 0.25) < 0.05
 
 
 def test_the_linear_code_loses_nothing_and_stays_exact_in_half_precision():

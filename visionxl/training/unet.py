@@ -12,7 +12,7 @@ import torch
 
 from .loop import averaged_weights, train
 from .losses import alpha_bar_table, diffuse, noise_loss, unet_loss
-from .on_device import CropPool, PhotoStack
+from .on_device import CropPool, Guesses, PhotoStack
 from .photos import crops, generator
 from .settings import device
 from .validation import check_views, psnr
@@ -74,7 +74,8 @@ def on_device(
         return vae.encode(x).latent_dist.mode()
 
     side, sizes = c["crop"] * vae.config.patch, (s["groups"], s["size"])
-    return CropPool(stack, encode, side, sizes, config["seed"], s.get("steps", 20))
+    how = Guesses(**{k: s[k] for k in ("steps", "noisy", "smooth") if k in s})
+    return CropPool(stack, encode, side, sizes, config["seed"] + s.get("again", 0), how)
 
 
 def train_unet(
@@ -117,7 +118,8 @@ def train_unet(
     inner = torch.compile(unet.inner) if c.get("compile") else None
 
     def loss_on_device(stack, step, k):
-        rng, there = generator(config["seed"], 5, step), torch.Generator(device())
+        numbers = (step, True) if stage == "finetune" else (step,)
+        rng, there = generator(config["seed"], 5, *numbers), torch.Generator(device())
         there.manual_seed(rng.initial_seed())
         z = stack.batch(k, c["batch"], there)
         return noise_loss(unet, z, c, alpha_bar, rng, there, inner)
