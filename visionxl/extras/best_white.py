@@ -46,7 +46,7 @@ def best_white(
     )
     if sigma_y < SHRINK_FROM and task == "still":
         return replace(drawn, route=Route(steps=12, tau=0.3), result=Blend(0.01))
-    if sigma_y < SHRINK_FROM and task == "mosaic":
+    if task == "mosaic":
         return _mosaic(p)
     if LIKE.get(kind, kind) == "inpaint":
         if sigma_y:
