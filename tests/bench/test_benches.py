@@ -69,6 +69,14 @@ def test_operators(run, tmp_path):
     assert row["error_ours"] < 1e-4
 
 
+def test_blurs(run, tmp_path):
+    small = ("--frames", 2, "--size", 24, 32, "--sigmas", 1, 3, "--rounds", 1)
+    assert run("blurs", *small, "--out", tmp_path / "blurs.txt") == 0
+    narrow, wide = (tmp_path / "blurs.txt").read_text().splitlines()[2:]
+    assert [line.split()[0] for line in (narrow, wide)] == ["1.00", "3.00"]
+    assert all(float(line.split()[-1]) < 1e-7 for line in (narrow, wide))
+
+
 def test_solver(run, tmp_path):
     small = ("--prior", "tiny", "--tasks", "sr", "--shape", 2, 32, 48, "--repeat", 1)
     run("solver", *small, "--no-memory", "--out", tmp_path / "solver.json")

@@ -24,7 +24,13 @@ from visionxl.operators.adapters import (
 from visionxl.operators.blurs import FrameFilter
 from visionxl.operators.fast import bases, cosine
 from visionxl.operators.fast.diagonal import Diagonal, frames_at_once, rotate
-from visionxl.operators.kernels import convolution, cosine_gains, extend, fourier_gains
+from visionxl.operators.kernels import (
+    axis_bands,
+    convolution,
+    cosine_gains,
+    extend,
+    fourier_gains,
+)
 from visionxl.operators.known.checks import check_problem, verify
 from visionxl.operators.tasks import (
     BOUNDARIES,
@@ -761,3 +767,29 @@ def test_blocks_are_the_means():
     )
     c = draw(2, 3, 2, 3)
     assert torch.allclose(B.forward(B.inverse(c)), c, atol=1e-12)
+
+
+@pytest.mark.parametrize("sigma", [0.4, 1.0, 1.5, 2.2, 3.0])
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_a_narrow_gaussian_has_no_weights_too_small_for_its_precision(sigma, boundary):
+    "They make a product tens of times as slow, and change it by less than rounding does."
+    k = gaussian_kernel(61, sigma)
+    m = convolution(k, 70, boundary)
+    for transposed, matrix in ((False, m), (True, m.T)):
+        for dtype, tol in ((torch.float32, 1e-6), (torch.float64, 0)):
+            x = draw(2, 5, 70, dtype=dtype)
+            bands = axis_bands(k, 70, boundary, transposed, x)
+            weights = torch.cat([b[b != 0] for *_, b in bands.blocks]).abs()
+            assert weights.min() >= torch.finfo(torch.float32).tiny or dtype == torch.float64
+            off = bands.across(x).double() - x.double() @ matrix.T
+            assert off.abs().max() <= max(tol, 1e-14)
+        assert len(weights) == int((matrix != 0).sum())  # double precision keeps all
+
+
+def test_the_gradient_of_a_kernel_passes_the_cut():
+    k = torch.tensor(gaussian_kernel(31, 1.0), dtype=torch.float64).requires_grad_()
+    x = draw(3, 40, dtype=torch.float32)
+    axis_bands(k, 40, "symmetric", False, x).across(x).square().sum().backward()
+    matrix = convolution(k, 40, "symmetric")
+    (told,) = torch.autograd.grad((x.double() @ matrix.T).square().sum(), k)
+    assert torch.allclose(k.grad, told, rtol=1e-4, atol=1e-4)
