@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .from_noise import FromTop, NoiseAtTop, NoiseInTurn
+from ..operators.known.properties import LIKE
 from ..steps.consistency import proximal
 from ..steps.lowpass import NoFilter
 from ..steps.preset import Preset
@@ -125,7 +126,7 @@ def dps(
         consistency=Keep(),
         lowpass=NoFilter(),
         encode=KeepLatents(),
-        renoise=Guided(5.0 if (task or "").startswith(("inpaint", "mosaic", "still")) else 3.0),
+        renoise=Guided(5.0 if LIKE.get(task, task or "").startswith("inpaint") else 3.0),
         noise=NoiseInTurn(shared=False),
     )
 

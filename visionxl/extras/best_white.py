@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .best import LIKE, SHRINK_FROM, best, unfiltered
+from .best import SHRINK_FROM, best, unfiltered
 from .mirrored import Mirrored
 from .results import Blend
 from .starts import TV, Noised, Regularised
+from ..operators.known.properties import LIKE
 from ..prior.models.families import read_config
 from ..prior.models.loading import is_linear, locate
 from ..prior.models.model_files import BUNDLED
@@ -44,22 +45,8 @@ def best_white(
         start=Noised(p.start.what),
         renoise=Renoise(eta=1.0),
     )
-    if sigma_y < SHRINK_FROM and task == "still":
-        return replace(drawn, route=Route(steps=12, tau=0.3), result=Blend(0.01))
-    if task == "mosaic":
-        return _mosaic(p)
     if LIKE.get(kind, kind) == "inpaint":
-        if sigma_y:
-            return replace(
-                p,
-                route=Route(steps=15, tau=0.14),
-                start=Noised(p.start.what, 0.0),
-                renoise=Renoise(eta=0.0, scale=0.75),
-                networks=Mirrored(),
-            )
-        low, along = Route(steps=50, tau=0.06), replace(p.consistency, radius=3)
-        usual = unfiltered(low, Invert(Regularised(), steps=1), along, 0.7, Blend(0.001))
-        return replace(usual, networks=Mirrored())
+        return _masked(p, drawn, task, sigma_y)
     once = Route(steps=17, tau=0.06, tau_end=0.02)
     if kind == "halved" and not sigma_y:
         return replace(p, route=once, start=Noised(TV(), 0.5))
@@ -81,21 +68,36 @@ def best_white(
     return drawn
 
 
-def _mosaic(
+def _masked(
     p: Preset,  # `best` for a mask
+    drawn: Preset,  # the same with drawn noise
+    task: str | None,  # as for `best_white`
+    sigma_y: float,  # likewise
 ) -> Preset:
-    """The same from a higher timestep, without noise: the start is wrong in fine colours.
+    """The inpaintings: inverted without noise, not drawn with it.
 
-    A neighbour must agree better to enter the average along the motion.
+    The start of a mosaic is wrong in fine colours, so it starts higher, and a neighbour must agree
+    better to enter the average along the motion. In a single frame no neighbour helps.
     """
-    quiet = replace(
-        p,
-        route=Route(steps=15, tau=0.2),
-        start=Noised(p.start.what, 0.0),
-        renoise=Renoise(eta=0.0, scale=0.75),
-        networks=Mirrored(),
-    )
-    return changed(quiet, {"consistency.tolerance": 0.06})
+    if sigma_y < SHRINK_FROM and task == "still":
+        return replace(drawn, route=Route(steps=12, tau=0.3), result=Blend(0.01))
+    if task == "mosaic":
+        return changed(_undrawn(p, Route(steps=15, tau=0.2), 0.75), {"consistency.tolerance": 0.06})
+    if sigma_y:
+        return _undrawn(p, Route(steps=15, tau=0.14), 0.75)
+    low, along = Route(steps=50, tau=0.06), replace(p.consistency, radius=3)
+    usual = unfiltered(low, Invert(Regularised(), steps=1), along, 0.7, Blend(0.001))
+    return replace(usual, networks=Mirrored())
+
+
+def _undrawn(
+    p: Preset,  # `best` for the task
+    route: Route,
+    scale: float,  # of the noise that is put back
+) -> Preset:
+    "The same along another route, while no noise is drawn, with mirrored frames."
+    start, back = Noised(p.start.what, 0.0), Renoise(eta=0.0, scale=scale)
+    return replace(p, route=route, start=start, renoise=back, networks=Mirrored())
 
 
 def _step_by_step(
@@ -105,13 +107,7 @@ def _step_by_step(
 
     What it makes up differs between mirrored frames, so the average along the motion lets more in.
     """
-    bare = replace(
-        p,
-        route=Route(steps=17, tau=0.2, tau_end=0.05),
-        start=Noised(p.start.what, 0.0),
-        renoise=Renoise(eta=0.0, scale=0.0),
-        networks=Mirrored(),
-    )
+    bare = _undrawn(p, Route(steps=17, tau=0.2, tau_end=0.05), 0.0)
     return changed(bare, {"consistency.tolerance": 0.06, "consistency.inner.trust": 0.14})
 
 

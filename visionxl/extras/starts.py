@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TV_TUNED', 'TV_GENERAL', 'TV_SCALES', 'without_holes', 'first_guess', 'put_between', 'Regularised',
-           'check_measurement', 'upsample', 'admm_tv', 'tv_start', 'TV', 'Noised']
+           'check_measurement', 'upsample', 'admm_tv', 'tv_weight', 'tv_start', 'TV', 'Noised']
 
 # %% ../../nbs/reference/extras/starts.ipynb #0edff9c4
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from .photographs.photo_spectrum import smooth_solution
 from .photographs.tv import admm
 from ..operators.given import as_operator
 from ..operators.linear import LinearOperator
-from ..operators.known.properties import describe, seen_frames
+from ..operators.known.properties import LIKE, describe, seen_frames
 from ..steps.inversion import Upsampled, to_size
 from ..steps.problem import Problem, check_range
 
@@ -80,10 +80,16 @@ class Regularised:
     def __post_init__(self):
         check_range("start.what.slack", self.slack, 1e-7, 2)
 
+    def weight(
+        self,
+        sigma_y: float,  # standard deviation of the measurement's noise, in units of [-1, 1]
+    ) -> float:
+        "The weight `rho` of staying near the filled video."
+        return self.slack**2 + (sigma_y / 0.3) ** 2
+
     def __call__(self, problem: Problem) -> Tensor:
         "The video (T, C, H, W)."
-        rho = self.slack**2 + (problem.sigma_y / 0.3) ** 2
-        x = first_guess(problem.A, problem.y, rho)
+        x = first_guess(problem.A, problem.y, self.weight(problem.sigma_y))
         x = fill_wide_holes(problem.A, problem.y, x)
         return put_between(problem.A, x)
 
@@ -134,13 +140,10 @@ TV_TUNED: dict[str | None, tuple] = {
     "sr": (3e-9, 6e-7, (0.5, 1.0, 1.0)),
     "halved": (3e-9, 6e-7, (0.5, 1.0, 1.0)),  # as for sr
     "inpaint": (1e-8, 5e-8, (0.25, 1.0, 1.0)),
-    "mosaic": (1e-8, 5e-8, (0.25, 1.0, 1.0)),  # as for inpaint
-    "still": (1e-8, 5e-8, (0.25, 1.0, 1.0)),
     "deblur+": (1e-14, 2e-12, (0.5, 1.0, 1.0)),
     "sr+": (3e-6, 6e-4, (0.5, 1.0, 1.0)),
     "halved+": (3e-6, 6e-4, (0.5, 1.0, 1.0)),
     "inpaint+": (3e-9, 1.5e-8, (0.25, 1.0, 1.0)),
-    "mosaic+": (3e-9, 1.5e-8, (0.25, 1.0, 1.0)),  # as for inpaint+
     "blur": (1e-14, 2e-12, (1.0, 1.0, 1.0)),  # as for deblur: see the page of `best`
     "blur+": (1e-14, 2e-12, (0.5, 1.0, 1.0)),
     "frequencies": (1e-4, 1e-3, (1.0, 1.0, 1.0)),  # radial lines, two clips of 5 frames at 64x96
@@ -149,6 +152,11 @@ TV_TUNED: dict[str | None, tuple] = {
 TV_GENERAL = (1e-3, 1e-2, (1.0, 1.0, 1.0))  # for operators that are like none of these
 # recipe: where there is noise, the weight is its variance over this; 1.6 for all others
 TV_SCALES: dict[str | None, float] = {"blur": 0.25, "blur+": 0.25}
+
+
+def _tuned(recipe: str | None) -> tuple:
+    "What was tuned for a recipe, or for the one that it is a special case of."
+    return TV_TUNED.get(LIKE.get(recipe, recipe), TV_GENERAL)
 
 
 def admm_tv(
@@ -167,7 +175,7 @@ def admm_tv(
     if steps < 1:
         raise ValueError(f"steps={steps} must be at least 1")
     A = as_operator(A)
-    tuned = TV_TUNED.get(describe(A, y.device).recipe, TV_GENERAL)
+    tuned = _tuned(describe(A, y.device).recipe)
     if rho is None:
         rho = tuned[1] if mu is None else mu * tuned[1] / tuned[0]
     run = admm(y, A, upsample(y, A), tuned[0] if mu is None else mu, rho, weights or tuned[2])
@@ -177,6 +185,17 @@ def admm_tv(
     return x
 
 # %% ../../nbs/reference/extras/starts.ipynb #420d408f
+def tv_weight(
+    recipe: str | None,  # the operator's, see `properties.describe`
+    sigma_y: float,  # standard deviation of the measurement's noise, in units of [-1, 1]
+    scale: float | None = None,  # the weight: noise's variance over this; None: TV_SCALES
+) -> float:
+    "The weight `mu` of total variation: tuned for the recipe, or that of the noise if larger."
+    if scale is None:
+        scale = TV_SCALES.get(recipe, 1.6)
+    return max(_tuned(recipe)[0], sigma_y**2 / scale)
+
+
 def tv_start(
     A: LinearOperator,  # what made the measurement
     y: Tensor,  # measurement, shape A.out_shape
@@ -186,11 +205,7 @@ def tv_start(
     """Total variation's video (T, C, H, W), with the weight tuned for the recipe or that of the
     noise, the larger one.
     """
-    recipe = describe(A, y.device).recipe
-    least, *_ = TV_TUNED.get(recipe, TV_GENERAL)
-    if scale is None:
-        scale = TV_SCALES.get(recipe, 1.6)
-    return admm_tv(y, A, max(least, sigma_y**2 / scale))
+    return admm_tv(y, A, tv_weight(describe(A, y.device).recipe, sigma_y, scale))
 
 
 @dataclass(frozen=True)

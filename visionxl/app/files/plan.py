@@ -172,9 +172,9 @@ def _restoration(clip: Clip, info: video.Probe, settings: RestoreSettings, see: 
         check_measured(d, (total, 3, *size), (T, 3, h, w))
     H, W = asked or noted or size
     keep = min(H, size[0]), min(W, size[1])
-    plan = Plan(read, False, total, size, keep, clip.rate(info) / d.rate, settings, info)
-    behind = clip.frames is not None and clip.start + T < info.frames
-    return replace(plan, cut=(clip.start > 0, behind))
+    cut = clip.start > 0, clip.frames is not None and clip.start + T < info.frames
+    rate = clip.rate(info) / d.rate
+    return Plan(read, False, total, size, keep, rate, settings, info, cut=cut)
 
 
 def _check_memory(plan: Plan) -> None:
