@@ -61,6 +61,14 @@ def levels(
     return (t * (t / t_max) ** (power - 1)).long().clamp_max(t_max - 1)
 
 # %% ../../nbs/training/losses.ipynb #75e23ac1
+def _wrong_by(
+    z: torch.Tensor, spoilt: torch.Tensor, a: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    "By how much the noise of a level and the spoilt latents are off: RMS, (B,) each."
+    sigma = ((1 - a) / a).sqrt().float().to(z.device)
+    return sigma, (spoilt - z).square().mean((1, 2, 3)).sqrt().clamp_min(1e-3)
+
+
 def imperfect(
     z: torch.Tensor,  # latents of photos (B, c, h, w)
     spoilt: torch.Tensor,  # of the same photos, spoilt
@@ -73,8 +81,7 @@ def imperfect(
 
     Guess and noise together are as wrong as the noise of this level alone would be.
     """
-    sigma = ((1 - a) / a).sqrt().float().to(z.device)
-    error = (spoilt - z).square().mean((1, 2, 3)).sqrt().clamp_min(1e-3)
+    sigma, error = _wrong_by(z, spoilt, a)
     share = torch.rand(len(z), generator=rng).to(z.device) ** power  # of the error: the guess's
     m = (share * sigma / error).clamp_max(1)
     if full:
@@ -97,8 +104,7 @@ def handed_on(
     *Too little*: less noise than fills the level up, often none. Else as `imperfect`. The error is
     that of guess and noise together, as multiples of the level's noise.
     """
-    sigma = ((1 - a) / a).sqrt().float().to(z.device)
-    error = (spoilt - z).square().mean((1, 2, 3)).sqrt().clamp_min(1e-3)
+    sigma, error = _wrong_by(z, spoilt, a)
     r = torch.rand(3, len(z), generator=rng).to(z.device)
     loud, quiet = r[0] < ways[0], r[0] > 1 - ways[1]
     share = r[1] ** power * torch.where(loud, 1.5, 1.0)

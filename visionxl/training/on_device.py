@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..extras.starts import TV_GENERAL, TV_TUNED, admm_tv, first_guess
+from ..extras.starts import Regularised, admm_tv, first_guess, tv_weight
 from ..operators.known.properties import describe
 from ..operators.tasks import Blur, Mask
 from .photos import random_loss, to_float, view
@@ -91,15 +91,14 @@ def spoil_all(
     kind, amount = torch.rand(2, generator=rng).tolist()
     flat = x.reshape(1, -1, *x.shape[2:])  # all pictures as channels of one frame
     A = random_loss(flat.shape, kind, amount, rng, pooled=0.45)
-    y, mu, rho = A(flat), None, 1e-8
+    y, mu, sigma = A(flat), None, 0.0
     if how.noisy and torch.rand(1, generator=rng).item() < how.noisy:
         sigma = 0.002 * 60 ** torch.rand(1, generator=rng).item()
         own = torch.Generator(y.device).manual_seed(rng.initial_seed())
         y = y + sigma * torch.randn(y.shape, generator=own, device=y.device)
-        least, *_ = TV_TUNED.get(describe(A, y.device).recipe, TV_GENERAL)
-        mu, rho = max(least, sigma**2 / 1.6), rho + (sigma / 0.3) ** 2
+        mu = tv_weight(describe(A, y.device).recipe, sigma)
     if isinstance(A, Mask):
-        return first_guess(A, y, rho, steps=how.steps).view_as(x)
+        return first_guess(A, y, Regularised().weight(sigma), steps=how.steps).view_as(x)
     return admm_tv(y, A, mu, weights=(0.0, 1.0, 1.0), steps=how.steps).view_as(x)
 
 # %% ../../nbs/training/on_device.ipynb #smooth-2

@@ -102,13 +102,12 @@ def train_unet(
     z_val = torch.stack(encode_all(vae, x_val)).float().to(device())
 
     def loss_at(step):
-        k = step // c["pool_every"]
+        k, rng = step // c["pool_every"], generator(config["seed"], 5, step, stage == "finetune")
         if stack is not None:
-            return loss_on_device(stack, step, k)
+            return loss_on_device(stack, rng, k)
         if k not in latents:
             latents.clear()
             latents[k] = latent_pool(vae, photos, config, c, k)
-        rng = generator(config["seed"], 5, step, stage == "finetune")
         z = crops(latents[k], c["crop"], c["batch"], rng).float()
         if "latents" in config:
             return noise_loss(unet, z, c, alpha_bar, rng)
@@ -117,10 +116,8 @@ def train_unet(
     stack = on_device(config, c, vae, photos) if "stack" in c else None
     inner = torch.compile(unet.inner) if c.get("compile") else None
 
-    def loss_on_device(stack, step, k):
-        numbers = (step, True) if stage == "finetune" else (step,)
-        rng, there = generator(config["seed"], 5, *numbers), torch.Generator(device())
-        there.manual_seed(rng.initial_seed())
+    def loss_on_device(stack, rng, k):
+        there = torch.Generator(device()).manual_seed(rng.initial_seed())
         z = stack.batch(k, c["batch"], there)
         return noise_loss(unet, z, c, alpha_bar, rng, there, inner)
 
