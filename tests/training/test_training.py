@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 
 from visionxl.prior.autoencoder import PatchAutoencoder, ScaledUNet, fit_patches, scale_latents
 from visionxl.training.loop import rate
@@ -21,7 +23,17 @@ from visionxl.training.losses import (
     noise_loss,
     unet_loss,
 )
-from visionxl.training.on_device import CropPool, Guesses, PhotoStack, smoothed, spoil_all
+from visionxl.training.on_device import (
+    CropPool,
+    Guesses,
+    Loop,
+    PhotoStack,
+    guessed,
+    measured,
+    smoothed,
+    solver_steps,
+    spoil_all,
+)
 from visionxl.training.photos import generator, load_photos, read_photos, to_float, view
 from visionxl.training.settings import load_config
 from visionxl.training.train import main
@@ -435,6 +447,57 @@ def test_white_goes_on_with_other_guesses(white, folder, tmp_path):
     assert all(torch.equal(there[k], a[f"ema.{k}"].half().float()) for k in small)
 
 
+def test_guesses_go_through_the_network_in_a_third_stage(white, folder, tmp_path):
+    "With steps of the solver in the guesses a run that stops goes on at the end of a pool."
+    c = json.loads(white.read_text())
+    stack = dict(shorts=[56, 64], groups=2, size=3, steps=2)
+    c["finetune"] = dict(steps=2, warmup=1, stack=stack)
+    c["solved"] = dict(steps=4, warmup=1, pool_every=2, save_every=2, spoilt=0.9)
+    c["solved"] |= {"ways": [0.2, 0.4, 0.5], "stack": stack | {"solved": 0.8, "noisy": 0.5}}
+    (tmp_path / "c.json").write_text(json.dumps(c))
+    common = ["--config", str(tmp_path / "c.json"), "--data", str(folder), "--run"]
+    main([*common, str(tmp_path / "whole")])
+    for stage in ("unet", "finetune"):
+        (tmp_path / "pieces").mkdir(exist_ok=True)
+        shutil.copy(tmp_path / f"whole/{stage}.safetensors", tmp_path / "pieces")
+    main([*common, str(tmp_path / "pieces"), "--stop-after", "1"])  # two steps: a whole pool
+    with safe_open(tmp_path / "pieces/solved.safetensors", "pt") as f:
+        assert f.metadata()["step"] == "2"
+    main([*common, str(tmp_path / "pieces")])
+    a, b = (weights(tmp_path / run / "solved.safetensors") for run in ("whole", "pieces"))
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    c["solved"]["save_every"] = 3
+    (tmp_path / "c.json").write_text(json.dumps(c))
+    with pytest.raises(ValueError, match="save_every=3.*multiple of pool_every=2"):
+        main([*common, str(tmp_path / "odd")])
+
+
+def test_steps_of_the_solver_agree_with_the_measurement(folder):
+    "A network that knows the picture ends at it; one that says nothing stays with what was seen."
+    x = PhotoStack(load_photos(folder)[0], (56,), "cpu").crops(3, 48, generator(0))
+    table = alpha_bar_table(load_config("white"))
+
+    def knows(z, t):  # the noise in z, where x is the clean picture
+        a = table[t].item()
+        return (z - a**0.5 * x) / (1 - a) ** 0.5
+
+    def same(v):
+        return v
+
+    for seed in range(6):
+        for share in (0.0, 1.0):
+            m = measured(x, generator(seed), share)
+            guess = guessed(m, 4).view_as(x)
+            loop = Loop(knows, same, same, table)
+            there = solver_steps(guess, m, loop, generator(seed))
+            assert m.sigma or (there - x).square().mean().sqrt() < 1e-4
+            assert (there - x).square().mean() <= (guess - x).square().mean()
+            again = solver_steps(guess, m, loop, generator(seed))
+            assert torch.equal(there, again)
+    with pytest.raises(ValueError, match="solved=0.5: steps of the solver need a loop"):
+        CropPool(None, same, 32, (1, 1), 0, Guesses(solved=0.5))
+
+
 def test_a_crop_is_a_piece_of_a_view_and_a_guess_is_near_it(folder):
     photos = load_photos(folder)[0]
     stack = PhotoStack(photos, (56,), "cpu")
@@ -500,6 +563,10 @@ def test_guesses_with_more_or_less_noise_than_their_level():
     own, scale, off = of(0.25, 0.25)
     assert abs((off > 1.001).float().mean() - 0.25) < 0.05
     assert abs((off < 0.999).float().mean() - 0.25) < 0.05
+    own, scale, off = of(0, 1, 1)  # each guess as wrong as it is
+    wrong = (spoilt - z).square().mean((1, 2, 3)).sqrt()
+    sigma = ((1 - a) / a).sqrt().float()
+    assert torch.allclose(own.flatten(), wrong / sigma, rtol=1e-3)
 
 
 def test_the_linear_code_loses_nothing_and_stays_exact_in_half_precision():

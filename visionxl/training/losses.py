@@ -95,7 +95,7 @@ def handed_on(
     spoilt: torch.Tensor,  # of the same photos, spoilt
     a: torch.Tensor,  # alpha_bar of each, (B,)
     rng: torch.Generator,
-    ways: tuple[float, float],  # shares of examples with too much noise, and with too little
+    ways: tuple[float, ...],  # shares of examples with too much noise, with too little; of both: as wrong as they are
     power: float = 1.0,  # as for `imperfect`
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # guess; noise and error, (B, 1, 1, 1)
     """A guess with the noise that one of three ways of the solver puts on it.
@@ -109,6 +109,9 @@ def handed_on(
     loud, quiet = r[0] < ways[0], r[0] > 1 - ways[1]
     share = r[1] ** power * torch.where(loud, 1.5, 1.0)
     m = (share * sigma / error).clamp_max(1)
+    if len(ways) > 2:
+        whole = torch.rand(len(z), generator=rng).to(z.device) < ways[2]
+        m = torch.where(whole & (loud | quiet), 1.0, m)
     share = m * error / sigma
     scale = (1 - share**2).clamp_min(0).sqrt()
     scale = torch.where(quiet, scale * (1.4 * r[2] - 0.4).clamp_min(0), scale)

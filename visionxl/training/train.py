@@ -17,7 +17,7 @@ from ..prior.models.eight_bits import note_in_config, write_eight_bits
 from ..prior.models.model_files import BUNDLED
 from .photos import load_photos, pack_photos, read_photos
 from .settings import device, load_config
-from .unet import train_unet
+from .unet import STAGES, train_unet
 from .vae import train_vae
 
 # %% ../../nbs/training/train.ipynb #a51ef603
@@ -56,7 +56,7 @@ def export(
 # %% ../../nbs/training/train.ipynb #f73c3254
 def finished(
     run: Path,  # folder of checkpoints
-    stage: str,  # "vae", "unet" or "finetune"
+    stage: str,  # "vae" or one of `unet.STAGES`
     config: dict,  # all of it
 ) -> bool:
     """Whether a stage has taken all its steps; says so if not.
@@ -113,7 +113,7 @@ def main(
     print(f"{len(photos)} photos to train on, {len(val)} to validate, on {device()}", flush=True)
     vae = train_vae(config, photos, val, a.run, steps)
     before, unet = "vae", None
-    stages = dict(vae=(), unet=("unet",)).get(a.stage, ("unet", "finetune"))
+    stages = dict(vae=(), unet=("unet",)).get(a.stage, STAGES)
     for stage in (s for s in stages if s in config):
         if not (
             (a.run / f"{stage}.safetensors").exists()
