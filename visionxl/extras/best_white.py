@@ -10,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .best import SHRINK_FROM, best, unfiltered
+from .best import SHRINK_FROM, best
 from .mirrored import Mirrored
 from .results import Blend
-from .starts import TV, Noised, Regularised
+from .starts import Noised
 from ..operators.known.properties import LIKE
 from ..prior.models.families import read_config
 from ..prior.models.loading import is_linear, locate
 from ..prior.models.model_files import BUNDLED
-from ..steps.inversion import Invert
+
 from ..steps.preset import Preset, changed
 from ..steps.problem import Route
 from ..steps.renoise import Renoise
@@ -44,27 +44,28 @@ def best_white(
         route=Route(steps=16, tau=0.2),
         start=Noised(p.start.what),
         renoise=Renoise(eta=1.0),
+        networks=Mirrored(),
     )
     if LIKE.get(kind, kind) == "inpaint":
         return _masked(p, drawn, task, sigma_y)
-    once = Route(steps=17, tau=0.06, tau_end=0.02)
-    if kind == "halved" and not sigma_y:
-        return replace(p, route=once, start=Noised(TV(), 0.5))
+    if kind == "halved" and sigma_y < SHRINK_FROM:
+        return _undrawn(p, Route(steps=16, tau=0.2), 0.0)
     if kind == "deblur" and not sigma_y:
-        kept = Blend(0.01, rounds=2, power=4)
-        return replace(p, route=once, start=Noised(TV(), 0.0), result=kept)
+        bare = _undrawn(p, Route(steps=10, tau=0.3), 0.0)
+        return replace(bare, result=Blend(0.006, rounds=2))
     if kind == "deblur":
-        drawn = changed(drawn, {"consistency.tolerance": 0.06})
-        quiet = {"networks": Mirrored(), "consistency.inner.trust": 0.2}  # a file's rounding
-        return changed(drawn, quiet) if sigma_y < SHRINK_FROM else drawn
+        drawn = changed(drawn, {"consistency.tolerance": 0.06, "consistency.inner.trust": 0.2})
+        return replace(drawn, route=Route(steps=24, tau=0.2)) if sigma_y < SHRINK_FROM else drawn
+    if kind == "sr" and sigma_y < SHRINK_FROM:
+        bare = _undrawn(p, Route(steps=8, tau=0.4), 0.0)
+        return changed(replace(bare, result=Blend(0.01, rounds=2)), {"consistency.tolerance": 0.12})
     if kind == "sr":
-        drawn = replace(drawn, consistency=replace(p.consistency, tolerance=0.12))
-        if sigma_y < SHRINK_FROM:
-            drawn = replace(drawn, result=Blend(0.01, rounds=2), networks=Mirrored())
-        elif task == "sr+":  # further rounds bring the noise in
-            drawn = changed(drawn, {"consistency.rounds": 4})
-    if task == "sr" and sigma_y:  # the network is nearer to the clean video than with `tiny`
-        return changed(drawn, {"consistency.inner.trust": 0.2})
+        drawn = replace(drawn, route=Route(steps=10, tau=0.3))
+        drawn = changed(drawn, {"consistency.tolerance": 0.12})
+    if task == "sr+":  # further rounds bring the noise in
+        return changed(drawn, {"consistency.rounds": 4})
+    if task == "sr":  # the network is nearer to the clean video than with `tiny`
+        return changed(drawn, {"consistency.inner.trust": 0.14})
     return drawn
 
 
@@ -74,20 +75,19 @@ def _masked(
     task: str | None,  # as for `best_white`
     sigma_y: float,  # likewise
 ) -> Preset:
-    """The inpaintings: inverted without noise, not drawn with it.
+    """The inpaintings: nothing is drawn, except in a single frame, where no neighbour helps.
 
-    The start of a mosaic is wrong in fine colours, so it starts higher, and a neighbour must agree
-    better to enter the average along the motion. In a single frame no neighbour helps.
+    The start of a mosaic is wrong in fine colours, so a neighbour must agree better to enter the
+    average along the motion.
     """
     if sigma_y < SHRINK_FROM and task == "still":
         return replace(drawn, route=Route(steps=12, tau=0.3), result=Blend(0.01))
     if task == "mosaic":
-        return changed(_undrawn(p, Route(steps=15, tau=0.2), 0.75), {"consistency.tolerance": 0.06})
+        return changed(_undrawn(p, Route(steps=15, tau=0.2), 0.0), {"consistency.tolerance": 0.06})
+    bare = _undrawn(p, Route(steps=12, tau=0.3), 0.0)
     if sigma_y:
-        return _undrawn(p, Route(steps=15, tau=0.14), 0.75)
-    low, along = Route(steps=50, tau=0.06), replace(p.consistency, radius=3)
-    usual = unfiltered(low, Invert(Regularised(), steps=1), along, 0.7, Blend(0.001))
-    return replace(usual, networks=Mirrored())
+        return bare
+    return changed(replace(bare, result=Blend(0.001)), {"consistency.radius": 3})
 
 
 def _undrawn(
