@@ -274,6 +274,7 @@ def white(folder):
     c["unet"] |= dict(steps=4, batch=4, crop=4, pool_every=4, warmup=2, save_every=2, look=1)
     c["unet"] |= dict(compile=False, stack=dict(shorts=[56, 64], groups=2, size=3, steps=2))
     c["unet"]["model"] |= dict(block_out_channels=[32, 32, 32])
+    del c["finetune"], c["solved"]  # the tests of later stages have their own
     (folder / "white.json").write_text(json.dumps(c))
     return folder / "white.json"
 
@@ -290,7 +291,7 @@ def lent(folder):
     c = load_config("white")
     c |= dict(photo_short=64, val_every=3, sizes=[40, 60], vae={"from": str(folder / "before")})
     c["unet"] |= dict(steps=4, batch=4, crop=8, pool_every=4, warmup=2, save_every=2, look=1)
-    del c["unet"]["stack"], c["unet"]["compile"]
+    del c["unet"]["stack"], c["unet"]["compile"], c["finetune"], c["solved"]
     c["unet"]["model"] |= dict(block_out_channels=[32, 32, 32], in_channels=16, out_channels=16)
     (folder / "lent.json").write_text(json.dumps(c))
     return folder / "lent.json"

@@ -95,7 +95,7 @@ def handed_on(
     spoilt: torch.Tensor,  # of the same photos, spoilt
     a: torch.Tensor,  # alpha_bar of each, (B,)
     rng: torch.Generator,
-    ways: tuple[float, ...],  # shares of examples with too much noise, with too little; of both: as wrong as they are
+    ways: tuple[float, ...],  # shares: too much noise, too little; of these, as wrong as it is
     power: float = 1.0,  # as for `imperfect`
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # guess; noise and error, (B, 1, 1, 1)
     """A guess with the noise that one of three ways of the solver puts on it.

@@ -20,7 +20,7 @@ CONFIGS = {"tiny": CONFIG, "white": ASSETS / "training_white.json"}
 
 def load_config(
     path: str | Path = "tiny",  # "tiny", "white": made the priors of these names; or a file
-) -> dict:  # nested: seed, sizes, vae, unet, finetune, scheduler; "white" has latents, no finetune
+) -> dict:  # nested: seed, sizes, vae, unet, finetune, scheduler; "white" has latents, solved
     """The training configuration of that name, or that of a JSON file of yours.
 
     Raises FileNotFoundError for a name that is neither.
@@ -42,12 +42,13 @@ def small_config(
     c["unet"] |= {"look": 2, "planned": []}  # photos that are looked at; no other lengths
     blocks = len(c["unet"]["model"]["block_out_channels"])
     c["unet"]["model"] |= {"block_out_channels": [32] * blocks}
-    if "stack" in c["unet"]:  # photos of any size, and nothing compiled
-        c["unet"] |= {"stack": {"shorts": [64], "groups": 2, "size": 2, "steps": 3}}
-        c["unet"] |= {"compile": False}
-    if "finetune" in c:
-        fewer = {"steps": 4, "batch": 2, "warmup": 1, "pool_every": 2, "save_every": 4}
-        c["finetune"] |= fewer
+    if "compile" in c["unet"]:
+        c["unet"]["compile"] = False
+    for later in {"finetune", "solved"} & c.keys():
+        c[later] |= {"steps": 4, "batch": 2, "warmup": 1, "pool_every": 2, "save_every": 4}
+    few = {"shorts": [64], "groups": 2, "size": 2, "steps": 3}  # photos of any size
+    for part in (v for v in c.values() if isinstance(v, dict) and "stack" in v):
+        part["stack"] |= few
     return c
 
 # %% ../../nbs/training/settings.ipynb #10edc69d
