@@ -50,15 +50,16 @@ def best_white(
         return _masked(p, drawn, task, sigma_y)
     if kind == "halved" and sigma_y < SHRINK_FROM:
         return _undrawn(p, Route(steps=16, tau=0.2), 0.0)
+    high = Route(steps=8, tau=0.4)
     if kind == "deblur" and not sigma_y:
-        bare = _undrawn(p, Route(steps=10, tau=0.3), 0.0)
-        return replace(bare, result=Blend(0.006, rounds=2))
+        return replace(_undrawn(p, high, 0.0), result=Blend(0.004, rounds=2))
     if kind == "deblur":
         drawn = changed(drawn, {"consistency.tolerance": 0.06, "consistency.inner.trust": 0.2})
         return replace(drawn, route=Route(steps=24, tau=0.2)) if sigma_y < SHRINK_FROM else drawn
     if kind == "sr" and sigma_y < SHRINK_FROM:
-        bare = _undrawn(p, Route(steps=8, tau=0.4), 0.0)
-        return changed(replace(bare, result=Blend(0.01, rounds=2)), {"consistency.tolerance": 0.12})
+        half = replace(_undrawn(p, high, 0.0), start=Noised(p.start.what, 0.55))
+        half = replace(half, renoise=Renoise(0.5, 0.55), result=Blend(0.01, rounds=2))
+        return changed(half, {"consistency.tolerance": 0.12})
     if kind == "sr":
         drawn = replace(drawn, route=Route(steps=10, tau=0.3))
         drawn = changed(drawn, {"consistency.tolerance": 0.12})
