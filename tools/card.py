@@ -139,7 +139,7 @@ def beside_white(tiny: dict, white: dict) -> str:
     return (
         "The training of `tiny` was small: two processor cores and no GPU, 70,000 crops of 234 "
         "photographs. `white` has a larger network, an autoencoder that loses nothing, and was "
-        "trained on a GPU with 4.0 million crops of the same photographs. On the same clips at "
+        "trained on a GPU with 18.5 million crops of the same photographs. On the same clips at "
         f"this size it gains {', '.join(both)}, each over total variation along the motion "
         f"(`bench/results/quality_{white['size']}_white.md`). Its own model card "
         "(`visionxl/assets/white/README.md`) has all tasks at 192 rows. During its training alone "
