@@ -403,8 +403,8 @@ def test_noise_is_known(tmp_path, x):
     d = Degradation("deblur", sigma_y=0.05)
     y = degrade(x[:3], d)
     assert psnr(run(y, d), x[:3]) > psnr(run(y, "deblur"), x[:3]) + 3
-    ends = [RestoreSettings(d).chosen().route.tau_end for d in (d, Degradation("deblur"))]
-    assert ends == [0, 0.02]
+    drawn = [RestoreSettings(d).chosen().start.scale for d in (d, Degradation("deblur"))]
+    assert drawn == [1, 0]
 
 
 def test_report_and_demo(tmp_path, monkeypatch):

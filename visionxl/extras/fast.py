@@ -107,7 +107,7 @@ _FEWER = {
     "sr": {"route.steps": 6, "consistency.inner.steps": 6},
     "inpaint": {"route.steps": 8, "consistency.inner.steps": 6},
     "deblur": {
-        "route.steps": 5,
+        "route.steps": 6,
         **{"consistency.radius": 2, "consistency.rounds": 2, "result.rounds": 1},
     },
 }
