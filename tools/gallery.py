@@ -77,7 +77,7 @@ def entry(
         fps=fps,
         labels=(name, "restored"),
         caption=f"{text} PSNR: {line}.",
-        max_bytes=360_000,
+        max_bytes=300_000,
     )
     file = f"{name.replace('+', '-plus')}-{clip}.html"
     (FOLDER / file).write_text(page, encoding="utf-8")
