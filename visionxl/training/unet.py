@@ -77,11 +77,12 @@ def on_device(
     side, sizes = c["crop"] * vae.config.patch, (s["groups"], s["size"])
     how = Guesses(**{k: s[k] for k in ("steps", "noisy", "smooth", "solved") if k in s})
     seed, loop = config["seed"] + s.get("again", 0), None
-    if how.solved:
+    if how.solved and unet is not None:
+        network = unet
 
         def denoise(z, t):
             with torch.autocast(device(), torch.bfloat16, enabled=c["half"]):
-                return unet(z, t).sample.float()
+                return network(z, t).sample.float()
 
         loop = Loop(denoise, encode, lambda z: vae.decode(z).sample, alpha_bar_table(config))
     return CropPool(stack, encode, side, sizes, seed, how, loop)
