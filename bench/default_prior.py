@@ -132,15 +132,15 @@ def measured(x: torch.Tensor, case: Case) -> tuple[torch.Tensor, object]:
 
 
 def row_of(x: torch.Tensor, case: Case, prior: Prior, network) -> dict:
-    "PSNR, LPIPS and seconds of a restoration."
+    "PSNR, LPIPS and processor seconds of a restoration."
     y, what = measured(x, case)
     told = {"sigma_y": ROUNDING if case.eight_bits else 0.0} | case.told
     told["size"] = tuple(x.shape[-2:])
-    began = time.time()
+    began = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         out = restore(y, what, case.preset, prior=prior, progress=False, **told).x
-    seconds = time.time() - began
+    seconds = time.process_time() - began
     a, b = metrics.to_unit(out), metrics.to_unit(x)
     return {
         "PSNR": metrics.psnr(a, b),
@@ -185,15 +185,14 @@ def page(kept: dict) -> str:
     order = [(group, name) for group, each in cases().items() for name in each]
     missing = [k for k in order if k not in pairs]
     heads = ("", "case", "pieces", "`tiny`, dB", "`white`, dB", "gain", "worst", "LPIPS `tiny`")
-    heads += ("LPIPS `white`", "time")
+    heads += ("LPIPS `white`",)
     lines = [
         "# Which prior should be the default",
         "",
         "Made by `bench/default_prior.py`; see there. A figure is a mean over so many *pieces* of "
         "the two sample clips, on which both were tuned; 7 frames of 96x160 unless the case says "
         "something else. *gain*: that of `white` over `tiny` in dB, with its standard error where "
-        "there are two pieces or more, and on the worst piece. LPIPS: lower is better. *time*: "
-        "that of `white` over that of `tiny`, one thread of a busy machine.",
+        "there are two pieces or more, and on the worst piece. LPIPS: lower is better.",
         "",
         verdict(pairs),
         "",
@@ -204,12 +203,10 @@ def page(kept: dict) -> str:
         found = pairs[group, name]
         tiny, white = (_mean([p[i] for p in found.values()]) for i in (0, 1))
         gain, error = mean_and_error(_gains(found))
-        time = np.median([b["seconds"] / a["seconds"] for a, b in found.values()])
         lines.append(
             f"| {group} | {name} | {len(found)} | {tiny['PSNR']:.2f} | {white['PSNR']:.2f} | "
             f"{gain:+.2f}{f' ± {error:.2f}' if len(found) > 1 else ''} | "
-            f"{min(_gains(found)):+.2f} | {tiny['LPIPS']:.4f} | {white['LPIPS']:.4f} | "
-            f"{time:.2f} |"
+            f"{min(_gains(found)):+.2f} | {tiny['LPIPS']:.4f} | {white['LPIPS']:.4f} |"
         )
     if missing:
         lines += ["", "Not measured yet: " + "; ".join(f"{g}, {n}" for g, n in missing) + "."]
