@@ -182,7 +182,8 @@ def fill(card: Path, blocks: dict) -> None:
 def main():
     tiny, beside, white = (kept(name) for name in ("96", "96_white", "192_white"))
     fill(CARDS["tiny"], {"figures": about(tiny), "asked": asked(tiny, beside_white(tiny, beside))})
-    fill(CARDS["white"], {"asked": f"{asked(white)}\n\n{plain(white)}"})
+    before = "These rows of `paper` were made with the second `white` (see below)."
+    fill(CARDS["white"], {"asked": f"{asked(white)}\n\n{plain(white)}\n\n{before}"})
 
 
 if __name__ == "__main__":
