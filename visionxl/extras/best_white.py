@@ -49,7 +49,8 @@ def best_white(
     if LIKE.get(kind, kind) == "inpaint":
         return _masked(p, drawn, task, sigma_y)
     if kind == "halved" and sigma_y < SHRINK_FROM:
-        return _undrawn(p, Route(steps=16, tau=0.2), 0.0)
+        bare = _undrawn(p, Route(steps=16, tau=0.2), 0.0)
+        return changed(bare, {"consistency.tolerance": 0.08})
     high = Route(steps=8, tau=0.4)
     if kind == "deblur" and not sigma_y:
         return replace(_undrawn(p, high, 0.0), result=Blend(0.004, rounds=2))
@@ -86,6 +87,8 @@ def _masked(
     if task == "mosaic":
         return changed(_undrawn(p, Route(steps=15, tau=0.2), 0.0), {"consistency.tolerance": 0.06})
     bare = _undrawn(p, Route(steps=12, tau=0.3), 0.0)
+    if sigma_y < SHRINK_FROM:  # in fast action the network differs much from frame to frame
+        bare = changed(bare, {"consistency.tolerance": 0.08})
     if sigma_y:
         return bare
     return changed(replace(bare, result=Blend(0.001)), {"consistency.radius": 3})
