@@ -18,7 +18,6 @@ from ..operators.known.properties import LIKE
 from ..prior.models.families import read_config
 from ..prior.models.loading import is_linear, locate
 from ..prior.models.model_files import BUNDLED
-
 from ..steps.preset import Preset, changed
 from ..steps.problem import Route
 from ..steps.renoise import Renoise
@@ -30,50 +29,67 @@ def best_white(
 ) -> Preset:
     """`best` for a prior whose noise is white in the pixels, such as the bundled `white`.
 
-    Found on the sample clips and a validation photo. Route, start and noise differ from `best`, and
-    the network sees mirrored frames on some tasks; consistency and kind of result are the same.
+    Found on the sample clips and on photos that training sets aside. Route, start and noise differ
+    from `best`, and the network sees mirrored frames on most tasks; consistency and kind of result
+    are the same.
     """
     kind = (task or "").rstrip("+")
-    p = best(task, sigma_y)
-    if sigma_y >= SHRINK_FROM and kind == "blur":
+    p, quiet = best(task, sigma_y), sigma_y < SHRINK_FROM
+    if not quiet and kind == "blur":
         return _step_by_step(p)
     if sigma_y and (task == "denoise" or kind in ("blur", "frequencies")):
         return replace(p, route=Route(steps=25, tau=0.08), start=Noised(p.start.what, 0.0))
-    drawn = replace(
-        p,
-        route=Route(steps=16, tau=0.2),
-        start=Noised(p.start.what),
-        renoise=Renoise(eta=1.0),
-        networks=Mirrored(),
-    )
     if LIKE.get(kind, kind) == "inpaint":
-        return _masked(p, drawn, task, sigma_y)
-    if kind == "halved" and sigma_y < SHRINK_FROM:
-        bare = _undrawn(p, Route(steps=16, tau=0.2), 0.0)
-        return changed(bare, {"consistency.tolerance": 0.08})
-    high = Route(steps=8, tau=0.4)
-    if kind == "deblur" and not sigma_y:
-        return replace(_undrawn(p, high, 0.0), result=Blend(0.004, rounds=2))
+        return _masked(p, task, sigma_y)
+    if quiet and kind == "halved":
+        return changed(_noised(p, Route(steps=16, tau=0.2)), {"consistency.tolerance": 0.08})
     if kind == "deblur":
-        drawn = changed(drawn, {"consistency.tolerance": 0.06, "consistency.inner.trust": 0.2})
-        return replace(drawn, route=Route(steps=24, tau=0.2)) if sigma_y < SHRINK_FROM else drawn
-    if kind == "sr" and sigma_y < SHRINK_FROM:
-        half = replace(_undrawn(p, high, 0.0), start=Noised(p.start.what, 0.55))
-        half = replace(half, renoise=Renoise(0.5, 0.55), result=Blend(0.01, rounds=2))
-        return changed(half, {"consistency.tolerance": 0.12})
+        return _deblurred(p, sigma_y)
     if kind == "sr":
-        drawn = replace(drawn, route=Route(steps=10, tau=0.3))
-        drawn = changed(drawn, {"consistency.tolerance": 0.12})
-    if task == "sr+":  # further rounds bring the noise in
-        return changed(drawn, {"consistency.rounds": 4})
-    if task == "sr":  # the network is nearer to the clean video than with `tiny`
-        return changed(drawn, {"consistency.inner.trust": 0.14})
-    return drawn
+        return _enlarged(p, task, sigma_y)
+    return _noised(p, Route(steps=16, tau=0.2), 1.0, 1.0)
+
+
+def _noised(
+    p: Preset,  # `best` for the task
+    route: Route,
+    share: float = 0.0,  # of a level's noise that lies on the picture
+    anew: float = 0.0,  # share of that noise which every step draws anew
+) -> Preset:
+    "The same along another route, with other noise or none, and with mirrored frames."
+    start, back = Noised(p.start.what, share), Renoise(eta=anew, scale=share)
+    return replace(p, route=route, start=start, renoise=back, networks=Mirrored())
+
+
+def _deblurred(
+    p: Preset,  # `best` for a blur with a known basis
+    sigma_y: float,  # as for `best_white`
+) -> Preset:
+    "Nothing is drawn without noise in the measurement, all of the noise with it."
+    if not sigma_y:
+        return replace(_noised(p, Route(steps=8, tau=0.4)), result=Blend(0.004, rounds=2))
+    drawn = _noised(p, Route(steps=24 if sigma_y < SHRINK_FROM else 16, tau=0.2), 1.0, 1.0)
+    return changed(drawn, {"consistency.tolerance": 0.06, "consistency.inner.trust": 0.2})
+
+
+def _enlarged(
+    p: Preset,  # `best` for `sr` or `sr+`
+    task: str | None,  # which of them
+    sigma_y: float,  # as for `best_white`
+) -> Preset:
+    "About half of the noise is drawn, all of it where the measurement has more than a file's."
+    along: dict[str, float] = {"consistency.tolerance": 0.12}
+    if sigma_y < SHRINK_FROM:
+        half = _noised(p, Route(steps=8, tau=0.4), 0.55, 0.5)
+        return changed(replace(half, result=Blend(0.01, rounds=2)), along)
+    # `sr+`: further rounds bring the noise in; `sr`: the network is nearer to the clean video than
+    # with `tiny`
+    own = {"consistency.rounds": 4} if task == "sr+" else {"consistency.inner.trust": 0.14}
+    return changed(_noised(p, Route(steps=10, tau=0.3), 1.0, 1.0), along | own)
 
 
 def _masked(
     p: Preset,  # `best` for a mask
-    drawn: Preset,  # the same with drawn noise
     task: str | None,  # as for `best_white`
     sigma_y: float,  # likewise
 ) -> Preset:
@@ -82,26 +98,17 @@ def _masked(
     The start of a mosaic is wrong in fine colours, so a neighbour must agree better to enter the
     average along the motion.
     """
-    if sigma_y < SHRINK_FROM and task == "still":
-        return replace(drawn, route=Route(steps=12, tau=0.3), result=Blend(0.01))
+    quiet = sigma_y < SHRINK_FROM
+    if quiet and task == "still":
+        return replace(_noised(p, Route(steps=12, tau=0.3), 1.0, 1.0), result=Blend(0.01))
     if task == "mosaic":
-        return changed(_undrawn(p, Route(steps=15, tau=0.2), 0.0), {"consistency.tolerance": 0.06})
-    bare = _undrawn(p, Route(steps=12, tau=0.3), 0.0)
-    if sigma_y < SHRINK_FROM:  # in fast action the network differs much from frame to frame
+        return changed(_noised(p, Route(steps=15, tau=0.2)), {"consistency.tolerance": 0.06})
+    bare = _noised(p, Route(steps=12, tau=0.3))
+    if quiet:  # in fast action the network differs much from frame to frame
         bare = changed(bare, {"consistency.tolerance": 0.08})
     if sigma_y:
         return bare
     return changed(replace(bare, result=Blend(0.001)), {"consistency.radius": 3})
-
-
-def _undrawn(
-    p: Preset,  # `best` for the task
-    route: Route,
-    scale: float,  # of the noise that is put back
-) -> Preset:
-    "The same along another route, while no noise is drawn, with mirrored frames."
-    start, back = Noised(p.start.what, 0.0), Renoise(eta=0.0, scale=scale)
-    return replace(p, route=route, start=start, renoise=back, networks=Mirrored())
 
 
 def _step_by_step(
@@ -111,7 +118,7 @@ def _step_by_step(
 
     What it makes up differs between mirrored frames, so the average along the motion lets more in.
     """
-    bare = _undrawn(p, Route(steps=17, tau=0.2, tau_end=0.05), 0.0)
+    bare = _noised(p, Route(steps=17, tau=0.2, tau_end=0.05))
     return changed(bare, {"consistency.tolerance": 0.06, "consistency.inner.trust": 0.14})
 
 

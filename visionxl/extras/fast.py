@@ -108,6 +108,8 @@ _FEWER = {
     "inpaint": {"route.steps": 8, "consistency.inner.steps": 6},
     "deblur": {
         "route.steps": 6,
-        **{"consistency.radius": 2, "consistency.rounds": 2, "result.rounds": 1},
+        "consistency.radius": 2,
+        "consistency.rounds": 2,
+        "result.rounds": 1,
     },
 }

@@ -18,6 +18,7 @@ from ..operators.known.properties import describe
 from ..operators.linear import LinearOperator
 from ..operators.tasks import Blur, Mask
 from ..steps.consistency import proximal, proximal_weight
+from ..steps.tweedie import tweedie
 from .photos import random_loss, to_float, view
 
 # %% ../../nbs/training/on_device.ipynb #741ae70c
@@ -175,7 +176,7 @@ def solver_steps(
         z = a**0.5 * loop.encode(x.clamp(-1.2, 1.2))
         noise = torch.randn(z.shape, generator=noise_rng, device=z.device)
         z = z + (1 - a) ** 0.5 * scale * noise
-        x = loop.decode((z - (1 - a) ** 0.5 * loop.denoise(z, int(t))) / a**0.5)
+        x = loop.decode(tweedie(z, loop.denoise(z, int(t)), a))
         rho = proximal_weight(1e-4, m.sigma, trust, a)
         x = proximal(m.A, m.y, x.reshape(m.A.in_shape), rho).view_as(guess)
         t *= 0.3 + 0.5 * lower

@@ -6,6 +6,7 @@
 __all__ = ['STAGES', 'new_unet', 'validate_unet', 'on_device', 'at_pools', 'train_unet']
 
 # %% ../../nbs/training/unet.ipynb #4b8a9a65
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -75,7 +76,7 @@ def on_device(
         return vae.encode(x).latent_dist.mode()
 
     side, sizes = c["crop"] * vae.config.patch, (s["groups"], s["size"])
-    how = Guesses(**{k: s[k] for k in ("steps", "noisy", "smooth", "solved") if k in s})
+    how = Guesses(**{f.name: s[f.name] for f in fields(Guesses) if f.name in s})
     seed, loop = config["seed"] + s.get("again", 0), None
     if how.solved and unet is not None:
         network = unet
@@ -119,7 +120,8 @@ def train_unet(
 
     Stage two, `unet`: predict v, or noise, below `t_max`. `finetune` and `solved` go on from the
     weights of the stage before. Where guesses go through the network (`solved` of a stack), a run
-    can be stopped only where a pool ends. Raises ValueError where its checkpoints are elsewhere.
+    can be stopped only where a pool ends. Raises ValueError where `save_every` is no multiple of
+    `pool_every` then.
     """
     c, latents, (run, stop_after) = config["unet"] | config.get(stage, {}), {}, job
     number = STAGES.index(stage)
