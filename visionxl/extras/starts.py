@@ -18,7 +18,7 @@ from .estimates.holes import fill_wide_holes
 from .flow import between
 from .motion import has_motion
 from .photographs.photo_spectrum import smooth_solution
-from .photographs.tv import admm
+from .photographs.tv import admm_turns
 from ..operators.given import as_operator
 from ..operators.linear import LinearOperator
 from ..operators.known.properties import LIKE, describe, seen_frames
@@ -178,11 +178,13 @@ def admm_tv(
     tuned = _tuned(describe(A, y.device).recipe)
     if rho is None:
         rho = tuned[1] if mu is None else mu * tuned[1] / tuned[0]
-    run = admm(y, A, upsample(y, A), tuned[0] if mu is None else mu, rho, weights or tuned[2])
-    for step, x in zip(range(1, steps + 1), run):
+    turns = admm_turns(
+        y, A, upsample(y, A), tuned[0] if mu is None else mu, rho, weights or tuned[2]
+    )
+    for step, after in zip(range(1, steps + 1), turns):
         if progress:
-            progress(step, steps, x)
-    return x
+            progress(step, steps, after())
+    return after()
 
 # %% ../../nbs/reference/extras/starts.ipynb #420d408f
 def tv_weight(
