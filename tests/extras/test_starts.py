@@ -1,13 +1,17 @@
-"The weight of total variation's start: tuned for the recipe, or that of the noise."
+"Total variation as a start: its weight, and its copy that meets the data."
 
 import pytest
 import torch
 
+from visionxl.app.degradation.own import as_degradation
 from visionxl.extras import starts
+from visionxl.extras.photographs import tv
 from visionxl.operators.blurs import Blur2d
 from visionxl.operators.cameras import motion_kernel
+from visionxl.operators.fast.cosine import dct2, idct2
 from visionxl.operators.known.properties import describe
 from visionxl.operators.tasks import task
+from visionxl.steps.consistency import proximal
 
 SHAPE = (3, 3, 48, 64)
 
@@ -35,3 +39,17 @@ def test_without_noise_and_with_a_scale_of_ones_own(weights):
     starts.tv_start(A, y)
     starts.tv_start(A, y, 0.1, scale=2.0)
     assert weights == [starts.TV_TUNED["blur"][0], pytest.approx(0.005)]
+
+
+@pytest.mark.parametrize("weight", [1e-9, 0.1])
+@pytest.mark.parametrize(
+    "said", ["gaussian:sigma=2,mean", "mean:window=3,gaussian:sigma=1", "gaussian:sigma=2,every"]
+)
+def test_the_copy_in_waves_is_the_one_in_pixels(said, weight):
+    "Also where frames are lost, so that the matrix over time is not square."
+    x = torch.randn(8, 3, 24, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    A = describe(as_degradation(said).operator(tuple(x.shape)), "cpu").operator
+    assert tv._mixes_waves(A)
+    y = A(x)
+    in_waves = idct2(tv._MeetInWaves(A, y, weight)(dct2(0.9 * x), None))
+    torch.testing.assert_close(in_waves, proximal(A, y, 0.9 * x, weight), rtol=0, atol=1e-12)
