@@ -182,8 +182,7 @@ def fill(card: Path, blocks: dict) -> None:
 def main():
     tiny, beside, white = (kept(name) for name in ("96", "96_white", "192_white"))
     fill(CARDS["tiny"], {"figures": about(tiny), "asked": asked(tiny, beside_white(tiny, beside))})
-    before = "These rows of `paper` were made with the second `white` (see below)."
-    fill(CARDS["white"], {"asked": f"{asked(white)}\n\n{plain(white)}\n\n{before}"})
+    fill(CARDS["white"], {"asked": f"{asked(white)}\n\n{plain(white)}"})
 
 
 if __name__ == "__main__":
