@@ -166,18 +166,19 @@ def _meet(A, y, weight, us, last):
     return cg_by_frame(A, y, us, 8, weight, first=last)
 
 
-def _mixes_waves(A):
-    "Whether `A` mixes frames and is diagonal in the cosine basis of each."
+def _waves_of(A):
+    "The factors of an `A` that mixes frames and is diagonal in the cosine basis of each."
     f = factors_of(A)
-    return f is not None and f.time is not None and f.left == f.right == Cosine()
+    mixes = f is not None and f.time is not None and f.left == f.right == Cosine()
+    return f if mixes else None
 
 
 class _MeetInWaves:
     "`_meet` for such an `A`, on coefficients of frames. Differences are taken in float64."
 
-    def __init__(self, A, y, weight):
+    def __init__(self, A, waves, y, weight):
         cut = torch.finfo(y.dtype).eps / 16 * weight / norm2(A, y.device)  # no rounding sees less
-        f = without_small_gains(factors_of(A), A.in_shape, cut)
+        f = without_small_gains(waves, A.in_shape, cut)
         u, s, self.vt = svd_time(f.time)
         self.heard = rotate(u.T, f.left.forward(y, torch.float64))
         self.gains = (s.view(-1, 1, 1, 1) * f.gains).to(y.device)
@@ -218,8 +219,8 @@ def admm_turns(
     if known is not None:
         undo = (factors_of(A).gains / gains).to(y.device)
         heard = q.inverse(q(y.double()) * undo).to(dtype)
-    share, waves = (rho / gains).to(y), _mixes_waves(A)
-    meet = _MeetInWaves(A, y, fit * rho) if waves else partial(_meet, A, y, fit * rho)
+    share, waves = (rho / gains).to(y), _waves_of(A)
+    meet = _MeetInWaves(A, waves, y, fit * rho) if waves else partial(_meet, A, y, fit * rho)
     s = dct2(x_init) if waves else x_init.clone()
     us = torch.zeros_like(s)
     v = gradient(x_init, weights).transpose(0, 1).contiguous()  # (T, 3, C, H, W)
