@@ -18,7 +18,7 @@ from .estimates.holes import fill_wide_holes
 from .flow import between
 from .motion import has_motion
 from .photographs.photo_spectrum import smooth_solution
-from .photographs.tv import admm_turns
+from .photographs.tv import admm
 from ..operators.given import as_operator
 from ..operators.linear import LinearOperator
 from ..operators.known.properties import LIKE, describe, seen_frames
@@ -178,13 +178,12 @@ def admm_tv(
     tuned = _tuned(describe(A, y.device).recipe)
     if rho is None:
         rho = tuned[1] if mu is None else mu * tuned[1] / tuned[0]
-    turns = admm_turns(
-        y, A, upsample(y, A), tuned[0] if mu is None else mu, rho, weights or tuned[2]
-    )
-    for step, after in zip(range(1, steps + 1), turns):
+    mu, every = tuned[0] if mu is None else mu, 1 if progress else steps
+    run = admm(y, A, upsample(y, A), mu, rho, weights or tuned[2], every)
+    for step, x in zip(range(every, steps + 1, every), run):
         if progress:
-            progress(step, steps, after())
-    return after()
+            progress(step, steps, x)
+    return x
 
 # %% ../../nbs/reference/extras/starts.ipynb #420d408f
 def tv_weight(
