@@ -246,7 +246,8 @@ def admm(
                 us.add_(c if waves else x, alpha=1.8).sub_(s, alpha=0.8)
                 s = meet(us, s)
                 us.sub_(s)
-        yield x if known is not None else idct2(s) if waves else s
+        made = x if known is not None else s
+        yield idct2(made) if waves else made
 
 # %% ../../../nbs/reference/extras/photographs/tv.ipynb #50e9b426
 def tv_objective(
