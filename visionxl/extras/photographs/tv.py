@@ -7,7 +7,7 @@ __all__ = ['gradient', 'gradient_T', 'total_variation', 'shrink', 'dct_matrix', 
 
 # %% ../../../nbs/reference/extras/photographs/tv.ipynb #5354224e
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -173,11 +173,11 @@ def _waves_of(A):
 
 
 class _MeetInWaves:
-    "`_meet` for such an `A`, on coefficients of frames. Differences are taken in float64."
+    "`_meet` for such factors, on coefficients of frames. Differences are taken in float64."
 
-    def __init__(self, A, waves, y, weight):
-        cut = torch.finfo(y.dtype).eps / 16 * weight / norm2(A, y.device)  # no rounding sees less
-        f = without_small_gains(waves, A.in_shape, cut)
+    def __init__(self, waves, shape, y, weight, largest):
+        cut = torch.finfo(y.dtype).eps / 16 * weight / largest  # no rounding sees less
+        f = without_small_gains(waves, shape, cut)
         u, s, self.vt = svd_time(f.time)
         self.heard = rotate(u.T, f.left.forward(y, torch.float64))
         self.gains = (s.view(-1, 1, 1, 1) * f.gains).to(y.device)
@@ -226,7 +226,9 @@ def admm(
         undo = (factors_of(A).gains / gains).to(y.device)
         heard = q.inverse(q(y.double()) * undo).to(dtype)
     share, waves = (rho / gains).to(y), _waves_of(A)
-    meet = _MeetInWaves(A, waves, y, fit * rho) if waves else partial(_meet, A, y, fit * rho)
+    meet: Callable = partial(_meet, A, y, fit * rho)
+    if waves:
+        meet = _MeetInWaves(waves, x_init.shape, y, fit * rho, fit)
     s = dct2(x_init) if waves else x_init.clone()
     us = torch.zeros_like(s)
     v = gradient(x_init, weights).transpose(0, 1).contiguous()  # (T, 3, C, H, W)
