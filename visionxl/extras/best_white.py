@@ -67,7 +67,8 @@ def _deblurred(
 ) -> Preset:
     "Nothing is drawn without noise in the measurement, all of the noise with it."
     if not sigma_y:
-        return replace(_noised(p, Route(steps=8, tau=0.4)), result=Blend(0.004, rounds=2))
+        end = Blend(0.004, rounds=2, share=0.85)
+        return replace(_noised(p, Route(steps=8, tau=0.4)), result=end)
     drawn = _noised(p, Route(steps=24 if sigma_y < SHRINK_FROM else 16, tau=0.2), 1.0, 1.0)
     return changed(drawn, {"consistency.tolerance": 0.06, "consistency.inner.trust": 0.2})
 
@@ -81,7 +82,7 @@ def _enlarged(
     along: dict[str, float] = {"consistency.tolerance": 0.12}
     if sigma_y < SHRINK_FROM:
         half = _noised(p, Route(steps=8, tau=0.4), 0.55, 0.5)
-        return changed(replace(half, result=Blend(0.01, rounds=2)), along)
+        return changed(replace(half, result=Blend(0.01, rounds=2, share=0.8)), along)
     # `sr+`: further rounds bring the noise in; `sr`: the network is nearer to the clean video than
     # with `tiny`
     own = {"consistency.rounds": 4} if task == "sr+" else {"consistency.inner.trust": 0.14}

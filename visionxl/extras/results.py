@@ -20,12 +20,13 @@ def blend_with_start(
     x: Tensor,  # (T, C, H, W) what came of it
     prior_error: float,  # root mean square of what the prior gets wrong, in the video's range
     power: float = 2.0,  # how steeply the share grows with the change
+    share: float = 1.0,  # of a large change that is kept
 ) -> Tensor:
-    """A video between two that agree with `y`: half of a change as large as `prior_error`, more of
-    a larger one.
+    """A video between two that agree with `y`: nearly `share` of a large change, half of that of a
+    change as large as `prior_error`.
     """
     size = (x - first).square().mean() ** (power / 2)
-    return first.lerp(x, size / (size + prior_error**power))
+    return first.lerp(x, share * size / (size + prior_error**power))
 
 
 class WithStart:
@@ -65,12 +66,14 @@ class Blend(WithStart):
     )
     rounds: int = 0  # of step 3 before the last one
     power: float = 2.0  # how steeply the share that is kept grows with the change
+    share: float = 1.0  # of a large change that is kept
 
     def __post_init__(self):
         if self.prior_error == 0:
             raise ValueError("result.prior_error=0 takes nothing back: set result=Consistent()")
         check_range("result.prior_error", self.prior_error, 1e-9, 1)
         check_range("result.power", self.power, 1, 16)
+        check_range("result.share", self.share, 0.01, 1)
         check_range("result.rounds", self.rounds, 0, 100, whole=True)
 
     def mix(
@@ -79,7 +82,7 @@ class Blend(WithStart):
         x: Tensor,  # (T, C, H, W) what came of it
     ) -> Tensor:
         "The restored video (T, C, H, W)."
-        return blend_with_start(first, x, self.prior_error, self.power)
+        return blend_with_start(first, x, self.prior_error, self.power, self.share)
 
 
 @dataclass(frozen=True)
