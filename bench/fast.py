@@ -85,10 +85,12 @@ def row_of(name: str, size: str, prior: Prior, nets: Networks) -> dict:
 def page(kept: dict) -> str:
     "The kept rows as Markdown."
     rows, prior = kept["rows"], kept.get("prior", "tiny")
+    how = ", the networks of `fast` in bfloat16" if kept.get("bfloat16") else ""
     shown = [{k: v if isinstance(v, str) else f"{v:.3f}" for k, v in r.items()} for r in rows]
     return (
         f"`python bench/fast.py --prior {prior}`: `fast` beside `best`, prior `{prior}`, one "
-        "thread, processor time. Both presets were chosen on pieces of these two sample clips.\n\n"
+        f"thread, processor time{how}. Both presets were chosen on pieces of these two sample "
+        "clips.\n\n"
         f"{markdown(shown, bold=False)}\n"
     )
 
@@ -100,7 +102,7 @@ def place(prior: str) -> Path:
 
 def write(rows: list[dict], prior: str) -> None:
     "Keep the rows, and the table that shows them."
-    kept, at = {"prior": prior, "rows": rows}, place(prior)
+    kept, at = {"prior": prior, "bfloat16": has_bfloat16(), "rows": rows}, place(prior)
     for path, content in (
         (at, json.dumps(kept, indent=1) + "\n"),
         (at.with_suffix(".md"), page(kept)),
@@ -119,7 +121,7 @@ def main() -> None:
     a = parser.parse_args()
     torch.set_num_threads(1)
     prior, nets, path = Prior.load(a.prior), load_networks(), place(a.prior)
-    print(f"this CPU has AMX, which bfloat16 needs to be fast: {has_bfloat16()}")
+    print(f"this CPU is fast in bfloat16: {has_bfloat16()}")
     kept = json.loads(path.read_text())["rows"] if path.exists() else []
     rows = {(r["task"], r["frames"]): r for r in kept}
     for size in a.sizes:

@@ -21,14 +21,16 @@ from ..steps.problem import Problem
 
 # %% ../../nbs/reference/extras/fast.ipynb #d361494f
 def has_bfloat16() -> bool:
-    """Whether this machine's CPU multiplies matrices of bfloat16 in hardware (AMX).
+    """Whether this machine's CPU computes in bfloat16 faster than in float32.
 
-    Without it bfloat16 is slower than float32, also on a processor that has AVX-512's instructions
-    for it. False where PyTorch cannot tell.
+    It does with Intel's units for matrices (AMX), and on AMD's processors with AVX-512's
+    instructions for bfloat16. On another processor with these instructions it was slower. False
+    where PyTorch cannot tell.
     """
     ask = getattr(torch.cpu, "get_capabilities", dict)
     found: dict = ask()
-    return bool(found.get("amx_bf16"))
+    amd = str(found.get("cpu_name", "")).startswith("AMD")
+    return bool(found.get("amx_bf16") or (amd and found.get("avx512_bf16")))
 
 
 class Bfloat16Prior(PriorAround):
@@ -92,11 +94,11 @@ def fast_white(
 ) -> Preset:
     """`best_white` with less work where it costs least, networks in bfloat16 where that is fast.
 
-    `best` asks the network four times. Here `sr` and the deblurs ask twice, the inpaintings three
-    times. The deblurs end above the lowest level, look at fewer neighbours and go along the motion
-    less often; `sr` looks at fewer neighbours; the inpaintings solve with fewer steps. What it
-    loses stands in `bench/results/fast_white.md`. With noise in the measurement only the networks
-    differ.
+    `best` asks the network four times. Here `sr` asks once, the deblurs and the inpaintings ask
+    twice, all at high levels. The deblurs look at fewer neighbours and go along the motion less
+    often; `sr` looks at fewer neighbours; the inpaintings solve with fewer steps. `sr` and the
+    inpaintings go along the motion more often after the last answer. What it loses stands in
+    `bench/results/fast_white.md`. With noise in the measurement only the networks differ.
     """
     p = best_white(task, sigma_y)
     slot = "networks.calls" if isinstance(p.networks, Mirrored) else "networks"
@@ -105,8 +107,21 @@ def fast_white(
 
 
 _FEWER = {
-    "sr": {"route.steps": 4, "consistency.radius": 2, "result.rounds": 3},
-    "inpaint": {"route.steps": 8, "consistency.inner.steps": 6},
+    "sr": {
+        "route.steps": 4,
+        "route.tau_end": 0.2,
+        "consistency.radius": 2,
+        "result.rounds": 5,
+        "result.share": 1.0,
+    },
+    "inpaint": {
+        "route.steps": 6,
+        "route.tau": 0.4,
+        "route.tau_end": 0.1,
+        "consistency.inner.steps": 8,
+        "consistency.rounds": 4,
+        "result.rounds": 2,
+    },
     "deblur": {
         "route.steps": 6,
         "route.tau_end": 0.05,
