@@ -79,18 +79,17 @@ def row_of(name: str, size: str, prior: Prior, nets: Networks) -> dict:
         "LPIPS fast": fast["LPIPS"],
         "seconds best": best["seconds"],
         "time of best": fast["seconds"] / best["seconds"],
+        "bfloat16": "yes" if has_bfloat16() else "no",
     }
 
 
 def page(kept: dict) -> str:
     "The kept rows as Markdown."
     rows, prior = kept["rows"], kept.get("prior", "tiny")
-    how = ", the networks of `fast` in bfloat16" if kept.get("bfloat16") else ""
     shown = [{k: v if isinstance(v, str) else f"{v:.3f}" for k, v in r.items()} for r in rows]
     return (
         f"`python bench/fast.py --prior {prior}`: `fast` beside `best`, prior `{prior}`, one "
-        f"thread, processor time{how}. Both presets were chosen on pieces of these two sample "
-        "clips.\n\n"
+        "thread, processor time. Both presets were chosen on pieces of these two sample clips.\n\n"
         f"{markdown(shown, bold=False)}\n"
     )
 
@@ -102,7 +101,7 @@ def place(prior: str) -> Path:
 
 def write(rows: list[dict], prior: str) -> None:
     "Keep the rows, and the table that shows them."
-    kept, at = {"prior": prior, "bfloat16": has_bfloat16(), "rows": rows}, place(prior)
+    kept, at = {"prior": prior, "rows": rows}, place(prior)
     for path, content in (
         (at, json.dumps(kept, indent=1) + "\n"),
         (at.with_suffix(".md"), page(kept)),

@@ -414,8 +414,7 @@ def put(a: argparse.Namespace) -> int:
     kept["rows"] = [new.get(_key(r), r) for r in kept["rows"]]
     kept["fvd"] |= quality.distances(rows)
     for layout, fvd in quality.of_layouts(rows, kept["clips"]).items():
-        if layout in kept["fvd_of"]:
-            kept["fvd_of"][layout] |= fvd
+        kept["fvd_of"][layout] |= fvd
     for place in set(frames) & set(kept.get("frames_of", {})):
         repaint(kept["frames_of"][place], a.results, frames[place])
     kept["notes"] = [*a.note, *[n for n in kept["notes"] if n not in a.note]]
